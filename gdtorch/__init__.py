@@ -1,0 +1,46 @@
+"""Hand-written gradient descent in lockstep with torch.optim.SGD."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data import Rows, Table, load_table
+    from .net import SigmoidNet, initial_weights
+    from .trainers import SGD, Manual, Objective, Post, Trainer
+    from .trajectory import Comparison, Difference, Lockstep
+
+__all__ = [
+    "SGD",
+    "Comparison",
+    "Difference",
+    "Lockstep",
+    "Manual",
+    "Objective",
+    "Post",
+    "Rows",
+    "SigmoidNet",
+    "Table",
+    "Trainer",
+    "initial_weights",
+    "load_table",
+]
+
+# Handed on at first use (PEP 562), so that `train.py --help` loads no torch.
+_HOME = {
+    **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
+    **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
+    **dict.fromkeys(["SGD", "Manual", "Objective", "Post", "Trainer"], "trainers"),
+    **dict.fromkeys(["Comparison", "Difference", "Lockstep"], "trajectory"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

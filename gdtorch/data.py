@@ -1,0 +1,182 @@
+"""Tables: rows to learn and rows held out, from the post, two small classics, or a CSV file."""
+
+from __future__ import annotations
+
+__all__ = ["Rows", "Table", "load_table"]
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Record = tuple[Sequence[float], float, bool]  # inputs, target, held out?
+
+# y = XNOR(x0, x1), the third bit is noise; the post never shows row 111 to the network.
+POST = [((a, b, c), float(a == b), a == b == c == 1) for a, b, c in product((0.0, 1.0), repeat=3)]
+XOR = [((a, b), float(a != b), False) for a, b in product((0.0, 1.0), repeat=2)]
+PARITY3 = [(bits, sum(bits) % 2, False) for bits in product((0.0, 1.0), repeat=3)]
+BUILT_IN: dict[str, Sequence[Record]] = {"post": POST, "xor": XOR, "parity3": PARITY3}
+
+
+class Rows(NamedTuple):
+    """Rows of a table.
+
+    Args:
+        inputs: x, of shape (rows, features).
+        targets: y, of shape (rows, outputs).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Rows:
+        """The same rows in another dtype or on another device."""
+        return Rows(self.inputs.to(device, dtype), self.targets.to(device, dtype))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to learn and rows held out, each row with a label for people.
+
+    A label is the row's inputs, written as bits, where every input of the table is 0 or 1
+    and no two rows have the same; else it is the row's number, counted from 1.
+
+    Args:
+        name: what the user asked for: `post`, `xor`, `parity3` or a path.
+        learned: the rows that the loss is over; at least one.
+        held_out: the rows that no trainer sees; perhaps none.
+        learned_labels: one label for each row of `learned`.
+        held_out_labels: one label for each row of `held_out`.
+    """
+
+    name: str
+    learned: Rows
+    held_out: Rows
+    learned_labels: tuple[str, ...]
+    held_out_labels: tuple[str, ...]
+
+    @property
+    def features(self) -> int:
+        """How many inputs a row has."""
+        return self.learned.inputs.shape[1]
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Table:
+        """The same table in another dtype or on another device."""
+        return Table(
+            self.name,
+            self.learned.to(dtype, device),
+            self.held_out.to(dtype, device),
+            self.learned_labels,
+            self.held_out_labels,
+        )
+
+
+def load_table(name: str) -> Table:
+    """Load a table, in float64 on the CPU.
+
+    Args:
+        name: `post` (the post's seven rows and the one held out), `xor`, `parity3`, or the
+            path of a CSV file: a header row, then one row of numbers each. The column named
+            `held_out`, if there is one, is 0 or 1; the last of the others is the target, in
+            [0, 1]; all others are inputs.
+
+    Raises:
+        ValueError: there is no such table, or the file is not as described; the message
+            names the file, the line and the remedy.
+    """
+    records = BUILT_IN.get(name) or _read_csv(name)
+    learned = [record for record in records if not record[2]]
+    if not learned:
+        raise ValueError(f"table {name}: no rows to learn; leave held_out at 0 for some rows")
+    labels = _labels(records)
+    return Table(
+        name,
+        _rows(learned),
+        _rows([record for record in records if record[2]], features=len(records[0][0])),
+        tuple(label for label, record in zip(labels, records, strict=True) if not record[2]),
+        tuple(label for label, record in zip(labels, records, strict=True) if record[2]),
+    )
+
+
+def _rows(records: Sequence[Record], features: int | None = None) -> Rows:
+    features = len(records[0][0]) if features is None else features
+    inputs = torch.tensor([record[0] for record in records], dtype=torch.float64)
+    targets = torch.tensor([record[1] for record in records], dtype=torch.float64)
+    return Rows(inputs.reshape(-1, features), targets.reshape(-1, 1))
+
+
+def _labels(records: Sequence[Record]) -> list[str]:
+    bits = ["".join(f"{x:g}" for x in inputs) for inputs, _, _ in records]
+    binary = all(x in (0, 1) for inputs, _, _ in records for x in inputs)
+    if binary and len(set(bits)) == len(bits):
+        return bits
+    return [str(number) for number in range(1, len(records) + 1)]
+
+
+def _read_csv(path: str) -> list[Record]:
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError:
+        known = ", ".join(BUILT_IN)
+        raise ValueError(f"no table {path}: it is none of {known} and no such file") from None
+    except OSError as error:
+        raise ValueError(f"table {path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"table {path}: not a CSV text file ({error})") from error
+    if not lines:
+        raise ValueError(f"table {path}: empty; it needs a header row, then rows of numbers")
+    header = [name.strip() for name in lines[0][1]]
+    _check_header(path, header)
+    return [_record(path, line, header, cells) for line, cells in lines[1:]]
+
+
+def _check_header(path: str, header: list[str]) -> None:
+    if any(_is_number(name) for name in header):
+        raise ValueError(f"table {path}: line 1 holds numbers; it must name the columns")
+    if len(set(header)) < len(header):
+        raise ValueError(f"table {path}: line 1 names a column twice; rename one")
+    if len(header) - ("held_out" in header) < 2:
+        raise ValueError(
+            f"table {path}: {len(header)} column(s); it needs at least one input and a target, "
+            "separated by commas"
+        )
+
+
+def _record(path: str, line: int, header: list[str], cells: list[str]) -> Record:
+    if len(cells) != len(header):
+        raise ValueError(
+            f"table {path}: line {line} has {len(cells)} cells, the header has {len(header)}"
+        )
+    numbers = {}
+    for name, cell in zip(header, cells, strict=True):
+        if not _is_number(cell) or not math.isfinite(float(cell)):
+            raise ValueError(
+                f"table {path}: line {line}, column {name}: {cell!r} is not a finite number"
+            )
+        numbers[name] = float(cell)
+    held_out = numbers.pop("held_out", 0.0)
+    if held_out not in (0, 1):
+        raise ValueError(f"table {path}: line {line}: held_out is {held_out:g}; it must be 0 or 1")
+    *inputs, target = numbers.values()
+    if not 0 <= target <= 1:
+        raise ValueError(
+            f"table {path}: line {line}: the target is {target:g}; it must lie in [0, 1], "
+            "for the output is a sigmoid"
+        )
+    return inputs, target, held_out == 1
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

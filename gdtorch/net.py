@@ -1,0 +1,117 @@
+"""The post's network: two sigmoid layers without biases, its loss, and its gradient by hand."""
+
+from __future__ import annotations
+
+__all__ = ["SigmoidNet", "initial_weights", "squared_error"]
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .data import Rows
+
+
+def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
+    r"""Starts `start` to `start + count - 1` of a seed, uniform in [−1, 1).
+
+    Start k is the same whatever the machine, the thread count and the block it is drawn in:
+    Philox is counted, so that the generator is moved to start k and not run up to it.
+    (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.)
+
+    Args:
+        seed: which family of starts, 0 to 2⁶⁴ − 1.
+        start: the first start, 0 or more.
+        count: how many starts.
+        size: how many weights each start has.
+
+    Returns:
+        float32 of shape (count, size), multiples of 2⁻²³, so that float64 holds them exactly.
+    """
+    counts = -(-size // 4)  # one count of Philox yields four numbers of 64 bits
+    philox = np.random.Philox(key=seed).advance(start * counts)
+    raw = philox.random_raw(count * counts * 4).reshape(count, counts * 4)[:, :size]
+    uniform = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)  # [0, 1)
+    return torch.from_numpy(2 * uniform - 1)
+
+
+def squared_error(output: Tensor, targets: Tensor) -> Tensor:
+    """L = ½ Σ (y − δ)², summed over rows and outputs, not averaged.
+
+    Args:
+        output: δ, of shape (..., rows, outputs).
+        targets: y, of shape (rows, outputs).
+
+    Returns:
+        One loss for each network, of shape (...).
+    """
+    return (output - targets).square().sum(dim=(-2, -1)) / 2
+
+
+class SigmoidNet(nn.Module):
+    r"""The post's network, δ = σ(σ(x · syn0) · syn1), with the loss L = ½ Σ (y − δ)².
+
+    Several networks can stand side by side in one: weights with a leading dimension give a
+    leading dimension to all that is computed from them.
+
+    New weights are start `start` of seed `seed` in float32; `.to(torch.float64)` widens them
+    exactly.
+
+    Args:
+        features: inputs of a row; syn0 has the shape (features, hidden).
+        hidden: hidden units.
+        outputs: outputs of a row; syn1 has the shape (hidden, outputs).
+        seed: which family of starts (see `initial_weights`).
+        start: which start of that family.
+    """
+
+    def __init__(
+        self,
+        features: int = 3,
+        hidden: int = 15,
+        outputs: int = 1,
+        *,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = [features * hidden, hidden * outputs]
+        syn0, syn1 = initial_weights(seed, start, 1, sum(sizes))[0].split(sizes)
+        self.syn0 = nn.Parameter(syn0.reshape(features, hidden).clone())
+        self.syn1 = nn.Parameter(syn1.reshape(hidden, outputs).clone())
+
+    def layers(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden layer (rows, hidden) and output δ (rows, outputs) for inputs (rows, features)."""
+        hidden = torch.sigmoid(inputs @ self.syn0)
+        output = torch.sigmoid(hidden @ self.syn1)
+        return hidden, output
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The output δ, of shape (rows, outputs), for inputs of shape (rows, features)."""
+        return self.layers(inputs)[1]
+
+    def loss(self, rows: Rows) -> Tensor:
+        """L = ½ Σ (y − δ)² (see `squared_error`): a scalar."""
+        return squared_error(self(rows.inputs), rows.targets)
+
+    @torch.no_grad()
+    def gradient(self, rows: Rows) -> dict[str, Tensor]:
+        """∂L/∂syn0 and ∂L/∂syn1 by the chain rule, both at the present weights.
+
+        The same products, in the same order, as autograd's for `loss`: that, and not luck, is
+        why the two agree in every bit. Multiply `output * (1 - output)` first, or transpose a
+        product, and the last bits part.
+        """
+        inputs, targets = rows
+        hidden, output = self.layers(inputs)
+        error = output - targets  # dL/dδ = −(y − δ), equation 1.3.1
+        output_delta = error * (1 - output) * output  # (rows, outputs)
+        hidden_delta = output_delta @ self.syn1.mT * (1 - hidden) * hidden  # (rows, hidden)
+        return {
+            "syn0": inputs.mT @ hidden_delta,
+            "syn1": hidden.mT @ output_delta,
+        }
+
+    def extra_repr(self) -> str:
+        """The sizes, for `print(net)`."""
+        (features, hidden), outputs = self.syn0.shape[-2:], self.syn1.shape[-1]
+        return f"features={features}, hidden={hidden}, outputs={outputs}"
