@@ -1,0 +1,199 @@
+"""Post, Manual and SGD: bit for bit where they must be, refusals as torch.optim.SGD's."""
+
+import copy
+
+import numpy as np
+import pytest
+import reference
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch.testing._internal.common_optimizers import (
+    optim_error_inputs_func_sgd,
+    optim_inputs_func_sgd,
+)
+
+from gdtorch import SGD, Manual, Post, Rows, SigmoidNet, load_table
+
+POST = load_table("post").learned
+OPTIONS = {"lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"}
+
+
+def bits(weights):
+    """The weights' bytes, read by NumPy; every nan counts as the same."""
+    arrays = (w.numpy() for w in weights.values())
+    return [np.where(np.isnan(a), np.nan, a).tobytes() for a in arrays]
+
+
+def assert_same_bits(net, rows, steps, **options):
+    manual, sgd = Manual(net, rows, **options), SGD(net, rows, **options)
+    for step in range(steps + 1):
+        assert bits(manual.weights) == bits(sgd.weights), f"after step {step} with {options}"
+        manual.step()
+        sgd.step()
+
+
+def test_hypothesis_tries_as_many_examples_as_we_ask_for():
+    assert settings().max_examples == 100  # PyTorch's test modules load a profile with ten
+
+
+def test_ten_thousand_default_steps():
+    assert_same_bits(SigmoidNet().double(), POST, 10_000, lr=1.0)
+
+
+@st.composite
+def sgd_options(draw):
+    momentum = draw(st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]) | st.floats(0, 1))
+    nesterov = momentum > 0 and draw(st.booleans())
+    return {
+        "lr": draw(st.sampled_from([0.0, 1e-3, 0.1, 1.0]) | st.floats(0, 10)),
+        "momentum": momentum,
+        "dampening": 0.0 if nesterov else draw(st.just(0.0) | st.floats(-0.5, 1)),
+        "weight_decay": draw(st.just(0.0) | st.floats(0, 0.5)),
+        "nesterov": nesterov,
+        "maximize": draw(st.booleans()),
+    }
+
+
+@given(
+    sgd_options(),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(1, 8),
+    st.integers(1, 64),
+    st.integers(1, 20),
+    st.integers(0, 2**63 - 1),
+)
+def test_any_options_any_shape_any_rows(options, dtype, features, hidden, rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    table = Rows(
+        torch.randn(rows, features, dtype=dtype, generator=generator),
+        torch.rand(rows, 1, dtype=dtype, generator=generator),
+    )
+    net = SigmoidNet(features, hidden, seed=seed).to(dtype)
+    assert_same_bits(net, table, 200, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", optim_inputs_func_sgd("cpu"), ids=lambda case: case.desc)
+def test_pytorchs_own_table_of_options(case, dtype):
+    assert set(case.kwargs) <= OPTIONS
+    rows = Rows(*(t.to(dtype) for t in POST))
+    assert_same_bits(SigmoidNet(start=1).to(dtype), rows, 200, **case.kwargs)
+
+
+def test_pytorchs_own_table_has_nine_entries():
+    assert len(optim_inputs_func_sgd("cpu")) == 9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": -1.0},
+        {"lr": torch.tensor([0.1, 0.2])},
+        {"momentum": -0.5},
+        {"weight_decay": -0.1},
+        {"nesterov": True},
+        {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+        *(
+            case.optimizer_error_input.kwargs
+            for case in optim_error_inputs_func_sgd("cpu", torch.float64)
+            if set(case.optimizer_error_input.kwargs) <= OPTIONS
+            and case.optimizer_error_input.kwargs.get("momentum")
+        ),
+    ],
+    ids=str,
+)
+def test_manual_refuses_what_sgd_refuses_in_its_words(options):
+    with pytest.raises(ValueError) as theirs:  # noqa: PT011 (the message is compared below)
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **options)
+    for trainer in (Manual, SGD, *([Post] if set(options) == {"lr"} else [])):
+        with pytest.raises(ValueError) as ours:  # noqa: PT011
+            trainer(SigmoidNet(), POST, **options)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_defaults_are_those_of_sgd():
+    assert_same_bits(SigmoidNet().double(), POST, 20)
+    group = SGD(SigmoidNet().double(), POST).optimizer.param_groups[0]
+    for option, value in torch.optim.SGD([torch.zeros(1)]).param_groups[0].items():
+        if option not in {"params", "foreach"}:
+            assert group[option] == value
+
+
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_post_is_numpys_transcription_of_the_loop(steps):
+    tolerance = {100: 1e-12, 1000: 1e-9}[steps]
+    for start in range(100):
+        post = Post(SigmoidNet(start=start).double(), POST, 1.0)
+        syn0, syn1 = (w.numpy().copy() for w in post.weights.values())
+        for _ in range(steps):
+            post.step()
+        expected = dict(zip(("syn0", "syn1"), reference.post(syn0, syn1, steps), strict=True))
+        for name, weight in post.weights.items():
+            assert np.abs(weight.numpy() - expected[name]).max() <= tolerance, (start, name)
+
+
+def test_post_is_not_gradient_descent():
+    """After one step syn1 agrees to rounding; syn0 does not, for it has seen the new syn1."""
+    net = SigmoidNet().double()
+    post, manual = Post(net, POST, 1.0), Manual(net, POST, 1.0)
+    post.step()
+    manual.step()
+    distance = {n: (post.weights[n] - w).abs().max().item() for n, w in manual.weights.items()}
+    assert distance["syn1"] < 1e-15
+    assert distance["syn0"] > 1e-3
+
+
+def test_post_knows_no_other_objective():
+    with pytest.raises(TypeError, match="SigmoidNet alone"):
+        Post(torch.nn.Linear(3, 1), POST)
+
+
+@pytest.mark.parametrize("trainer", [Post, Manual])
+def test_a_thousand_steps_learn_all_seven_rows_from_each_of_a_hundred_starts(trainer):
+    unlearned = []
+    for start in range(100):
+        run = trainer(SigmoidNet(start=start).double(), POST, 1.0)
+        for _ in range(1000):
+            run.step()
+        output = reference.output(reference.X, *(w.numpy() for w in run.weights.values()))
+        if ((output > 0.5) != (reference.Y > 0.5)).any():
+            unlearned.append(start)
+    assert unlearned == []
+
+
+@pytest.mark.parametrize("trainer", [Post, Manual, SGD])
+def test_a_trainer_is_a_trajectory_of_live_weights(trainer):
+    net = SigmoidNet().double()
+    before = copy.deepcopy(net.state_dict())
+    run = trainer(net, POST, lr=1.0)
+    trajectory = iter(run)
+    first = next(trajectory)
+    assert all(torch.equal(first[n], before[n]) for n in before)
+    second = next(trajectory)
+    assert all(second[n].data_ptr() == first[n].data_ptr() for n in before)
+    assert not any(torch.equal(second[n], before[n]) for n in before)
+    assert all(torch.equal(w, before[n]) for n, w in net.state_dict().items())
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["transposed", "view", "column"]))
+def test_odd_strides_and_views_are_taken_as_if_they_were_row_major(seed, kind):
+    generator = torch.Generator().manual_seed(seed)
+    plain = Rows(
+        torch.randn(9, 5, dtype=torch.float64, generator=generator),
+        torch.rand(9, 1, dtype=torch.float64, generator=generator),
+    )
+    odd = {
+        "transposed": Rows(plain.inputs.T.contiguous().T, plain.targets),
+        "view": Rows(torch.cat([plain.inputs, plain.inputs], 1)[:, :5], plain.targets),
+        "column": Rows(plain.inputs, plain.targets.as_strided((9, 1), (1, 7))),
+    }[kind]
+    assume(any(o.stride() != p.stride() for o, p in zip(odd, plain, strict=True)))
+    net = SigmoidNet(5, 6, seed=seed).double()
+    block = torch.zeros(1 + 5 * 6 + 6, dtype=torch.float64)
+    net.syn0.data = block[1:31].view(5, 6).copy_(net.syn0.data)  # misaligned
+    runs = [t(n, r, 1.0) for t in (Manual, SGD) for n, r in ((net, odd), (net, plain))]
+    for run in runs:
+        for _ in range(20):
+            run.step()
+    assert all(bits(run.weights) == bits(runs[0].weights) for run in runs)
