@@ -1,0 +1,124 @@
+"""Trajectories side by side: where they part, how far, in ulps; nan, infinity and signed zero."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdtorch import Comparison, Lockstep
+from gdtorch.trajectory import ulps_between
+
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+dtypes = st.sampled_from(list(NUMPY))
+
+
+def one(*values, dtype=torch.float64):
+    return {"w": torch.tensor(values, dtype=dtype)}
+
+
+@given(st.floats(allow_nan=False, width=32), st.integers(0, 50), dtypes)
+def test_ulps_count_numpys_next_numbers(value, steps, dtype):
+    mine = NUMPY[dtype](value)
+    theirs = mine
+    with np.errstate(over="ignore"):
+        for _ in range(steps):
+            theirs = np.nextafter(theirs, NUMPY[dtype](np.inf))
+    expected = steps if np.isfinite(theirs) else ulps_between(value, float("inf"), dtype)
+    assert ulps_between(float(mine), float(theirs), dtype) == expected
+    assert ulps_between(float(theirs), float(mine), dtype) == expected
+
+
+def test_ulps_of_zeros_infinity_and_nan():
+    assert ulps_between(0.0, -0.0, torch.float64) == 0
+    assert ulps_between(-5e-324, 5e-324, torch.float64) == 2
+    assert ulps_between(np.finfo(np.float32).max, math.inf, torch.float32) == 1
+    assert ulps_between(math.nan, 1.0, torch.float64) is None
+
+
+def test_the_same_bits_are_identical():
+    comparison = Comparison()
+    for step in range(3):
+        weights = one(1.5, math.nan, math.inf, -0.0)
+        assert comparison.update(step, weights, {"w": weights["w"].clone()}) == {"w": 0.0}
+    assert comparison.identical
+    assert comparison.steps == 2
+    assert comparison.weights["w"].first_step is None
+
+
+def test_the_first_difference_is_the_largest_of_its_step():
+    comparison = Comparison()
+    a = {"u": torch.zeros(2, 3), "v": torch.ones(2)}
+    b = {"u": torch.zeros(2, 3), "v": torch.ones(2)}
+    comparison.update(0, a, b)
+    assert comparison.identical
+    a["u"][0, 1], a["u"][1, 2], a["v"][0] = 0.25, -0.5, 1.125
+    assert comparison.update(1, a, b) == {"u": 0.5, "v": 0.125}
+    b["v"][1] = 9.0
+    comparison.update(2, a, b)
+    first = comparison.first_difference
+    assert (first.step, first.weight, first.index) == (1, "u", (1, 2))
+    assert (first.mine, first.theirs, first.absolute) == (-0.5, 0.0, 0.5)
+    assert first.ulps == int(np.float32(0.5).view(np.int32))
+    assert (comparison.weights["u"].first_step, comparison.weights["v"].first_step) == (1, 1)
+    assert comparison.weights["v"].largest == 8.0
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=12),
+    st.lists(st.floats(width=32), min_size=1, max_size=12),
+    dtypes,
+)
+def test_distances_are_numpys(mine, theirs, dtype):
+    n = min(len(mine), len(theirs))
+    a, b = (np.array(values[:n], NUMPY[dtype]) for values in (mine, theirs))
+    with np.errstate(all="ignore"):
+        distance = np.abs(a - b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    distance = np.where(same, 0, np.where(np.isnan(distance), np.inf, distance))
+    signs = (a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b))
+
+    comparison = Comparison()
+    largest = comparison.update(0, {"w": torch.tensor(a)}, {"w": torch.tensor(b)})
+    assert largest == {"w": distance.max()}
+    assert comparison.identical == bool(same.all() and not signs.any())
+    if not comparison.identical:
+        first = comparison.first_difference
+        assert first.absolute == distance.max() == distance[first.index]
+        assert not same[first.index] or signs[first.index]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "absolute", "ulps"),
+    [(math.nan, 1.0, math.inf, None), (0.0, -0.0, 0.0, 0), (1.0, 1.0 + 2**-52, 2**-52, 1)],
+)
+def test_differences_at_the_edges(mine, theirs, absolute, ulps):
+    comparison = Comparison()
+    comparison.update(0, one(mine), one(theirs))
+    assert not comparison.identical
+    assert comparison.first_difference.absolute == absolute
+    assert comparison.first_difference.ulps == ulps
+
+
+def test_lockstep_advances_all_and_compares_each_to_the_reference():
+    def line(slope):
+        w = torch.zeros(1, dtype=torch.float64)
+        while True:
+            yield {"w": w}
+            w += slope  # live: changed in place
+
+    lockstep = Lockstep({"a": line(1), "b": line(2), "c": line(2)}, reference="c")
+    steps = iter(lockstep)
+    assert next(steps) == 0
+    assert lockstep.differences == {"a": {"w": 0.0}, "b": {"w": 0.0}}
+    assert [next(steps) for _ in range(3)] == [1, 2, 3]
+    assert lockstep.differences == {"a": {"w": 3.0}, "b": {"w": 0.0}}
+    assert lockstep.comparisons["b"].identical
+    assert lockstep.comparisons["a"].first_difference.step == 1
+
+
+def test_lockstep_ends_with_the_shortest():
+    trajectories = {"a": [one(1.0)] * 3, "b": [one(1.0)] * 5}
+    assert list(Lockstep(trajectories, reference="a")) == [0, 1, 2]
