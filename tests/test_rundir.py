@@ -1,0 +1,90 @@
+"""A run's folder: claimed whole or not at all, cleared of nothing but what gdtorch wrote."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gdtorch.rundir import check_free, claim
+
+
+def fake_run(folder):
+    """The files of a run, as the board lays them out."""
+    for place in (folder, folder / "manual", folder / "sgd"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "events.out.tfevents.1.gdtorch").write_bytes(b"events")
+    for place in (folder / "manual", folder / "sgd"):
+        for name in ("initial.pt", "final.pt"):
+            (place / name).write_bytes(b"weights")
+    return folder
+
+
+def test_names_by_time_never_collide(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(
+            pool.map(lambda _: claim(tmp_path / "runs", None, overwrite=False), range(50))
+        )
+    assert len(set(folders)) == 50
+    assert all(folder.is_dir() and not any(folder.iterdir()) for folder in folders)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "a\0b"])
+def test_a_name_is_one_folder_name(tmp_path, name):
+    with pytest.raises(ValueError, match="is not a folder name"):
+        claim(tmp_path, name, overwrite=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_free(tmp_path):
+    (tmp_path / "x").mkdir()
+    assert claim(tmp_path, "x", overwrite=False) == tmp_path / "x"
+
+
+def test_an_existing_run_is_refused_and_untouched(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ValueError, match="--overwrite"):
+        claim(tmp_path, "x", overwrite=False)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_overwrite_removes_what_gdtorch_wrote_and_nothing_else(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "sgd" / "plot.png").write_text("mine")
+    (folder / "weights").mkdir()
+    (folder / "weights" / "final.pt").write_text("mine: no event file of gdtorch's beside it")
+    claim(tmp_path, "x", overwrite=True)
+    assert sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()) == [
+        "notes.txt",
+        "sgd/plot.png",
+        "weights/final.pt",
+    ]
+    assert not (folder / "manual").exists()
+
+
+def test_a_folder_that_is_not_ours_is_not_overwritten(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="no run of gdtorch's to overwrite"):
+        claim(tmp_path, "x", overwrite=True)
+    assert (tmp_path / "x" / "thesis.tex").read_text() == "mine"
+
+
+def test_foreign_events_are_never_mixed_into(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "sgd" / "events.out.tfevents.1.host").write_text("another program's")
+    with pytest.raises(ValueError, match="would mix with the run"):
+        check_free(tmp_path, "x", overwrite=True)
+    with pytest.raises(ValueError, match="would mix with the run"):
+        claim(tmp_path, "x", overwrite=True)
+    assert (folder / "sgd" / "final.pt").exists()
+
+
+def test_a_log_directory_that_cannot_be_made_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):  # noqa: PT011 (which one depends on the system)
+        claim(tmp_path / "file" / "runs", "x", overwrite=False)
+    with pytest.raises(OSError):  # noqa: PT011
+        claim(tmp_path / "new" / "runs", "n" * 300, overwrite=False)
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
