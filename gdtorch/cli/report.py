@@ -1,0 +1,213 @@
+"""What a comparison prints: a table, the verdicts in plain words, and the same facts as JSON."""
+
+from __future__ import annotations
+
+__all__ = ["Report"]
+
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import Table
+from ..loop import Ending
+from ..net import SigmoidNet
+from ..trajectory import Comparison, Difference, Lockstep
+
+FEW_ROWS = 4  # held out: each gets a column of its own
+
+
+class Report:
+    """The outcome of a comparison.
+
+    Args:
+        settings: the options of the run.
+        folder: where it is logged.
+        table: the rows learned and held out.
+        networks: the networks of the trainers, side by side, after their last step.
+        lockstep: what compared them.
+        ending: how the run ended.
+        left_out: trainer → why it did not run.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        folder: Path,
+        table: Table,
+        networks: SigmoidNet,
+        lockstep: Lockstep,
+        ending: Ending,
+        left_out: Mapping[str, str],
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.table = table
+        self.lockstep = lockstep
+        self.ending = ending
+        self.left_out = left_out
+        self.weights = sum(weights[0].numel() for weights in networks.parameters())
+        self.outputs = self._outputs(networks)
+
+    def _outputs(self, networks: SigmoidNet) -> dict[str, dict[str, Any]]:
+        learned, held_out = self.table.learned, self.table.held_out
+        right = (networks(learned.inputs) > 0.5) == (learned.targets > 0.5)
+        targets = held_out.targets.flatten().tolist()
+        outputs = {}
+        for name, rows_right, row in zip(
+            self.ending.losses,
+            right.sum(dim=(-2, -1)).tolist(),
+            networks(held_out.inputs).flatten(1).tolist(),
+            strict=True,
+        ):
+            labelled = zip(self.table.held_out_labels, row, targets, strict=True)
+            outputs[name] = {
+                "loss": self.ending.losses[name],
+                "rows": len(learned.targets),
+                "rows_right": rows_right,
+                "held_out": {label: {"output": o, "target": t} for label, o, t in labelled},
+            }
+        return outputs
+
+    @property
+    def status(self) -> int:
+        """1 if `manual` and `sgd` differ, else 0."""
+        manual = self.lockstep.comparisons.get("manual")
+        return int(self.lockstep.reference == "sgd" and manual is not None and not manual.identical)
+
+    def verdicts(self) -> dict[str, str]:
+        """Trainer → how it compares to the reference, in plain words."""
+        agreeing_first = sorted(self.lockstep.comparisons.items(), key=lambda c: not c[1].identical)
+        return {name: self._verdict(name, comparison) for name, comparison in agreeing_first}
+
+    def _verdict(self, name: str, comparison: Comparison) -> str:
+        reference = self.lockstep.reference
+        first = comparison.first_difference
+        if first is None:
+            steps = "1 step" if comparison.steps == 1 else f"each of {comparison.steps} steps"
+            return (
+                f"{name} = {reference}: the same bits in all {self.weights} weights after {steps}"
+            )
+        verdict = (
+            f"{name} ≠ {reference}: they part at step {first.step} in {first.weight} "
+            f"by up to {first.absolute:.1e}"
+        )
+        if name == "post" or reference == "post":
+            return f"{verdict}, because {self._post_reason(first)}"
+        return f"{verdict} ({first.ulps} ulps, at {list(first.index)})"
+
+    def _post_reason(self, first: Difference) -> str:
+        # Only two things set post apart at one step: the order of its updates, and the order of
+        # its factors. The second is rounding, a few units in the last place.
+        epsilon = torch.finfo(getattr(torch, self.settings["dtype"])).eps
+        if first.absolute <= 8 * epsilon * max(1.0, abs(first.theirs)):
+            return "the post multiplies its factors in another order, which rounds differently"
+        return "the post updates syn1 before it uses it for syn0"
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that is printed, for a program."""
+        return {
+            "run": str(self.folder),
+            "settings": dict(self.settings),
+            "steps": self.ending.step,
+            "status": self.ending.status or self.status,
+            "reason": self.ending.reason,
+            "trainers": self.outputs,
+            "left_out": dict(self.left_out),
+            "comparisons": {
+                name: {
+                    "reference": self.lockstep.reference,
+                    "identical": comparison.identical,
+                    "verdict": self._verdict(name, comparison),
+                    **asdict(comparison),
+                }
+                for name, comparison in self.lockstep.comparisons.items()
+            },
+        }
+
+    def json(self) -> str:
+        """The facts as JSON; a number that is not finite becomes null."""
+        return json.dumps(_finite(self.facts()), indent=2, allow_nan=False)
+
+    def text(self) -> str:
+        """The facts for a person at a terminal."""
+        lines = [*self._heading(), "", *_aligned(self._cells()), ""]
+        lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
+        lines += self.verdicts().values()
+        command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
+        lines += ["", f"To see it:  {command}", "then open   http://localhost:6006/#custom_scalars"]
+        return "\n".join(lines)
+
+    def markdown(self) -> dict[str, str]:
+        """The facts for TensorBoard: trainer → Markdown, and under "" the comparison."""
+        header, *rows = self._cells()
+        heading = "\n\n".join(self._heading())
+        ended = f"\n\nEnded early: {self.ending.reason}" if self.ending.reason else ""
+        settings = _pipes([["option", "value"], *([k, str(v)] for k, v in self.settings.items())])
+        verdicts = self.verdicts()
+        texts = {
+            row[0]: f"{heading}{ended}\n\n{_pipes([header, row])}\n\n{verdicts.get(row[0], '')}"
+            for row in rows
+        }
+        whole = "\n\n".join([_pipes([header, *rows]), *verdicts.values(), settings])
+        return {"": f"{heading}{ended}\n\n{whole}", **texts}
+
+    def _heading(self) -> list[str]:
+        s, table = self.settings, self.table
+        start = s["init"] or f"start {s['start']} of seed {s['seed']}"
+        descent = "ascent" if s["maximize"] else "descent"
+        return [
+            f"network {table.features}-{s['hidden']}-1, {self.weights} weights, {s['dtype']}, "
+            f"from {start}",
+            f"table {table.name}: {len(table.learned_labels)} rows to learn, "
+            f"{len(table.held_out_labels)} held out; {self.ending.step} steps of {descent} "
+            f"at lr {s['lr']:g}",
+        ]
+
+    def _cells(self) -> list[list[str]]:
+        """The printed table, header first, one row per trainer."""
+        held_out = self.outputs[self.lockstep.reference]["held_out"]
+        header = ["trainer", "loss", "rows right"]
+        if 0 < len(held_out) <= FEW_ROWS:
+            header += [
+                f"output for {label} (held out, {row['target']:g} is right)"
+                for label, row in held_out.items()
+            ]
+        elif held_out:
+            header.append("held out right")
+        return [header, *([n, *self._row(o)] for n, o in self.outputs.items())]
+
+    def _row(self, output: Mapping[str, Any]) -> list[str]:
+        cells = [f"{output['loss']:.6f}", f"{output['rows_right']} of {output['rows']}"]
+        held_out = output["held_out"].values()
+        if len(held_out) <= FEW_ROWS:
+            return cells + [f"{row['output']:.3f}" for row in held_out]
+        right = sum((row["output"] > 0.5) == (row["target"] > 0.5) for row in held_out)
+        return [*cells, f"{right} of {len(held_out)}"]
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for name, *rest in cells:
+        numbers = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        yield "   ".join([name.ljust(widths[0]), *numbers])
+
+
+def _pipes(cells: Sequence[Sequence[str]]) -> str:
+    header, *rows = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([header, "|---" * len(cells[0]) + "|", *rows])
+
+
+def _finite(facts: Any) -> Any:  # noqa: ANN401 (JSON has any shape)
+    if isinstance(facts, Mapping):
+        return {key: _finite(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    if isinstance(facts, float) and not math.isfinite(facts):
+        return None
+    return facts

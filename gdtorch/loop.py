@@ -1,0 +1,125 @@
+"""The main loop: advance all trainers by one step, compare, log; end early in good order."""
+
+from __future__ import annotations
+
+__all__ = ["Ending", "run", "unwritable"]
+
+import math
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from tqdm import tqdm
+
+from .board import Board
+from .trajectory import Lockstep
+
+SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Args:
+        step: the last step, counted from 0, the initial weights.
+        losses: trainer → loss after it.
+        status: exit status: 0 all steps taken; 3 the run could not go on; 130, 143 interrupted.
+        reason: why it ended early, in words; empty where it did not.
+    """
+
+    step: int
+    losses: Mapping[str, float]
+    status: int = 0
+    reason: str = ""
+
+
+def unwritable(folder: Path, step: int, error: OSError) -> str:
+    """Why a run ended whose folder takes no more."""
+    return f"cannot write to {folder} after step {step}: {error.strerror}"
+
+
+def run(
+    lockstep: Lockstep,
+    board: Board,
+    *,
+    steps: int,
+    log_every: int,
+    progress: bool,
+) -> Ending:
+    """Run the trainers of a lockstep for `steps` steps.
+
+    Args:
+        lockstep: what advances the trainers and compares them.
+        board: what measures and logs them.
+        steps: how many steps to take.
+        log_every: log scalars after every so many steps; the last step is always logged.
+        progress: whether to show a bar on standard error, once the run proves slow.
+    """
+    with (
+        _Interrupts() as interrupts,
+        tqdm(
+            total=steps,
+            unit="step",
+            delay=SLOW_SECONDS,
+            disable=not progress or not sys.stderr.isatty(),
+        ) as bar,
+    ):
+        for step in lockstep:
+            due = step % log_every == 0 or step == steps
+            try:
+                losses = board.log(step, lockstep.differences) if due else board.losses()
+                ending = _ending(step, losses, interrupts.received)
+                last = step == steps or ending.status != 0
+                if last and not due:
+                    board.log(step, lockstep.differences)
+                board.log_histograms(step)
+            except OSError as error:
+                return Ending(step, board.losses(), 3, unwritable(board.folder, step, error))
+            if last:
+                return ending
+            bar.update()
+    raise AssertionError("trainers never end")
+
+
+def _ending(step: int, losses: Mapping[str, float], received: signal.Signals | None) -> Ending:
+    broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
+    if broken:
+        reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
+        return Ending(step, losses, 3, f"{reason}; a smaller --lr or --weight-decay may help")
+    if received is not None:
+        return Ending(
+            step, losses, 128 + received, f"interrupted ({received.name}) after step {step}"
+        )
+    return Ending(step, losses)
+
+
+class _Interrupts:
+    """Note Ctrl-C and SIGTERM while a step is under way, so that it ends; a second one is final."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> _Interrupts:
+        self.saved = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        return self
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        signal.signal(number, self.saved[self.received])
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self.saved.items():
+            signal.signal(number, handler)

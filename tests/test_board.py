@@ -1,0 +1,256 @@
+"""What TensorBoard shows, read back by TensorBoard's own reader."""
+
+import re
+
+import numpy as np
+import pytest
+import reference
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from gdtorch import load_table
+
+ALL = {"scalars": 0, "histograms": 0, "tensors": 0}
+BITS = ["000", "001", "010", "011", "100", "101", "110"]
+SCALARS = {
+    "loss",
+    "accuracy",
+    "held_out/loss",
+    "held_out/111",
+    *(f"prediction/{bits}" for bits in BITS),
+    *(f"{kind}_norm/{weight}" for kind in ("gradient", "weight") for weight in ("syn0", "syn1")),
+}
+DIFFERENCES = {"difference/syn0", "difference/syn1"}
+
+
+def read(folder):
+    reader = EventAccumulator(str(folder), size_guidance=ALL)
+    reader.Reload()
+    return reader
+
+
+def scalars(reader, tag):
+    """Steps and values of a tag, as TensorBoard has them: float32."""
+    events = reader.Scalars(tag)
+    return [e.step for e in events], np.array([e.value for e in events], np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The default run, as TensorBoard reads it: trainer → reader, "" → the comparison."""
+    from gdtorch.cli import main
+
+    logdir = tmp_path_factory.mktemp("logs")
+    assert main(["--quiet", "--logdir", str(logdir), "--name", "run"]) == 0
+    folder = logdir / "run"
+    readers = {name: read(folder / name) for name in ("post", "manual", "sgd")}
+    return {"": read(folder), **readers, "folder": folder}
+
+
+def descend(steps):
+    """Weights after each step of torch.optim.SGD, without gdtorch: from the run's own start."""
+    from gdtorch import SigmoidNet  # for the initial weights alone
+
+    syn0, syn1 = (w.detach().double().requires_grad_() for w in SigmoidNet().parameters())
+    x, y = torch.tensor(reference.X), torch.tensor(reference.Y)
+    optimizer = torch.optim.SGD([syn0, syn1], lr=1.0)
+    for _ in range(steps + 1):
+        yield syn0.detach().numpy().copy(), syn1.detach().numpy().copy()
+        optimizer.zero_grad()
+        output = torch.sigmoid(torch.sigmoid(x @ syn0) @ syn1)
+        (((output - y) ** 2).sum() / 2).backward()
+        optimizer.step()
+
+
+def measured(syn0, syn1):
+    """Tag → value at these weights, in NumPy."""
+    hidden = reference.sigmoid(reference.X @ syn0)
+    output = reference.sigmoid(hidden @ syn1)
+    held_out = reference.output(reference.HELD_OUT, syn0, syn1)
+    delta = (output - reference.Y) * output * (1 - output)
+    gradient = {
+        "syn0": reference.X.T @ ((delta @ syn1.T) * hidden * (1 - hidden)),
+        "syn1": hidden.T @ delta,
+    }
+    return {
+        "loss": np.sum((reference.Y - output) ** 2) / 2,
+        "accuracy": np.mean((output > 0.5) == (reference.Y > 0.5)),
+        "held_out/loss": np.sum((1 - held_out) ** 2) / 2,
+        "held_out/111": held_out.item(),
+        **{f"prediction/{b}": o.item() for b, o in zip(BITS, output, strict=True)},
+        **{f"gradient_norm/{n}": np.sqrt(np.sum(g**2)) for n, g in gradient.items()},
+        "weight_norm/syn0": np.sqrt(np.sum(syn0**2)),
+        "weight_norm/syn1": np.sqrt(np.sum(syn1**2)),
+    }
+
+
+def test_every_tag_at_every_step(run):
+    for trainer in ("post", "manual", "sgd"):
+        wanted = SCALARS | (DIFFERENCES if trainer != "sgd" else set())
+        assert set(run[trainer].Tags()["scalars"]) == wanted
+        for tag in wanted:
+            assert scalars(run[trainer], tag)[0] == list(range(1001))
+    assert run[""].Tags()["scalars"] == []
+
+
+def test_manual_never_differs_and_post_does_from_the_first_step(run):
+    for tag in DIFFERENCES:
+        assert not scalars(run["manual"], tag)[1].any()
+        _, values = scalars(run["post"], tag)
+        assert values[0] == 0
+        assert values[2:].all()
+
+
+@pytest.mark.parametrize("trainer", ["manual", "sgd"])
+def test_scalars_are_those_of_torchs_sgd_measured_in_numpy(run, trainer):
+    expected = [measured(*weights) for weights in descend(1000)]
+    for tag in SCALARS:
+        values = scalars(run[trainer], tag)[1]
+        # NumPy's sums and products may round the sixteenth digit otherwise, and so, once in a
+        # hundred million, the float32 that is nearest.
+        wanted = np.array([row[tag] for row in expected], np.float32)
+        np.testing.assert_array_max_ulp(values, wanted, maxulp=1)
+
+
+def test_scalars_of_post_are_those_of_numpys_loop(run):
+    syn0, syn1 = (w.numpy() for w in torch.load(run["folder"] / "post" / "initial.pt").values())
+    manual = list(descend(1000))
+    for step in range(0, 1001, 50):
+        weights = reference.post(syn0, syn1, step)
+        for tag, value in measured(*weights).items():
+            logged = scalars(run["post"], tag)[1][step]
+            np.testing.assert_allclose(logged, np.float32(value), rtol=1e-6, err_msg=tag)
+        for name, mine, theirs in zip(("syn0", "syn1"), weights, manual[step], strict=True):
+            logged = scalars(run["post"], f"difference/{name}")[1][step]
+            # Both trajectories are known to 1e-9.
+            np.testing.assert_allclose(
+                logged, np.abs(mine - theirs).max(), rtol=1e-6, atol=1e-9, err_msg=name
+            )
+
+
+def test_scalars_of_one_step_are_one_event(run):
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (run["folder"] / "manual").glob("*tfevents*")
+    with_scalars = [
+        event.step
+        for event in EventFileLoader(str(file)).Load()
+        if any(value.tag in SCALARS for value in event.summary.value)
+    ]
+    assert with_scalars == list(range(1001))
+
+
+def test_fifty_histograms_of_each_weight_and_of_the_hidden_units(run):
+    initial = torch.load(run["folder"] / "sgd" / "initial.pt", weights_only=True)
+    for trainer in ("post", "manual", "sgd"):
+        assert set(run[trainer].Tags()["histograms"]) == {"syn0", "syn1", "hidden"}
+        for tag, size in (("syn0", 45), ("syn1", 15), ("hidden", 7 * 15)):
+            events = run[trainer].Histograms(tag)
+            assert len(events) == 50
+            assert (events[0].step, events[-1].step) == (0, 1000)
+            assert all(
+                e.histogram_value.num == sum(e.histogram_value.bucket) == size for e in events
+            )
+        first = run[trainer].Histograms("syn0")[0].histogram_value
+        assert (first.min, first.max) == (initial["syn0"].min(), initial["syn0"].max())
+        np.testing.assert_allclose(first.sum, initial["syn0"].sum(), rtol=1e-12)
+
+
+def test_texts_say_what_was_run_and_what_came_out(run):
+    texts = {
+        name: run[name].Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
+        for name in ("", "post", "manual", "sgd")
+    }
+    assert all("network 3-15-1" in text and "| loss |" in text for text in texts.values())
+    assert "manual = sgd: the same bits" in texts[""]
+    assert "manual = sgd: the same bits" in texts["manual"]
+    assert "post ≠ sgd" in texts["post"]
+    assert "| lr | 1.0 |" in texts[""]
+
+
+def hparams(reader, tag):
+    content = reader.SummaryMetadata(tag).plugin_data.content
+    return HParamsPluginData.FromString(content)
+
+
+def test_hparams_stand_in_the_trainers_own_run(run):
+    for trainer in ("post", "manual", "sgd"):
+        session = hparams(run[trainer], "_hparams_/session_start_info").session_start_info.hparams
+        assert session["trainer"].string_value == trainer
+        assert session["lr"].number_value == 1.0
+        experiment = hparams(run[trainer], "_hparams_/experiment").experiment
+        metrics = {info.name.tag for info in experiment.metric_infos}
+        assert metrics == {"loss", "accuracy", "held_out/loss"}
+        assert metrics <= set(run[trainer].Tags()["scalars"])
+        end = hparams(run[trainer], "_hparams_/session_end_info").session_end_info
+        assert end.status == 1  # STATUS_SUCCESS
+    assert sorted(p.name for p in run["folder"].iterdir() if p.is_dir()) == [
+        "manual",
+        "post",
+        "sgd",
+    ]
+
+
+def test_layout_has_the_three_questions_and_its_tags_exist(run):
+    proto = run[""].Tensors("custom_scalars__config__")[0].tensor_proto
+    layout = layout_pb2.Layout.FromString(proto.string_val[0])
+    assert [category.title for category in layout.category] == [
+        "Do they agree?",
+        "Do they learn?",
+        "What do they predict?",
+    ]
+    shown = set()
+    for category in layout.category:
+        for chart in category.chart:
+            # TensorBoard's frontend matches tags as these regular expressions do.
+            tags = [t for t in SCALARS | DIFFERENCES if re.match(chart.multiline.tag[0], t)]
+            assert tags, chart.title
+            shown |= set(tags)
+    norms = {tag for tag in SCALARS if "_norm/" in tag}
+    assert shown == (SCALARS | DIFFERENCES) - norms
+
+
+def test_weights_are_saved_before_and_after(run):
+    weights = list(descend(1000))
+    for trainer in ("manual", "sgd"):
+        for file, (syn0, syn1) in (("initial.pt", weights[0]), ("final.pt", weights[-1])):
+            state = torch.load(run["folder"] / trainer / file, weights_only=True)
+            assert np.array_equal(state["syn0"].numpy(), syn0)
+            assert np.array_equal(state["syn1"].numpy(), syn1)
+
+
+def logged(main, tmp_path, *options):
+    status, _, error = main("--quiet", "--name", "x", *options)
+    assert (status, error) == (0, "")
+    return tmp_path / "runs" / "x"
+
+
+def test_log_every_thins_scalars_but_for_the_last(main, tmp_path):
+    folder = logged(main, tmp_path, "--steps", 25, "--log-every", 10)
+    assert scalars(read(folder / "post"), "loss")[0] == [0, 10, 20, 25]
+    assert [e.step for e in read(folder / "post").Histograms("syn0")] == list(range(26))
+
+
+def test_without_sgd_the_last_trainer_named_is_the_reference(main, tmp_path):
+    folder = logged(main, tmp_path, "--steps", 3, "--trainers", "post", "manual")
+    assert set(read(folder / "post").Tags()["scalars"]) >= DIFFERENCES
+    assert not set(read(folder / "manual").Tags()["scalars"]) & DIFFERENCES
+
+
+def test_a_table_with_none_held_out_has_no_such_tags(main, tmp_path):
+    folder = logged(main, tmp_path, "--steps", 2, "--table", "parity3")
+    tags = set(read(folder / "sgd").Tags()["scalars"])
+    assert not any(tag.startswith("held_out") for tag in tags)
+    assert {f"prediction/{i:03b}" for i in range(8)} <= tags
+
+
+def test_a_long_table_has_no_line_for_each_row(main, tmp_path):
+    rows = "".join(f"{i / 20},{i % 2},{int(i == 16)}\n" for i in range(17))
+    (tmp_path / "long.csv").write_text(f"x,y,held_out\n{rows}")
+    folder = logged(main, tmp_path, "--steps", 2, "--table", "long.csv")
+    tags = set(read(folder / "sgd").Tags()["scalars"])
+    assert not any(tag.startswith("prediction/") for tag in tags)
+    assert {"held_out/17", "loss", "accuracy"} <= tags
+    assert load_table(str(tmp_path / "long.csv")).held_out_labels == ("17",)

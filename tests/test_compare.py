@@ -1,0 +1,489 @@
+"""`python train.py`, as a user runs it: what it prints, what it refuses, how it ends early."""
+
+import fcntl
+import json
+import os
+import pickle
+import pty
+import re
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gdtorch import SigmoidNet
+from gdtorch.cli import COMMANDS
+
+TRAIN = [sys.executable, str(ROOT / "train.py")]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def losses(folder):
+    reader = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    reader.Reload()
+    return reader.Scalars("loss")
+
+
+def test_the_default_run_prints_a_table_and_the_verdicts(train, tmp_path):
+    result = train()
+    assert (result.returncode, result.stderr) == (0, "")
+    (folder,) = (tmp_path / "runs").iterdir()
+    lines = result.stdout.splitlines()
+    assert lines[0] == "network 3-15-1, 60 weights, float64, from start 0 of seed 0"
+    rows = {line.split()[0]: line.split()[1:] for line in lines[4:7]}
+    for name, (loss, *right, held_out) in rows.items():
+        (state,) = (folder / name).glob("final.pt")
+        net = SigmoidNet().double()
+        net.load_state_dict(torch.load(state, weights_only=True))
+        assert right == ["7", "of", "7"]
+        assert held_out == f"{net(torch.ones(1, 3).double()).item():.3f}"
+        assert loss == f"{losses(folder / name)[-1].value:.6f}"
+    assert set(rows) == {"post", "manual", "sgd"}
+    assert "manual = sgd: the same bits in all 60 weights after each of 1000 steps" in lines
+    assert re.search(
+        r"^post ≠ sgd: they part at step 1 in syn0 by up to \d\.\de-02, "
+        r"because the post updates syn1 before it uses it for syn0$",
+        result.stdout,
+        re.MULTILINE,
+    )
+    assert lines[-2].endswith(f"tensorboard --logdir runs/{folder.name}")
+    assert lines[-1].endswith("http://localhost:6006/#custom_scalars")
+
+
+def test_json_holds_the_same_facts(main, tmp_path):
+    status, out, error = main("--json", "--name", "x", "--steps", 20)
+    facts = json.loads(out)
+    assert (status, error) == (0, "")
+    assert facts["status"] == 0
+    assert facts["run"] == "runs/x"
+    assert facts["settings"]["lr"] == 1.0
+    assert facts["comparisons"]["manual"]["identical"] is True
+    assert facts["comparisons"]["manual"]["first_difference"] is None
+    first = facts["comparisons"]["post"]["first_difference"]
+    assert (first["step"], first["weight"]) == (1, "syn0")
+    assert first["absolute"] == abs(first["mine"] - first["theirs"])
+    assert list(facts["trainers"]["post"]["held_out"]) == ["111"]
+    logged = losses(tmp_path / "runs" / "x" / "sgd")
+    assert logged[-1].step == facts["steps"] == 20
+    assert logged[-1].value == pytest.approx(facts["trainers"]["sgd"]["loss"], rel=1e-7)
+
+
+def test_quiet_prints_nothing(main):
+    assert main("--quiet", "--steps", 2) == (0, "", "")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_command_gives_the_same_bits(train, tmp_path, threads):
+    """Twice at a number of threads; and, on the post's table, at either number."""
+    finals = []
+    for name, count in (("a", threads), ("b", threads), ("c", 3 - threads)):
+        result = train(
+            "--steps", 100, "--name", name, env={**os.environ, "OMP_NUM_THREADS": str(count)}
+        )
+        assert result.returncode == 0
+        folder = tmp_path / "runs" / name
+        finals.append([torch.load(folder / t / "final.pt") for t in ("post", "manual", "sgd")])
+    for other in finals[1:]:
+        for mine, theirs in zip(finals[0], other, strict=True):
+            assert all(torch.equal(mine[weight], theirs[weight]) for weight in mine)
+
+
+def test_post_is_left_out_where_its_loop_lacks_the_option(main, tmp_path):
+    status, out, _ = main("--steps", 5, "--momentum", 0.5, "--maximize", "--name", "x")
+    assert status == 0
+    assert "post is left out: its loop has no --momentum, --maximize" in out
+    assert not (tmp_path / "runs" / "x" / "post").exists()
+
+
+def test_a_step_too_small_to_tell_the_order_is_called_rounding(main):
+    _, out, _ = main("--steps", 1, "--lr", 1e-15, "--start", 3, "--json")
+    verdict = json.loads(out)["comparisons"]["post"]["verdict"]
+    assert "updates syn1 before" not in verdict
+    _, out, _ = main("--steps", 5, "--lr", 0, "--json")
+    assert json.loads(out)["comparisons"]["post"]["identical"] is True
+
+
+def test_saved_weights_take_the_place_of_a_start(main, tmp_path):
+    torch.save(SigmoidNet(start=9).double().state_dict(), tmp_path / "w.pt")
+    main("--quiet", "--steps", 7, "--init", "w.pt", "--name", "a")
+    main("--quiet", "--steps", 7, "--start", 9, "--name", "b")
+    a, b = (torch.load(tmp_path / "runs" / n / "sgd" / "final.pt") for n in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_goes_on_from_its_final_weights(main, tmp_path):
+    main("--quiet", "--steps", 10, "--name", "a")
+    main("--quiet", "--steps", 5, "--init", tmp_path / "runs/a/manual/final.pt", "--name", "b")
+    main("--quiet", "--steps", 15, "--name", "c")
+    b, c = (torch.load(tmp_path / "runs" / n / "manual" / "final.pt") for n in "bc")
+    assert all(torch.equal(b[name], c[name]) for name in b)
+
+
+def test_many_rows_held_out_are_counted(main, tmp_path):
+    rows = "".join(f"{i / 10},{i % 2},{int(i > 3)}\n" for i in range(10))
+    (tmp_path / "t.csv").write_text(f"x,y,held_out\n{rows}")
+    _, out, _ = main("--steps", 2, "--table", "t.csv")
+    assert re.search(r"^sgd .* [0-6] of 6$", out, re.MULTILINE)
+    assert "held out right" in out
+
+
+# Bad input: one line, exit status 2, nothing left behind.
+
+BAD = {
+    "--steps -1": "--steps: -1 is not between 1 and",
+    "--steps 0": "--steps: 0 is not between 1 and",
+    "--steps 1.5": "--steps: '1.5' is not a whole number",
+    "--steps 99999999999999999999": "is not between",
+    "--lr -1": "--lr: -1 is less than 0",
+    "--lr -1e-3": "--lr: -0.001 is less than 0",
+    "--lr nan": "--lr: 'nan' is not a finite number",
+    "--lr inf": "--lr: 'inf' is not a finite number",
+    "--lr -inf": "--lr: '-inf' is not a finite number",
+    "--lr fast": "--lr: 'fast' is not a number",
+    "--lr 1e39 --dtype float32": "--lr is too large for float32",
+    "--hidden 0": "--hidden: 0 is not between 1 and",
+    "--hidden 99999999999": "--hidden: 99999999999 is not between 1 and",
+    "--seed -1": "--seed: -1 is not between 0 and",
+    "--start -1": "--start: -1 is not between 0 and",
+    "--log-every 0": "--log-every: 0 is not between",
+    "--momentum -0.5": "--momentum: -0.5 is less than 0",
+    "--weight-decay nan": "--weight-decay: 'nan' is not a finite number",
+    "--dampening inf": "--dampening: 'inf' is not a finite number",
+    "--nesterov": "--nesterov needs a --momentum above 0",
+    "--nesterov --momentum 0.9 --dampening 0.1": "and no --dampening",
+    "--dtype float16": "--dtype: invalid choice: 'float16'",
+    "--device gpu": "--device gpu cannot be used here",
+    "--device cuda:99": "--device cuda:99 cannot be used here",
+    "--device meta": "--device meta cannot be used here",
+    "--table pst": "no table pst: it is none of post, xor, parity3 and no such file",
+    "--table .": "cannot be read",
+    "--trainers sdg": "--trainers: unknown trainer sdg; did you mean sgd?",
+    "--trainers adam": "there is post, manual, sgd",
+    "--trainers sgd sgd": "sgd is named twice",
+    "--trainers": "expected at least one argument",
+    "--trainers post sgd --momentum 0.9": "post cannot run: its loop has no --momentum",
+    "--init missing.pt": "--init missing.pt: no such file",
+    "--init . ": "--init .: no such file",
+    "--init w.pt --start 3": "--init takes the place of --seed and --start",
+    "--overwrite": "--overwrite needs the --name",
+    "--name a/b": "is not a folder name",
+    "--momentun 0.9": "unknown argument --momentun; did you mean --momentum?",
+    "--star 3": "unknown argument --star; did you mean --start?",
+    "--zzz": "unknown argument --zzz; see --help",
+    "compra": "unknown command compra; did you mean compare?",
+    "xyz": "unknown command xyz; there is compare",
+    "--logdir file": "--logdir file: ",
+    "--logdir file/runs": "--logdir file/runs: ",
+}
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options):
+    (tmp_path / "file").write_text("a file")
+    status, out, error = main(*options.split())
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: .*\n", error)
+    assert BAD[options] in error
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("text", [b"", b"a,y\n0\n", b"a,y\n0,2\n", bytes(range(256))])
+def test_a_bad_csv_likewise(main, tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text)
+    status, out, error = main("--table", "t.csv")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: table t\.csv: .*\n", error)
+    assert names(tmp_path) == ["t.csv"]
+
+
+class RunsCode:
+    """Unpickled without care, this makes a file."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+STATES = {
+    "a pickle that runs code": RunsCode(),
+    "no dict": [1, 2, 3],
+    "one weight only": {"syn0": torch.zeros(3, 15)},
+    "one too many": {"syn0": torch.zeros(3, 15), "syn1": torch.zeros(15, 1), "b": torch.zeros(1)},
+    "another shape": SigmoidNet(hidden=8).state_dict(),
+    "no tensors": {"syn0": 1, "syn1": 2},
+    "integers": {"syn0": torch.zeros(3, 15, dtype=int), "syn1": torch.zeros(15, 1)},
+    "nan": {"syn0": torch.full((3, 15), torch.nan), "syn1": torch.zeros(15, 1)},
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_a_file_that_holds_no_weights_of_this_shape_is_refused(main, tmp_path, kind):
+    torch.save(STATES[kind], tmp_path / "w.pt")
+    status, out, error = main("--init", "w.pt")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: --init w\.pt: .*\n", error)
+    if kind == "another shape":
+        assert "(3, 8)" in error
+        assert "--hidden" in error
+    assert names(tmp_path) == ["w.pt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", pickle.dumps(RunsCode())])
+def test_a_file_that_is_no_torch_file_is_refused_and_not_run(main, tmp_path, content):
+    (tmp_path / "w.pt").write_bytes(content)
+    status, out, error = main("--init", "w.pt")
+    assert (status, out) == (2, "")
+    assert "without running code" in error
+    assert names(tmp_path) == ["w.pt"]
+
+
+def test_a_log_directory_that_cannot_be_written_is_refused(train, tmp_path):
+    if os.geteuid() == 0:  # root may write anywhere but here
+        logdir = "/proc/gdtorch"
+    else:
+        (tmp_path / "locked").mkdir(mode=0o500)
+        logdir = "locked"
+    result = train("--logdir", logdir)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(rf"gdtorch: --logdir {logdir}: .*; choose another\n", result.stderr)
+
+
+def test_an_existing_name_is_refused_until_overwrite(main, tmp_path):
+    assert main("--quiet", "--steps", 3, "--name", "x") == (0, "", "")
+    before = sorted((tmp_path / "runs").rglob("*"))
+    status, _, error = main("--steps", 4, "--name", "x")
+    assert status == 2
+    assert "runs/x exists; choose another --name, or replace it with --overwrite" in error
+    status, _, error = main("--name", "x", "--overwrite", "--table", "missing.csv")
+    assert status == 2
+    assert sorted((tmp_path / "runs").rglob("*")) == before
+    assert main("--quiet", "--steps", 4, "--name", "x", "--overwrite") == (0, "", "")
+    assert losses(tmp_path / "runs" / "x" / "sgd")[-1].step == 4
+
+
+# Ending early.
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(train, tmp_path):
+    result = train("--lr", 1, "--weight-decay", 1e6, "--name", "x", "--log-every", 7)
+    assert result.returncode == 3
+    match = re.fullmatch(
+        r"gdtorch: the loss of manual and sgd is nan after step (\d+); .*"
+        r"all until then is in runs/x\n",
+        result.stderr,
+    )
+    step = int(match[1])
+    assert f"{step} steps" in result.stdout
+    events = losses(tmp_path / "runs" / "x" / "sgd")
+    assert [e.step for e in events] == [*range(0, step, 7), step]
+    assert events[-1].value != events[-1].value
+    assert all(e.value == e.value for e in events[:-1])
+
+
+def test_json_has_null_for_what_is_not_finite(main):
+    status, out, _ = main("--json", "--lr", 1, "--weight-decay", 1e6)
+    facts = json.loads(out, parse_constant=pytest.fail)
+    assert facts["status"] == status == 3
+    assert facts["trainers"]["sgd"]["loss"] is None
+    assert "nan" in facts["reason"]
+
+
+def start_and_wait(tmp_path, *options):
+    """Start a run that would last for hours; return once it has logged something."""
+    process = subprocess.Popen(
+        [*TRAIN, "--steps", "100000000", "--name", "x", *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    folder = tmp_path / "runs" / "x" / "sgd"
+    deadline = time.monotonic() + 60
+    while not any(f.stat().st_size > 10_000 for f in folder.glob("*tfevents*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.05)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupt_leaves_all_steps_so_far_readable(tmp_path, number, status):
+    process = start_and_wait(tmp_path)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == status
+    match = re.fullmatch(rf"gdtorch: interrupted \({number.name}\) after step (\d+); .*\n", error)
+    last = int(match[1])
+    assert f"the same bits in all 60 weights after each of {last} steps" in out
+    for trainer in ("post", "manual", "sgd"):
+        folder = tmp_path / "runs" / "x" / trainer
+        assert [e.step for e in losses(folder)] == list(range(last + 1))
+        assert (folder / "final.pt").exists()
+
+
+def test_after_kill_9_what_was_flushed_is_readable(tmp_path):
+    process = start_and_wait(tmp_path)
+    process.kill()
+    process.communicate(timeout=60)
+    steps = [e.step for e in losses(tmp_path / "runs" / "x" / "sgd")]
+    assert steps == list(range(len(steps)))
+    assert len(steps) > 10
+
+
+def test_a_log_directory_that_vanishes_ends_the_run(tmp_path):
+    process = start_and_wait(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert re.match(r"gdtorch: cannot write to runs/x after step \d+: No such file", error)
+    assert error.count("\n") == 1
+
+
+def test_a_disk_that_fills_up_ends_the_run(tmp_path):
+    def limit():  # a file may grow to 200 kB, as if the disk ended there
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    result = subprocess.run(
+        [*TRAIN, "--name", "x", "--steps", "100000"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
+    assert result.returncode == 3
+    assert re.match(
+        r"gdtorch: cannot write to runs/x after step \d+: File too large", result.stderr
+    )
+    assert result.stderr.count("\n") == 1
+    assert len(losses(tmp_path / "runs" / "x" / "sgd")) > 100
+
+
+def test_a_disk_that_is_full_from_the_start(tmp_path):
+    result = subprocess.run(
+        [*TRAIN, "--name", "x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)),
+        check=False,
+    )
+    assert result.returncode == 3
+    assert re.fullmatch(
+        r"gdtorch: cannot write to runs/x after step 0: File too large\n", result.stderr
+    )
+
+
+def on_terminal(tmp_path, *options):
+    """Run with standard error on a terminal; what the terminal showed."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [*TRAIN, *options], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=end
+    )
+    os.close(end)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            break
+        shown += chunk
+        if b"step/s" in shown:
+            process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    os.close(terminal)
+    return shown.decode()
+
+
+def test_a_long_run_shows_a_bar_on_a_terminal(tmp_path):
+    assert "step/s" in on_terminal(tmp_path, "--steps", "100000", "--log-every", "1000")
+
+
+def test_a_short_run_shows_none(tmp_path):
+    assert on_terminal(tmp_path, "--steps", "10") == ""
+
+
+# The front door.
+
+
+def test_help_and_mistyped_options_load_no_torch():
+    for arguments in (["--help"], ["compare", "--help"], ["--zzz"], ["--nesterov"]):
+        program = (
+            "import sys; from gdtorch.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit: pass\n"
+            "print(*{'torch', 'numpy', 'tensorboard', 'tqdm'} & set(sys.modules), file=sys.stderr)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        )
+        assert result.stderr.splitlines()[-1] == ""
+
+
+def test_help_names_every_option_its_default_and_an_example(main, capsys):
+    with pytest.raises(SystemExit) as end:
+        main("--help")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for option, default in {
+        "--steps": "1000", "--lr": "1.0", "--seed": "0", "--start": "0", "--hidden": "15",
+        "--dtype": "float64", "--device": "cpu", "--table": "post", "--momentum": "0.0",
+        "--dampening": "0.0", "--weight-decay": "0.0", "--logdir": "runs", "--log-every": "1",
+    }.items():  # fmt: skip
+        assert re.search(rf"{option} .*?\(default: {default}\)", out, re.DOTALL), option
+    for option in ("--init", "--nesterov", "--maximize", "--trainers", "--name", "--overwrite",
+                   "--json", "--quiet"):  # fmt: skip
+        assert option in out
+    assert "python train.py --lr 0.5 --momentum 0.9 --nesterov" in out
+
+
+def test_every_command_is_named_in_help(main, capsys):
+    with pytest.raises(SystemExit):
+        main("--help")
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    command = " ".join(TRAIN)
+    result = subprocess.run(
+        f"set -o pipefail; {command} --steps 3 | true",
+        shell=True,
+        executable="/bin/bash",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr == ""
+
+
+def test_without_utf8_the_program_still_prints(train):
+    result = train("--steps", 3, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "manual = sgd: the same bits" in result.stdout
+
+
+def test_the_installed_program_is_the_same(tmp_path):
+    program = shutil.which("gdtorch", path=Path(sys.executable).parent)
+    assert program, "install gdtorch first: pip install -e '.[test]'"
+    result = subprocess.run(
+        [program, "--steps", "2"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "the same bits in all 60 weights after each of 2 steps" in result.stdout
