@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_SUFFIX", "check_free", "claim"]
+__all__ = ["EVENT_SUFFIX", "claim"]
 
 import time
 from pathlib import Path
 
 EVENT_SUFFIX = ".gdtorch"  # every event file of ours ends with it: so we know our own
 WEIGHT_FILES = ("initial.pt", "final.pt")
-
-
-def check_free(logdir: Path, name: str | None, *, overwrite: bool) -> None:
-    """Check that a run's folder could be claimed; change nothing.
-
-    Args:
-        logdir: TensorBoard's log directory.
-        name: the run's name in it; None for a time stamp that is free.
-        overwrite: whether a run of gdtorch's under that name may be removed.
-
-    Raises:
-        ValueError: the name is no folder name, or is taken; the message names the remedy.
-    """
-    if name is None:
-        return
-    if Path(name).name != name or name in {"", ".", ".."} or "\0" in name:
-        raise ValueError(f"--name {name!r} is not a folder name; leave out / and the like")
-    folder = logdir / name
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not overwrite:
-        raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
-    if not _ours(folder):
-        raise ValueError(f"{folder} holds no run of gdtorch's to overwrite; choose another --name")
-    for file in folder.rglob("*tfevents*"):
-        if file not in _ours(folder):
-            raise ValueError(f"{file} is not gdtorch's and would mix with the run; move it away")
 
 
 def claim(logdir: Path, name: str | None, *, overwrite: bool) -> Path:
@@ -50,10 +23,10 @@ def claim(logdir: Path, name: str | None, *, overwrite: bool) -> Path:
         overwrite: whether to remove a run of gdtorch's under that name.
 
     Raises:
-        ValueError: see `check_free`.
+        ValueError: the name is no folder name, or is taken; the message names the remedy.
         OSError: the folder cannot be made; then nothing is left of it.
     """
-    check_free(logdir, name, overwrite=overwrite)
+    _check_free(logdir, name, overwrite=overwrite)
     missing = [folder for folder in (logdir, *logdir.parents) if not folder.exists()]
     try:
         logdir.mkdir(parents=True, exist_ok=True)
@@ -73,6 +46,24 @@ def claim(logdir: Path, name: str | None, *, overwrite: bool) -> Path:
         raise
     else:
         return folder
+
+
+def _check_free(logdir: Path, name: str | None, *, overwrite: bool) -> None:
+    """Raise ValueError where a run's folder could not be claimed; change nothing."""
+    if name is None:
+        return
+    if Path(name).name != name or name in {"", ".", ".."} or "\0" in name:
+        raise ValueError(f"--name {name!r} is not a folder name; leave out / and the like")
+    folder = logdir / name
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not overwrite:
+        raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
+    if not _ours(folder):
+        raise ValueError(f"{folder} holds no run of gdtorch's to overwrite; choose another --name")
+    for file in folder.rglob("*tfevents*"):
+        if file not in _ours(folder):
+            raise ValueError(f"{file} is not gdtorch's and would mix with the run; move it away")
 
 
 def _ours(folder: Path) -> list[Path]:

@@ -176,24 +176,31 @@ def test_a_trainer_is_a_trajectory_of_live_weights(trainer):
     assert all(torch.equal(w, before[n]) for n, w in net.state_dict().items())
 
 
-@given(st.integers(0, 10**6), st.sampled_from(["transposed", "view", "column"]))
-def test_odd_strides_and_views_are_taken_as_if_they_were_row_major(seed, kind):
+ODD = {
+    "transposed": lambda t: t.T.contiguous().T,
+    "view": lambda t: torch.cat([t, t], dim=1)[:, : t.shape[1]],
+    "strides of a size of 1": lambda t: t.as_strided(
+        t.shape, [99 if t.shape[i] == 1 else t.stride(i) for i in range(2)]
+    ),
+}
+
+
+@given(st.integers(0, 10**6), st.sampled_from(list(ODD)), st.integers(1, 9), st.integers(1, 5))
+def test_odd_strides_and_views_are_taken_as_if_they_were_row_major(seed, kind, rows, features):
     generator = torch.Generator().manual_seed(seed)
     plain = Rows(
-        torch.randn(9, 5, dtype=torch.float64, generator=generator),
-        torch.rand(9, 1, dtype=torch.float64, generator=generator),
+        torch.randn(rows, features, dtype=torch.float64, generator=generator),
+        torch.rand(rows, 1, dtype=torch.float64, generator=generator),
     )
-    odd = {
-        "transposed": Rows(plain.inputs.T.contiguous().T, plain.targets),
-        "view": Rows(torch.cat([plain.inputs, plain.inputs], 1)[:, :5], plain.targets),
-        "column": Rows(plain.inputs, plain.targets.as_strided((9, 1), (1, 7))),
-    }[kind]
+    odd = Rows(*map(ODD[kind], plain))
     assume(any(o.stride() != p.stride() for o, p in zip(odd, plain, strict=True)))
-    net = SigmoidNet(5, 6, seed=seed).double()
-    block = torch.zeros(1 + 5 * 6 + 6, dtype=torch.float64)
-    net.syn0.data = block[1:31].view(5, 6).copy_(net.syn0.data)  # misaligned
-    runs = [t(n, r, 1.0) for t in (Manual, SGD) for n, r in ((net, odd), (net, plain))]
+    net = SigmoidNet(features, 6, seed=seed).double()
+    block = torch.zeros(1 + features * 6, dtype=torch.float64)
+    net.syn0.data = block[1:].view(features, 6).copy_(net.syn0.data)  # misaligned
+    runs = [t(net, r, 1.0) for t in (Manual, SGD) for r in (odd, plain)]
     for run in runs:
+        for tensor in (*run.rows, *run.weights.values()):
+            assert tensor.stride() == torch.empty(tensor.shape).stride()
         for _ in range(20):
             run.step()
     assert all(bits(run.weights) == bits(runs[0].weights) for run in runs)

@@ -53,13 +53,12 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
     from ..board import Board
     from ..loop import run, unwritable
-    from ..rundir import check_free, claim
+    from ..rundir import claim
     from ..trajectory import Lockstep
     from .report import Report
 
     logdir = Path(options.logdir)
     try:
-        check_free(logdir, options.name, overwrite=options.overwrite)
         table, net, trainers = _prepare(options)
         folder = claim(logdir, options.name, overwrite=options.overwrite)
     except (ValueError, RuntimeError) as error:
