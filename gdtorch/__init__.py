@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .data import Rows, Table, load_table
+    from .distance import Comparison, Difference
     from .net import SigmoidNet, initial_weights
     from .trainers import SGD, Manual, Objective, Post, Trainer
-    from .trajectory import Comparison, Difference, Lockstep
+    from .trajectory import Lockstep
 
 __all__ = [
     "SGD",
@@ -32,7 +33,8 @@ _HOME = {
     **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     **dict.fromkeys(["SGD", "Manual", "Objective", "Post", "Trainer"], "trainers"),
-    **dict.fromkeys(["Comparison", "Difference", "Lockstep"], "trajectory"),
+    **dict.fromkeys(["Comparison", "Difference"], "distance"),
+    "Lockstep": "trajectory",
 }
 
 

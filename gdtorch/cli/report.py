@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from ..data import Table
+from ..distance import Comparison, Difference
 from ..loop import Ending
 from ..net import SigmoidNet
-from ..trajectory import Comparison, Difference, Lockstep
+from ..trajectory import Lockstep
 
 FEW_ROWS = 4  # held out: each gets a column of its own
 

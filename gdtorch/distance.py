@@ -1,0 +1,153 @@
+"""The distance of two sets of weights: do they hold the same bits, and if not, how far apart?"""
+
+from __future__ import annotations
+
+__all__ = ["Comparison", "Difference", "WeightDifference", "Weights", "ulps_between"]
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One element of one weight, at one step, in which two trajectories differ.
+
+    Args:
+        step: after how many steps; 0 is the initial weights.
+        weight: the name of the weight.
+        index: which element of it.
+        mine: its value in the one trajectory.
+        theirs: its value in the other, the reference.
+        absolute: |mine − theirs|; infinite where one of the two is nan.
+        ulps: how many floating-point numbers of the weight's dtype lie between the two, the
+            nearer end counted; None where one of them is nan.
+    """
+
+    step: int
+    weight: str
+    index: tuple[int, ...]
+    mine: float
+    theirs: float
+    absolute: float
+    ulps: int | None
+
+
+@dataclass
+class WeightDifference:
+    """How far one weight has parted.
+
+    Args:
+        first_step: the first step after which it differs in any bit; None while it does not.
+        largest: the largest |mine − theirs| of any element at any step so far.
+    """
+
+    first_step: int | None = None
+    largest: float = 0.0
+
+
+@dataclass
+class Comparison:
+    """What two trajectories have shown so far; `update` it with the weights after each step.
+
+    Args:
+        steps: the last step compared.
+        first_difference: at the first step at which they differ in any bit, the element with the
+            largest distance; None while there is none.
+        weights: for each weight, since when and how far it differs.
+    """
+
+    steps: int = 0
+    first_difference: Difference | None = None
+    weights: dict[str, WeightDifference] = field(default_factory=dict)
+
+    @property
+    def identical(self) -> bool:
+        """Whether all weights held the same bits after every step so far."""
+        return self.first_difference is None
+
+    def update(self, step: int, mine: Weights, theirs: Weights) -> dict[str, float]:
+        """Compare the weights after `step` steps; weight → largest |mine − theirs|.
+
+        Two nan at the same place are no difference; a nan against a number is an infinite one;
+        0 against −0 differs, by 0.
+        """
+        self.steps = step
+        largest = {}
+        parted: list[tuple[float, str]] = []
+        for name, reference in theirs.items():
+            difference = self.weights.setdefault(name, WeightDifference())
+            largest[name] = _largest(mine[name], reference)
+            if largest[name] or not _same(mine[name], reference):
+                difference.largest = max(difference.largest, largest[name])
+                if difference.first_step is None:
+                    difference.first_step = step
+                parted.append((largest[name], name))
+        if parted and self.first_difference is None:
+            _, name = max(parted, key=lambda item: item[0])
+            self.first_difference = _element(step, name, mine[name], theirs[name])
+        return largest
+
+
+def ulps_between(mine: float, theirs: float, dtype: torch.dtype) -> int | None:
+    """How many steps from one floating-point number of `dtype` to the next lead from one to other.
+
+    0 and −0 are no step apart, the largest finite number and infinity are one; None for nan.
+    (Goldberg, "What every computer scientist should know about floating-point arithmetic", 1991.)
+    """
+    if math.isnan(mine) or math.isnan(theirs):
+        return None
+    a, b = (_ordinal(value, dtype) for value in (mine, theirs))
+    return abs(a - b)
+
+
+def _ordinal(value: float, dtype: torch.dtype) -> int:
+    # Sign and magnitude: floating-point numbers of one sign are ordered as their bits are.
+    bits = torch.tensor(value, dtype=dtype).view(_INTEGER[dtype.itemsize]).item()
+    magnitude = int(bits) & ((1 << (8 * dtype.itemsize - 1)) - 1)
+    return -magnitude if bits < 0 else magnitude
+
+
+_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _same(mine: Tensor, theirs: Tensor) -> bool:
+    """Whether all bits are the same, or at least every difference is nan against nan."""
+    integer = _INTEGER[theirs.dtype.itemsize]
+    if torch.equal(mine.view(integer), theirs.view(integer)):
+        return True
+    return not bool(_parted(mine, theirs).any())
+
+
+def _largest(mine: Tensor, theirs: Tensor) -> float:
+    """The largest |mine − theirs| (see `_distance`); one pass, unless something is not finite."""
+    largest = torch.dist(mine, theirs, p=torch.inf).item()
+    return largest if math.isfinite(largest) else _distance(mine, theirs).max().item()
+
+
+def _parted(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Where the bits differ, nan against nan left out."""
+    integer = _INTEGER[theirs.dtype.itemsize]
+    return (mine.view(integer) != theirs.view(integer)) & ~(mine.isnan() & theirs.isnan())
+
+
+def _distance(mine: Tensor, theirs: Tensor) -> Tensor:
+    """|mine − theirs| element by element: 0 where both are the same, infinite for one nan."""
+    distance = (mine - theirs).abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return distance.where(_parted(mine, theirs), 0.0)
+
+
+def _element(step: int, name: str, mine: Tensor, theirs: Tensor) -> Difference:
+    distance = _distance(mine, theirs)
+    # Of elements equally far apart the first; −1 keeps an equal pair behind a 0 against a −0.
+    far = distance.where(_parted(mine, theirs), -1.0).argmax()
+    index = tuple(int(i) for i in np.unravel_index(int(far), mine.shape))
+    a, b = mine[index].item(), theirs[index].item()
+    ulps = ulps_between(a, b, theirs.dtype)
+    return Difference(step, name, index, a, b, distance[index].item(), ulps)
