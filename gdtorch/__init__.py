@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .distance import Comparison, Difference
     from .net import SigmoidNet, initial_weights
     from .trainers import SGD, Manual, Objective, Post, Trainer
-    from .trajectory import Lockstep
+    from .trajectory import Lockstep, Report, lockstep
 
 __all__ = [
     "SGD",
@@ -20,12 +20,14 @@ __all__ = [
     "Manual",
     "Objective",
     "Post",
+    "Report",
     "Rows",
     "SigmoidNet",
     "Table",
     "Trainer",
     "initial_weights",
     "load_table",
+    "lockstep",
 ]
 
 # Handed on at first use (PEP 562), so that `train.py --help` loads no torch.
@@ -34,7 +36,7 @@ _HOME = {
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     **dict.fromkeys(["SGD", "Manual", "Objective", "Post", "Trainer"], "trainers"),
     **dict.fromkeys(["Comparison", "Difference"], "distance"),
-    "Lockstep": "trajectory",
+    **dict.fromkeys(["Lockstep", "Report", "lockstep"], "trajectory"),
 }
 
 

@@ -46,10 +46,24 @@ class WeightDifference:
     Args:
         first_step: the first step after which it differs in any bit; None while it does not.
         largest: the largest |mine − theirs| of any element at any step so far.
+        growth: by how much the distance has grown a step, on average, since the first that was
+            not 0; None until there are two.
     """
 
     first_step: int | None = None
     largest: float = 0.0
+    growth: float | None = None
+    start: tuple[int, float] | None = field(default=None, repr=False)
+
+    def see(self, step: int, distance: float) -> None:
+        """Take in the largest distance of any element after `step` steps."""
+        self.largest = max(self.largest, distance)
+        if self.first_step is None:
+            self.first_step = step
+        if self.start is None and distance > 0:
+            self.start = step, distance
+        elif self.start and step > self.start[0]:
+            self.growth = (distance / self.start[1]) ** (1 / (step - self.start[0]))
 
 
 @dataclass
@@ -85,9 +99,7 @@ class Comparison:
             difference = self.weights.setdefault(name, WeightDifference())
             largest[name] = _largest(mine[name], reference)
             if largest[name] or not _same(mine[name], reference):
-                difference.largest = max(difference.largest, largest[name])
-                if difference.first_step is None:
-                    difference.first_step = step
+                difference.see(step, largest[name])
                 parted.append((largest[name], name))
         if parted and self.first_difference is None:
             _, name = max(parted, key=lambda item: item[0])

@@ -1,0 +1,152 @@
+"""A diagnosis in words that a learner understands: what was seen, what it means, what to change."""
+
+from __future__ import annotations
+
+__all__ = ["explain"]
+
+from collections.abc import Sequence
+
+import torch
+
+from .diagnosis import Diagnosis, listed
+from .distance import Difference
+
+MEANING = {
+    "identical": "The two are the same, bit for bit. There is nothing to change.",
+    "rounding": "The two do the same arithmetic in another order, and each order rounds "
+    "differently. Neither is wrong; there is nothing to change.",
+    "precision": "The two do the same, one of them in a lower precision. Give both the same "
+    "dtype, and check that no array was made without one.",
+    "names": "What is trained differs. Pass rename={...} if only the names differ; else add the "
+    "weight, or take it out.",
+    "initial weights": "The two do not begin at the same weights, so nothing later can be "
+    "compared. Copy the initial weights of one into the other.",
+    "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
+    "scale": "Every weight moves too far by the same factor: a factor in the learning rate or in "
+    "the loss.",
+    "scale of one weight": "A factor in the gradient of those weights alone, or a learning rate of "
+    "their own.",
+    "weight decay": "One of the two adds λ · weights to the gradient. Set weight_decay alike in "
+    "both.",
+    "momentum": "One of the two carries its last update into the next. Set momentum alike in both.",
+    "gradients not zeroed": "Gradients add up from step to step. Call optimizer.zero_grad() (or "
+    "set the sums to 0) before each backward pass.",
+    "dampening": "One of the two leaves a part of each fresh gradient out of its velocity, as "
+    "torch.optim.SGD does with dampening, or as an average (1 − β) · g + β · v does.",
+    "step size schedule": "One of the two changes its learning rate at that step. Give both the "
+    "same schedule.",
+    "one weight's update": "Either the gradient formula of those weights is wrong, or it was "
+    "computed from weights that the same step had changed already: compute all gradients first, "
+    "then update.",
+    "not finite": "An overflow, a division by 0 or a logarithm of 0 in one of the two: look at "
+    "that step.",
+    "unexplained": "No single cause in the list explains this. If nothing agrees from the first "
+    "update on, different rows, another loss or another rule (Adam, L1) are likely.",
+}
+TRANSPOSED = "One is the other's transpose: transpose it, and the products that it is in."
+SHAPE = "The two have different sizes. Give both the same layers."
+
+
+def explain(
+    diagnosis: Diagnosis,
+    first: Difference | None,
+    rows: int | None,
+    precisions: Sequence[torch.dtype],
+) -> str:
+    """The report in words.
+
+    Args:
+        diagnosis: what was found.
+        first: where they part.
+        rows: how many rows the loss is over, if that is known.
+        precisions: the precision that mine and theirs have run in.
+    """
+    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions)}."]
+    lines.append(_where(first))
+    if diagnosis.cause == "shape":
+        lines.append(f"Means: {TRANSPOSED if diagnosis.evidence else SHAPE}")
+    else:
+        lines.append(f"Means: {MEANING[diagnosis.cause]}")
+    if diagnosis.cause == "scale" and isinstance(diagnosis.factor, float):
+        lines += _candidates(diagnosis.factor, diagnosis.error, rows)
+    if diagnosis.second:
+        second, factor = diagnosis.second
+        lines.append(f"There as well: {second}, {factor:.6g}. {MEANING[second]}")
+    if precisions[0] != precisions[1] and diagnosis.cause != "precision":
+        lines.append(f"Also: {_precisions(precisions)}.")
+    return "\n".join(line for line in lines if line)
+
+
+def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype]) -> str:
+    cause, factor, names = diagnosis.cause, diagnosis.factor, listed(diagnosis.weights)
+    seen = {
+        "identical": "every weight has the same bits after every step",
+        "rounding": "the distance is what the order of the arithmetic allows",
+        "precision": _precisions(precisions),
+        "names": f"{names} in one of the two only",
+        "shape": f"{names} has another shape" + (", transposed" if diagnosis.evidence else ""),
+        "initial weights": f"{names} differs before the first step",
+        "sign": "my first update is theirs with the other sign",
+        "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only",
+    }
+    if cause in seen:
+        return seen[cause]
+    if isinstance(factor, dict):
+        each = (f"{name} by {_number(k, diagnosis.error)}" for name, k in factor.items())
+        return f"my first update is theirs multiplied, {listed([*each])}; the others agree"
+    if factor is None:
+        return f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
+    number, who = _number(abs(factor), diagnosis.error), "mine" if factor > 0 else "theirs"
+    signed = {
+        "weight decay": f"the first updates differ by {number} · weights; {who} has the decay",
+        "momentum": f"the second updates differ by {number} · the first; {who} has the momentum",
+        "gradients not zeroed": f"the second update of {who} holds the first once more",
+    }
+    if cause in signed:
+        return f"{signed[cause]} ({names})"
+    number = _number(factor, diagnosis.error)
+    return {
+        "scale": f"my first update is {number} times theirs, in every weight",
+        "dampening": f"my second update has {number} times their fresh gradient",
+        "step size schedule": f"updates agree up to step {diagnosis.step - 1}; the next one is "
+        f"{number} times theirs, in every weight",
+    }[cause]
+
+
+def _where(first: Difference | None) -> str:
+    if first is None:
+        return ""
+    index = "".join(f"[{i}]" for i in first.index)
+    ulps = "nan" if first.ulps is None else f"{first.ulps} ulps"
+    return (
+        f"First difference: step {first.step}, {first.weight}{index}: {first.mine!r} against "
+        f"{first.theirs!r}, {first.absolute:.2e} or {ulps} apart."
+    )
+
+
+def _candidates(factor: float, error: float, rows: int | None) -> list[str]:
+    """What a factor may come from, where it is one of the usual ones."""
+    known = {2.0: "a ½ missing from the squared error", 0.5: "a ½ too many in the squared error"}
+    if rows and rows > 1:
+        known |= {
+            float(rows): f"a sum over {rows} rows where theirs takes the mean",
+            1 / rows: f"a mean over {rows} rows where theirs takes the sum",
+        }
+    lines = [text for value, text in known.items() if _near(factor, value, error)]
+    for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
+        if 0 < value < 1 and _near(value * 100, round(value * 100), error * 100):
+            lines.append(f"1 {sign} momentum, with a momentum of {value:.2g}")
+    return [f"Perhaps: {', or '.join(lines)}."] if lines else []
+
+
+def _near(value: float, other: float, error: float) -> bool:
+    return abs(value - other) <= max(error, 1e-6 * abs(other))
+
+
+def _number(value: float, error: float) -> str:
+    return f"{value:.6g}" if error < 1e-5 * abs(value) else f"{value:.6g} ± {error:.1g}"
+
+
+def _precisions(precisions: Sequence[torch.dtype]) -> str:
+    mine, theirs = (str(dtype).removeprefix("torch.") for dtype in precisions)
+    return f"mine runs in {mine}, theirs in {theirs}"

@@ -1,0 +1,466 @@
+"""lockstep(): every cause by name, with its factor; never a wrong one; what cannot be compared."""
+
+import collections
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from descents import PROBLEMS, adam, by_hand, by_torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gdtorch import SGD, Manual, SigmoidNet, load_table, lockstep
+
+SEEDS = range(20)
+DTYPES = ["float64", "float32"]
+every_problem = pytest.mark.parametrize("problem", PROBLEMS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Arrays this small gain nothing from threads, and wait for them on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with np.errstate(all="ignore"):  # of the weights that a test breaks on purpose
+        yield
+    torch.set_num_threads(threads)
+
+
+def large(problem):
+    """The weights of more than a single number."""
+    return [name for name, weight in problem.weights.items() if weight.size > 1]
+
+
+def zero(problem):
+    return {name: 0 * weight for name, weight in problem.weights.items()}
+
+
+# A mistake: cause, factor, mine, theirs, options of lockstep. Drawn anew for each seed.
+
+
+def sign(p, d, rng):
+    if rng.random() < 0.5:
+        return "sign", -1, by_hand(p, d, factor=-1), by_torch(p, d), {}
+    return "sign", -1, by_hand(p, d), by_torch(p, d, maximize=True), {}
+
+
+def strength(rng):
+    """A factor that is not 1."""
+    return float(rng.choice([rng.uniform(0.1, 0.95), rng.uniform(1.05, 30)]))
+
+
+def scale(p, d, rng):
+    c = strength(rng)
+    if rng.random() < 0.5:
+        return "scale", c, by_hand(p, d, factor=c), by_torch(p, d), {}
+    return "scale", 1 / c, by_hand(p, d), by_torch(p, d, lr=p.lr * c), {}
+
+
+def nesterov(p, d, rng):
+    mu = rng.uniform(0.05, 0.99)
+    theirs = by_torch(p, d, momentum=mu, nesterov=True)
+    return "scale", 1 / (1 + mu), by_hand(p, d, momentum=mu), theirs, {}
+
+
+def scale_of_one_weight(p, d, rng):
+    factors = {str(rng.choice(large(p))): strength(rng)}
+    return "scale of one weight", factors, by_hand(p, d, factors=factors), by_torch(p, d), {}
+
+
+def weight_decay(p, d, rng):
+    lam = 10 ** rng.uniform(-3, -0.5)
+    if rng.random() < 0.5:
+        return "weight decay", lam, by_hand(p, d, decay=lam), by_torch(p, d), {"lr": p.lr}
+    return "weight decay", -lam * p.lr, by_hand(p, d), by_torch(p, d, weight_decay=lam), {}
+
+
+def momentum(p, d, rng):
+    mu = rng.uniform(0.05, 0.99)
+    if rng.random() < 0.5:
+        return "momentum", mu, by_hand(p, d, momentum=mu), by_torch(p, d), {}
+    return "momentum", -mu, by_hand(p, d), by_torch(p, d, momentum=mu), {}
+
+
+def two_momenta(p, d, rng):
+    mine, theirs = rng.uniform(0.5, 0.99), rng.uniform(0.05, 0.45)
+    return (
+        "momentum", mine - theirs,
+        by_hand(p, d, momentum=mine), by_torch(p, d, momentum=theirs), {},
+    )  # fmt: skip
+
+
+def gradients_not_zeroed(p, d, rng):
+    del rng
+    return "gradients not zeroed", 1, by_hand(p, d, zero=False), by_torch(p, d), {}
+
+
+def dampening(p, d, rng):
+    mu, damp = rng.uniform(0.1, 0.99), rng.uniform(0.05, 0.95)
+    mine = by_hand(p, d, momentum=mu, dampening=damp)
+    theirs = by_torch(p, d, momentum=mu if rng.random() < 0.5 else 0)
+    return "dampening", 1 - damp, mine, theirs, {}
+
+
+def their_dampening(p, d, rng):
+    mu, damp = rng.uniform(0.1, 0.99), rng.uniform(0.05, 0.95)
+    theirs = by_torch(p, d, momentum=mu, dampening=damp)
+    return "dampening", 1 / (1 - damp), by_hand(p, d, momentum=mu), theirs, {}
+
+
+def schedule(p, d, rng):
+    at = {int(rng.integers(2, 20)): strength(rng)}
+    ((_, c),) = at.items()
+    if rng.random() < 0.5:
+        return "step size schedule", c, by_hand(p, d, at=at), by_torch(p, d), {}
+    return "step size schedule", 1 / c, by_hand(p, d), by_torch(p, d, at=at), {}
+
+
+def sequential(p, d, rng):
+    del rng
+    return "one weight's update", None, by_hand(p, d, sequential=True), by_torch(p, d), {}
+
+
+def wrong_formula(p, d, rng):
+    name, power = str(rng.choice(large(p))), rng.uniform(1.1, 3)
+
+    def gradient(problem, w):
+        g = type(problem).gradient(problem, w)
+        return g | {name: np.sign(g[name]) * np.abs(g[name]) ** g[name].dtype.type(power)}
+
+    return "one weight's update", None, by_hand(p, d, gradient=gradient), by_torch(p, d), {}
+
+
+def not_finite(p, d, rng):
+    broken = (int(rng.integers(1, 20)), str(rng.choice(large(p))), rng.choice([np.nan, np.inf]))
+    return "not finite", None, by_hand(p, d, broken=broken), by_torch(p, d), {}
+
+
+def other_initial_weights(p, d, rng):
+    start = {
+        n: w + rng.normal(size=w.shape) * 10 ** rng.uniform(-4, 0) for n, w in p.weights.items()
+    }
+    return "initial weights", None, by_hand(p, d, start), by_torch(p, d), {}
+
+
+def low_precision(p, d, rng):
+    del d
+    kinds = ["float32", "float64"]
+    mine, theirs = kinds if rng.random() < 0.5 else kinds[::-1]
+    return "precision", None, by_hand(p, mine), by_torch(p, theirs), {}
+
+
+def other_rule(p, d, rng):
+    if rng.random() < 0.5:
+        return "unexplained", None, adam(p, d), by_torch(p, d), {}
+    return "unexplained", None, by_hand(p, d, penalty=0.1), by_torch(p, d), {}
+
+
+def other_rows(p, d, rng):
+    keep = rng.permutation(p.rows)[: p.rows // 2]
+    fewer = type(p).__new__(type(p))
+    fewer.__dict__ |= p.__dict__ | {"x": p.x[keep], "y": p.y[keep], "rows": len(keep)}
+    return "unexplained", None, by_hand(fewer, d), by_torch(p, d), {}
+
+
+def momentum_from_zero(p, d, rng):
+    mu = rng.uniform(0.05, 0.99)
+    if rng.random() < 0.5:
+        return "momentum", mu, by_hand(p, d, zero(p), momentum=mu), by_torch(p, d, zero(p)), {}
+    return "momentum", -mu, by_hand(p, d, zero(p)), by_torch(p, d, zero(p), momentum=mu), {}
+
+
+def decay_from_zero(p, d, rng):
+    lam, start, options = rng.uniform(0.05, 0.5), zero(p), {"lr": p.lr}
+    if rng.random() < 0.5:
+        return "weight decay", lam, by_hand(p, d, start, decay=lam), by_torch(p, d, start), options
+    theirs = by_torch(p, d, start, weight_decay=lam)
+    return "weight decay", -lam, by_hand(p, d, start), theirs, options
+
+
+MISTAKES = [
+    sign, scale, nesterov, scale_of_one_weight, weight_decay, momentum, two_momenta,
+    gradients_not_zeroed, dampening, their_dampening, schedule, sequential, wrong_formula,
+    not_finite, other_initial_weights, low_precision, other_rule, other_rows,
+]  # fmt: skip
+
+
+def assert_factor(report, factor):
+    # To 1e-3, or to the interval that rounding leaves open.
+    def near(mine, theirs):
+        return mine == pytest.approx(theirs, rel=1e-3, abs=report.diagnosis.error)
+
+    if isinstance(factor, dict):
+        assert set(report.factor) == set(factor)
+        assert all(near(report.factor[name], value) for name, value in factor.items())
+    elif factor is None:
+        assert report.factor is None
+    else:
+        assert near(report.factor, factor)
+
+
+@every_dtype
+@every_problem
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_every_mistake_is_named(mistake, problem, dtype):
+    for seed in SEEDS:
+        p = PROBLEMS[problem](seed)
+        cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
+        report = lockstep(mine, theirs, 20, rows=p.rows, **options)
+        assert report.cause == cause, f"seed {seed}:\n{report}"
+        assert_factor(report, factor)
+        assert not report.agree
+        assert str(report).startswith(f"cause: {cause}\nSeen: ")
+        if cause == "step size schedule":
+            assert report.first_difference.step == report.diagnosis.step
+
+
+@every_dtype
+@every_problem
+@pytest.mark.parametrize("mistake", [momentum_from_zero, decay_from_zero], ids=lambda m: m.__name__)
+def test_from_zero_the_third_step_tells_decay_from_momentum(mistake, problem, dtype):
+    undecided = 0
+    for seed in SEEDS:
+        p = PROBLEMS[problem](seed)
+        cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
+        report = lockstep(mine, theirs, 5, **options)
+        if report.cause == "rounding":  # a saddle: neither has moved, nothing is to be seen
+            assert all(weight.largest < 1e-6 for weight in report.weights.values())
+            continue
+        if report.cause == "unexplained":  # a step so large that the third is no evidence
+            undecided += 1
+            assert "momentum and weight decay look alike" in str(report)
+        else:
+            assert report.cause == cause, f"seed {seed}:\n{report}"
+            assert_factor(report, factor)
+    assert undecided <= 2
+
+
+def test_from_zero_two_steps_do_not_decide():
+    p = PROBLEMS["linear"](0)
+    report = lockstep(by_hand(p, start=zero(p), momentum=0.9), by_torch(p, start=zero(p)), 2)
+    assert report.cause == "unexplained"
+    assert "momentum and weight decay look alike" in str(report)
+
+
+@every_dtype
+@every_problem
+def test_honest_implementations_differ_by_rounding_alone(problem, dtype):
+    """Over 1000 steps for 34 seeds each: about 100 for each dtype, and no false alarm."""
+    for seed in range(34):
+        p = PROBLEMS[problem](seed)
+        report = lockstep(by_hand(p, dtype), by_torch(p, dtype), 1000 if seed < 17 else 200)
+        assert report.cause == "rounding", f"seed {seed}:\n{report}"
+        assert report.agree
+        assert not report.identical
+
+
+def test_no_mistake_at_random_strength_is_named_wrongly():
+    """In random draws the cause is right or `unexplained`, the latter in less than 2 %."""
+    seen = collections.Counter()
+    nameable = [m for m in MISTAKES if m not in (other_rule, other_rows)]
+
+    @settings(max_examples=400)
+    @given(
+        st.sampled_from([*nameable, momentum_from_zero, decay_from_zero]),
+        st.sampled_from(list(PROBLEMS)),
+        st.sampled_from(DTYPES),
+        st.integers(100, 2**32),
+    )
+    def draw(mistake, problem, dtype, seed):
+        p = PROBLEMS[problem](seed)
+        cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
+        report = lockstep(mine, theirs, 20, rows=p.rows, **options)
+        assert report.cause in {cause, "unexplained"}, report
+        if report.cause == cause:
+            assert_factor(report, factor)
+        seen[report.cause == cause] += 1
+
+    draw()
+    print(f"unexplained: {seen[False]} of {seen.total()}")
+    assert seen[False] < 0.02 * seen.total()
+
+
+@every_problem
+def test_two_causes_at_once_are_named_together(problem):
+    p = PROBLEMS[problem](0)
+    lone = lockstep(by_hand(p, factor=3.0, decay=0.01), by_torch(p), 5, lr=p.lr)
+    assert (lone.cause, lone.diagnosis.second[0]) == ("scale", "weight decay")
+    assert lone.factor == pytest.approx(3)
+    assert lone.diagnosis.second[1] == pytest.approx(0.01)
+    assert "There as well: weight decay" in str(lone)
+    heavy = lockstep(by_hand(p, factor=1.01, decay=5.0), by_torch(p), 5, lr=p.lr)
+    assert (heavy.cause, heavy.diagnosis.second[0]) == ("weight decay", "scale")
+    assert heavy.factor == pytest.approx(5)
+
+
+def vectors(*weights, name="w"):
+    return [{name: np.array(w, float)} for w in weights]
+
+
+def test_identical():
+    net, rows = SigmoidNet().double(), load_table("post").learned
+    report = lockstep(Manual(net, rows, 1.0), SGD(net, rows, 1.0), steps=50)
+    assert (report.cause, report.identical, report.agree) == ("identical", True, True)
+    assert (report.steps, report.first_difference, report.factor) == (50, None, None)
+
+
+def test_two_nan_at_the_same_place_are_no_difference():
+    assert lockstep(vectors([1], [np.nan]), vectors([1], [np.nan])).identical
+
+
+def test_names_and_rename():
+    one, two = vectors([1.0], [2.0], name="W1"), vectors([1.0], [2.0], name="syn0")
+    report = lockstep(one, two)
+    assert report.cause == "names"
+    assert "W1 and syn0 in one of the two only" in str(report)
+    assert lockstep(one, two, rename={"W1": "syn0"}).identical
+    assert lockstep(two, one, rename={"W1": "syn0"}).identical
+    assert lockstep([{"w": [1.0], "b": [0.0]}], vectors([1.0])).cause == "names"
+
+
+def test_shapes_and_transposes():
+    a = np.arange(6.0).reshape(2, 3)
+    report = lockstep([{"w": a}], [{"w": a.T}])
+    assert report.cause == "shape"
+    assert "transpose" in str(report)
+    assert "transpose" not in str(lockstep([{"w": a}], [{"w": a[:1]}]))
+    square = np.arange(9.0).reshape(3, 3)
+    report = lockstep([{"w": square}], [{"w": square.T.copy()}])
+    assert report.cause == "shape"
+    assert "transpose" in str(report)
+    other = lockstep([{"w": square}], [{"w": square + 1}])
+    assert other.cause == "initial weights"
+
+
+def test_precision_says_which_and_counts_the_rounded_start_in():
+    p = PROBLEMS["post"](0)
+    report = lockstep(by_hand(p, "float32"), by_torch(p, "float64"))
+    assert "mine runs in float32, theirs in float64" in str(report)
+
+    def as_lists(trajectory):
+        for weights in trajectory:
+            yield {name: weight.tolist() for name, weight in weights.items()}
+
+    hidden = lockstep(as_lists(by_torch(p, "float32")), by_hand(p, "float64"))
+    assert hidden.cause == "precision"
+    assert "mine runs in float32, theirs in float64" in str(hidden)
+    assert lockstep(as_lists(by_torch(p, "float32")), by_hand(p, "float32")).cause == "rounding"
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (2, "a ½ missing"),
+        (0.5, "a ½ too many"),
+        (20, "a sum over 20 rows"),
+        (1 / 20, "a mean over 20 rows"),
+        (1.9, "1 + momentum, with a momentum of 0.9"),
+        (0.1, "1 − momentum, with a momentum of 0.9"),
+        (3.21, None),
+    ],
+)
+def test_a_scale_names_its_candidates(factor, words):
+    p = PROBLEMS["linear"](0)
+    text = str(lockstep(by_hand(p, factor=factor), by_torch(p), rows=p.rows))
+    assert words in text if words else "Perhaps" not in text
+
+
+def test_one_number_is_explained_by_the_simplest_cause():
+    # From w = 2: −0.6 against −0.2 is thrice the update, or a decay of 0.2 · w. A scale, then.
+    assert lockstep(vectors([2], [1.4]), vectors([2], [1.8])).cause == "scale"
+    assert lockstep(vectors([2], [2.2]), vectors([2], [1.8])).cause == "sign"
+    # And a weight of a single number is no evidence for a scale of its own.
+    mine = [{"w": [1.0, 2.0], "b": [1.0]}, {"w": [0.9, 1.7], "b": [0.5]}]
+    theirs = [{"w": [1.0, 2.0], "b": [1.0]}, {"w": [0.9, 1.7], "b": [0.8]}]
+    assert lockstep(mine, theirs).cause == "one weight's update"
+
+
+def test_the_shorter_trajectory_ends_it():
+    assert lockstep(vectors([1], [2]), vectors([1], [2], [3])).steps == 1
+    assert lockstep(vectors([1], [2], [3]), vectors([1], [2])).steps == 1
+    assert lockstep(vectors([1], [2], [3]), vectors([1], [2], [3]), steps=1).steps == 1
+    assert lockstep(vectors([1]), vectors([1])).identical
+
+
+class Jax:
+    """Like a JAX array: NumPy gets a view that cannot be written."""
+
+    def __init__(self, values):
+        self.values = np.array(values)
+        self.values.flags.writeable = False
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda a: torch.tensor(a), lambda a: torch.tensor(a, requires_grad=True), Jax,
+        lambda a: a.tolist(), lambda a: np.asfortranarray(a), lambda a: a[::-1].copy()[::-1],
+        lambda a: a.astype(">f8"),
+    ],
+    ids=["tensor", "parameter", "read-only", "lists", "column-major", "reversed", "big-endian"],
+)  # fmt: skip
+def test_arrays_of_any_kind(kind):
+    arrays = [np.arange(12.0).reshape(4, 3) + step for step in range(4)]
+    mine = ({"w": kind(a)} for a in arrays)
+    assert lockstep(mine, [{"w": a} for a in arrays]).identical
+
+
+def test_first_difference_and_growth_per_weight():
+    report = lockstep(vectors([1.0, 1], [2, 3], [4, 6]), vectors([1, 1], [2, 3], [4, 5]))
+    first = report.first_difference
+    assert (first.step, first.weight, first.index) == (2, "w", (1,))
+    assert (first.mine, first.theirs, first.absolute, first.ulps) == (6, 5, 1, 2**50)
+    assert (report.weights["w"].first_step, report.weights["w"].largest) == (2, 1)
+    doubling = lockstep(
+        vectors([0], *([2.0**t] for t in range(8))), vectors([0], *([0.0] for _ in range(8)))
+    )
+    assert doubling.weights["w"].growth == pytest.approx(2)
+
+
+BAD = {
+    "is empty": ([], vectors([1])),
+    "a str where a mapping": ("ab", vectors([1])),
+    "a dict": (vectors([1]), [{}]),
+    "a list where a mapping": ([[1.0]], vectors([1])),
+    "no array of numbers": ([{"w": "one"}], vectors([1])),
+    "is empty, complex or sparse": ([{"w": [1j]}], vectors([1])),
+    "other weights or shapes": (vectors([1], [1, 2]), vectors([1], [2])),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_cannot_be_compared_is_refused(message):
+    with pytest.raises(ValueError, match=message):
+        lockstep(*BAD[message])
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="steps is -1"):
+        lockstep(vectors([1]), vectors([1]), steps=-1)
+    with pytest.raises(ValueError, match="the same name"):
+        lockstep([{"a": [1.0], "b": [1.0]}], vectors([1]), rename={"a": "b"})
+
+
+def test_an_exception_of_the_users_own_is_left_alone():
+    def broken():
+        yield {"w": [1.0]}
+        raise ZeroDivisionError("theirs")
+
+    with pytest.raises(ZeroDivisionError, match="theirs"):
+        lockstep(broken(), itertools.repeat({"w": [1.0]}))
+
+
+def test_a_drift_that_rounding_cannot_explain_is_not_called_rounding():
+    """Each step within rounding, but all in one direction, for long."""
+    walk = 1.0 + np.arange(2000) * 1e-13
+    assert lockstep(vectors(*([x] for x in walk)), vectors(*([1.0] for _ in walk)), 2000).cause in {
+        "scale",
+        "unexplained",
+    }
+    assert math.isclose(walk[-1], 1.0, rel_tol=1e-9)
