@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Board", "measure"]
+__all__ = ["Board", "EventFile", "measure"]
 
 import contextlib
 import copy
@@ -28,7 +28,10 @@ BINS = 30  # of a histogram; TensorBoard draws no more
 FLUSH_SECONDS = 1.0  # how far a dashboard that is open during the run lags behind
 LAYOUT = {
     "Do they agree?": {
-        "largest distance from the reference": ["Multiline", ["difference/.*"]],
+        "largest distance from sgd, or the last trainer (0: the same)": [
+            "Multiline",
+            ["difference/.*"],
+        ],
     },
     "Do they learn?": {
         "loss": ["Multiline", ["^loss$"]],
@@ -76,9 +79,9 @@ class Board:
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table = table
-        self.files = {"": _EventFile(folder)}
+        self.files = {"": EventFile(folder)}
         for trainer in trainers:
-            self.files[trainer.name] = _EventFile(folder / trainer.name)
+            self.files[trainer.name] = EventFile(folder / trainer.name)
         self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
         self.flushed = time.monotonic()
         self._begin(settings)
@@ -117,8 +120,7 @@ class Board:
             scalars = dict(zip(tags, numbers, strict=True))
             for weight, distance in differences.get(name, {}).items():
                 scalars[f"difference/{weight}"] = distance
-            values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
-            self.files[name].add(Summary(value=values), step)
+            self.files[name].add_scalars(scalars, step)
         if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
@@ -217,8 +219,12 @@ def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[fl
     return tags, torch.cat(values, dim=1).tolist()
 
 
-class _EventFile:
-    """One event file, written as it comes: no thread, so that a full disk is an error here."""
+class EventFile:
+    """One event file, written as it comes: no thread, so that a full disk is an error here.
+
+    Args:
+        folder: where it is to lie; made, if it is missing.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -227,13 +233,21 @@ class _EventFile:
         version = Event(wall_time=time.time(), file_version="brain.Event:2")
         self.writer.write(version.SerializeToString())
 
+    def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        """Write the scalars of one step, tag → value, as one event."""
+        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
+        self.add(Summary(value=values), step)
+
     def add(self, values: Summary, step: int = 0) -> None:
+        """Write a summary as one event."""
         event = Event(wall_time=time.time(), step=step, summary=values)
         self.writer.write(event.SerializeToString())
 
     def flush(self) -> None:
+        """Hand everything so far to the operating system; OSError where that cannot be."""
         self.writer.flush()
         self.path.stat()  # a folder that was removed takes writes without a murmur
 
     def close(self) -> None:
+        """Flush and close."""
         self.writer.close()

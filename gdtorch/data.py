@@ -120,6 +120,8 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 
 def _read_csv(path: str) -> list[Record]:
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"table {path or repr(path)}: not a file")
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -131,9 +133,12 @@ def _read_csv(path: str) -> list[Record]:
         raise ValueError(f"table {path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"table {path}: not a CSV text file ({error})") from error
-    if not lines:
-        raise ValueError(f"table {path}: empty; it needs a header row, then rows of numbers")
+    if len(lines) < 2:
+        raise ValueError(
+            f"table {path}: empty; it needs a header row, and rows of numbers under it"
+        )
     header = [name.strip() for name in lines[0][1]]
+    header = ["held_out" if name.lower() == "held_out" else name for name in header]
     _check_header(path, header)
     return [_record(path, line, header, cells) for line, cells in lines[1:]]
 
@@ -145,8 +150,8 @@ def _check_header(path: str, header: list[str]) -> None:
         raise ValueError(f"table {path}: line 1 names a column twice; rename one")
     if len(header) - ("held_out" in header) < 2:
         raise ValueError(
-            f"table {path}: {len(header)} column(s); it needs at least one input and a target, "
-            "separated by commas"
+            f"table {path}: too few columns ({', '.join(header)}); it needs at least one input and "
+            "a target, separated by commas"
         )
 
 

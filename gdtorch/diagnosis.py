@@ -57,7 +57,6 @@ class Detective:
         self.precisions = (torch.float64, torch.float64)
         self.kept: list[Pair] = []  # step 0 at first, then step 1 as well; later the last step
         self.waiting: Fit | None = None  # decay or momentum? the third step decides
-        self.largest = 0.0  # element of the weights
 
     @property
     def parted(self) -> bool:
@@ -94,7 +93,9 @@ class Detective:
             return Diagnosis("identical")
         if self.waiting:
             return self._undecided(2)
-        if self.kept[-1].distance > DRIFT * self.epsilon * max(1.0, self.largest):
+        last = self.kept[-1]
+        largest = max(float(weight.abs().max()) for weight in last.theirs.values())
+        if last.distance > DRIFT * self.epsilon * max(1.0, largest):
             return Diagnosis(
                 "unexplained",
                 evidence="the difference began as small as rounding, but grew beyond it",
@@ -102,13 +103,12 @@ class Detective:
         return Diagnosis("rounding" if len(set(self.precisions)) == 1 else "precision")
 
     def _keep(self, step: int, now: Pair) -> None:
-        if step >= 2 and not self.waiting:
-            self.kept.clear()
+        if step < 2:
+            self.kept.append(now.kept())
         elif self.waiting:
-            self.kept = self.kept[1:]
-        self.kept.append(now.kept())
-        largest = (weight.abs().max() for weight in now.theirs.values() if weight.numel())
-        self.largest = max([self.largest, *map(float, largest)])
+            self.kept = [self.kept[1], now.kept()]
+        else:
+            self.kept = [now.kept(into=self.kept[-1])]
 
     def _initial(self, now: Pair) -> Diagnosis | None:
         """Do the trajectories begin at the same weights, but for rounding?"""

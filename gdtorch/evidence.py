@@ -35,12 +35,25 @@ class Pair:
     theirs: Weights
     distance: float
 
-    def kept(self) -> Pair:
-        """A copy that the next step does not change; one copy, where both hold the same."""
-        theirs = {name: weight.clone() for name, weight in self.theirs.items()}
+    def kept(self, into: Pair | None = None) -> Pair:
+        """A copy that the next step does not change; one copy, where both hold the same.
+
+        Args:
+            into: a pair that is kept no longer, whose memory is used again.
+        """
+        theirs = _copy(self.theirs, into.theirs if into else None)
         if self.distance == 0:
             return Pair(theirs, theirs, 0.0)
-        return Pair({name: w.clone() for name, w in self.mine.items()}, theirs, self.distance)
+        spare = into.mine if into and into.mine is not into.theirs else None
+        return Pair(_copy(self.mine, spare), theirs, self.distance)
+
+
+def _copy(weights: Weights, into: Weights | None) -> Weights:
+    if into is None:
+        return {name: weight.detach().clone() for name, weight in weights.items()}
+    for name, weight in weights.items():
+        into[name].copy_(weight.detach())
+    return into
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Ending", "run", "unwritable"]
+__all__ = ["Ending", "Interrupts", "run", "unwritable"]
 
 import math
 import signal
@@ -45,6 +45,7 @@ def unwritable(folder: Path, step: int, error: OSError) -> str:
 def run(
     lockstep: Lockstep,
     board: Board,
+    interrupts: Interrupts,
     *,
     steps: int,
     log_every: int,
@@ -55,19 +56,13 @@ def run(
     Args:
         lockstep: what advances the trainers and compares them.
         board: what measures and logs them.
+        interrupts: what notes Ctrl-C and SIGTERM.
         steps: how many steps to take.
         log_every: log scalars after every so many steps; the last step is always logged.
         progress: whether to show a bar on standard error, once the run proves slow.
     """
-    with (
-        _Interrupts() as interrupts,
-        tqdm(
-            total=steps,
-            unit="step",
-            delay=SLOW_SECONDS,
-            disable=not progress or not sys.stderr.isatty(),
-        ) as bar,
-    ):
+    quiet = not progress or sys.stderr is None or not sys.stderr.isatty()
+    with tqdm(total=steps, unit="step", delay=SLOW_SECONDS, disable=quiet) as bar:
         for step in lockstep:
             due = step % log_every == 0 or step == steps
             try:
@@ -89,7 +84,9 @@ def _ending(step: int, losses: Mapping[str, float], received: signal.Signals | N
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
-        return Ending(step, losses, 3, f"{reason}; a smaller --lr or --weight-decay may help")
+        return Ending(
+            step, losses, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help"
+        )
     if received is not None:
         return Ending(
             step, losses, 128 + received, f"interrupted ({received.name}) after step {step}"
@@ -97,13 +94,13 @@ def _ending(step: int, losses: Mapping[str, float], received: signal.Signals | N
     return Ending(step, losses)
 
 
-class _Interrupts:
+class Interrupts:
     """Note Ctrl-C and SIGTERM while a step is under way, so that it ends; a second one is final."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
 
-    def __enter__(self) -> _Interrupts:
+    def __enter__(self) -> Interrupts:
         self.saved = {
             number: signal.signal(number, self._note)
             for number in (signal.SIGINT, signal.SIGTERM)

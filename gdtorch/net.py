@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["SigmoidNet", "initial_weights", "squared_error"]
+__all__ = ["SigmoidNet", "initial_weights", "load_weights", "squared_error"]
+
+import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -115,3 +118,53 @@ class SigmoidNet(nn.Module):
         """The sizes, for `print(net)`."""
         (features, hidden), outputs = self.syn0.shape[-2:], self.syn1.shape[-1]
         return f"features={features}, hidden={hidden}, outputs={outputs}"
+
+
+def load_weights(net: SigmoidNet, file: str) -> None:
+    """Put saved weights into a network, and run nothing that the file may hold.
+
+    Args:
+        net: the network; its dtype and device stay as they are.
+        file: what `torch.save(net.state_dict(), file)` has written.
+
+    Raises:
+        ValueError: the file holds no weights of this network's shapes; the message says why.
+    """
+    try:
+        with Path(file).open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file!r}: {getattr(error, 'strerror', error)}") from error
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the file holds, torch has its own error for it
+        raise ValueError(
+            f"{file}: not a file of weights that can be read without running code; "
+            "save it with torch.save(net.state_dict(), FILE)"
+        ) from error
+    wanted = net.state_dict()
+    if not isinstance(state, dict) or set(state) != set(wanted):
+        raise ValueError(f"{file}: not a state dict of {' and '.join(wanted)}")
+    for name, weight in wanted.items():
+        _check_weight(f"{file}: {name}", state[name], weight)
+    net.load_state_dict(state)
+
+
+def _check_weight(what: str, value: object, wanted: Tensor) -> None:
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    if (
+        not isinstance(value, Tensor)
+        or value.dtype not in dtypes
+        or value.layout != torch.strided
+        or value.is_nested
+        or value.is_meta
+    ):
+        raise ValueError(f"{what} is no dense array of floating-point numbers")
+    if value.shape != wanted.shape:
+        raise ValueError(
+            f"{what} has the shape {tuple(value.shape)}, but the network's is "
+            f"{tuple(wanted.shape)}; --hidden and --table set that"
+        )
+    if not value.to(wanted.dtype).isfinite().all():
+        raise ValueError(f"{what} holds numbers that are not finite in {wanted.dtype}")

@@ -144,10 +144,10 @@ def test_many_rows_held_out_are_counted(main, tmp_path):
 # Bad input: one line, exit status 2, nothing left behind.
 
 BAD = {
-    "--steps -1": "--steps: -1 is not between 1 and",
-    "--steps 0": "--steps: 0 is not between 1 and",
+    "--steps -1": "--steps: -1 is not 1 or more",
+    "--steps 0": "--steps: 0 is not 1 or more",
     "--steps 1.5": "--steps: '1.5' is not a whole number",
-    "--steps 99999999999999999999": "is not between",
+    "--steps 99999999999999999999": "is not 1 or more",
     "--lr -1": "--lr: -1 is less than 0",
     "--lr -1e-3": "--lr: -0.001 is less than 0",
     "--lr nan": "--lr: 'nan' is not a finite number",
@@ -157,9 +157,9 @@ BAD = {
     "--lr 1e39 --dtype float32": "--lr is too large for float32",
     "--hidden 0": "--hidden: 0 is not between 1 and",
     "--hidden 99999999999": "--hidden: 99999999999 is not between 1 and",
-    "--seed -1": "--seed: -1 is not between 0 and",
-    "--start -1": "--start: -1 is not between 0 and",
-    "--log-every 0": "--log-every: 0 is not between",
+    "--seed -1": "--seed: -1 is not 0 or more",
+    "--start -1": "--start: -1 is not 0 or more",
+    "--log-every 0": "--log-every: 0 is not 1 or more",
     "--momentum -0.5": "--momentum: -0.5 is less than 0",
     "--weight-decay nan": "--weight-decay: 'nan' is not a finite number",
     "--dampening inf": "--dampening: 'inf' is not a finite number",
@@ -170,14 +170,14 @@ BAD = {
     "--device cuda:99": "--device cuda:99 cannot be used here",
     "--device meta": "--device meta cannot be used here",
     "--table pst": "no table pst: it is none of post, xor, parity3 and no such file",
-    "--table .": "cannot be read",
+    "--table .": "not a file",
     "--trainers sdg": "--trainers: unknown trainer sdg; did you mean sgd?",
     "--trainers adam": "there is post, manual, sgd",
     "--trainers sgd sgd": "sgd is named twice",
     "--trainers": "expected at least one argument",
     "--trainers post sgd --momentum 0.9": "post cannot run: its loop has no --momentum",
-    "--init missing.pt": "--init missing.pt: no such file",
-    "--init . ": "--init .: no such file",
+    "--init missing.pt": "No such file",
+    "--init . ": "--init '.': Is a directory",
     "--init w.pt --start 3": "--init takes the place of --seed and --start",
     "--overwrite": "--overwrite needs the --name",
     "--name a/b": "is not a folder name",
@@ -186,7 +186,7 @@ BAD = {
     "--zzz": "unknown argument --zzz; see --help",
     "compra": "unknown command compra; did you mean compare?",
     "xyz": "unknown command xyz; there is compare",
-    "--logdir file": "--logdir file: ",
+    "--logdir file": "--logdir 'file' is not a folder",
     "--logdir file/runs": "--logdir file/runs: ",
 }
 
@@ -224,6 +224,12 @@ STATES = {
     "one too many": {"syn0": torch.zeros(3, 15), "syn1": torch.zeros(15, 1), "b": torch.zeros(1)},
     "another shape": SigmoidNet(hidden=8).state_dict(),
     "no tensors": {"syn0": 1, "syn1": 2},
+    "sparse": {"syn0": torch.zeros(3, 15).to_sparse(), "syn1": torch.zeros(15, 1)},
+    "meta": {"syn0": torch.zeros(3, 15, device="meta"), "syn1": torch.zeros(15, 1)},
+    "eight bits": {
+        "syn0": torch.zeros(3, 15).to(torch.float8_e4m3fn),
+        "syn1": torch.zeros(15, 1),
+    },
     "integers": {"syn0": torch.zeros(3, 15, dtype=int), "syn1": torch.zeros(15, 1)},
     "nan": {"syn0": torch.full((3, 15), torch.nan), "syn1": torch.zeros(15, 1)},
 }
@@ -248,6 +254,22 @@ def test_a_file_that_is_no_torch_file_is_refused_and_not_run(main, tmp_path, con
     assert (status, out) == (2, "")
     assert "without running code" in error
     assert names(tmp_path) == ["w.pt"]
+
+
+def test_numbers_too_large_for_float32_are_refused(main, tmp_path):
+    torch.save(
+        {
+            n: torch.full_like(w, 1e300, dtype=torch.float64)
+            for n, w in SigmoidNet().state_dict().items()
+        },
+        tmp_path / "w.pt",
+    )
+    (tmp_path / "t.csv").write_text("x,y\n1e39,1\n")
+    for options in (["--init", "w.pt"], ["--table", "t.csv"]):
+        status, _, error = main("--dtype", "float32", *options)
+        assert status == 2
+        assert "float32" in error
+        assert not (tmp_path / "runs").exists()
 
 
 def test_a_log_directory_that_cannot_be_written_is_refused(train, tmp_path):
@@ -275,6 +297,40 @@ def test_an_existing_name_is_refused_until_overwrite(main, tmp_path):
 
 
 # Ending early.
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupt_before_the_first_step_leaves_nothing(tmp_path, number, status):
+    """Also in the midst of an import, which may swallow an exception."""
+    (tmp_path / "torch.py").write_text(
+        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\nfinally:\n    raise ImportError"
+    )
+    result = subprocess.run(
+        TRAIN,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (status, "")
+    assert result.stderr == f"gdtorch: interrupted ({number.name})\n"
+    assert names(tmp_path) == ["torch.py"]
+
+
+def test_standard_output_that_is_closed_or_full(tmp_path):
+    def run(redirect):
+        command = f"{' '.join(TRAIN)} --steps 2 {redirect}"
+        return subprocess.run(
+            command, shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    closed, full = run(">&-"), run(">/dev/full")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    assert full.returncode == 3
+    assert full.stderr == "gdtorch: cannot write the output: No space left on device\n"
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(train, tmp_path):
@@ -441,6 +497,7 @@ def test_help_names_every_option_its_default_and_an_example(main, capsys):
         main("--help")
     assert end.value.code == 0
     out = capsys.readouterr().out
+    assert "None" not in out
     for option, default in {
         "--steps": "1000", "--lr": "1.0", "--seed": "0", "--start": "0", "--hidden": "15",
         "--dtype": "float64", "--device": "cpu", "--table": "post", "--momentum": "0.0",
@@ -471,7 +528,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
         text=True,
         check=False,
     )
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_without_utf8_the_program_still_prints(train):

@@ -95,10 +95,11 @@ def test_numbers_survive_the_csv(tmp_path_factory, rows):
 BAD = {
     "": "empty",
     "\n\n": "empty",
-    "a,y\n": "no rows to learn",
+    "a,y\n": "rows of numbers under it",
     "a,y,held_out\n0,1,1\n": "no rows to learn",
     "y\n1\n": "at least one input",
     "y,held_out\n1,0\n": "at least one input",
+    "a,y,Held_Out\n0,1,1\n": "no rows to learn",
     "a;b;y\n0;1;1\n": "separated by commas",
     "0,1\n1,0\n": "must name the columns",
     "a,a,y\n0,0,0\n": "names a column twice",
@@ -126,7 +127,7 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     binary.write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="not a CSV text file"):
         load_table(str(binary))
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="not a file"):
         load_table(str(tmp_path))
     with pytest.raises(ValueError, match="none of post, xor, parity3 and no such file"):
         load_table(str(tmp_path / "missing.csv"))

@@ -248,10 +248,10 @@ def test_from_zero_two_steps_do_not_decide():
 @every_dtype
 @every_problem
 def test_honest_implementations_differ_by_rounding_alone(problem, dtype):
-    """Over 1000 steps for 34 seeds each: about 100 for each dtype, and no false alarm."""
-    for seed in range(34):
+    """Over 1000 steps for 17 seeds of each kind, 102 in all, and no false alarm."""
+    for seed in range(17):
         p = PROBLEMS[problem](seed)
-        report = lockstep(by_hand(p, dtype), by_torch(p, dtype), 1000 if seed < 17 else 200)
+        report = lockstep(by_hand(p, dtype), by_torch(p, dtype), 1000)
         assert report.cause == "rounding", f"seed {seed}:\n{report}"
         assert report.agree
         assert not report.identical

@@ -28,7 +28,7 @@ def test_names_by_time_never_collide(tmp_path):
     assert all(folder.is_dir() and not any(folder.iterdir()) for folder in folders)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "a\0b"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "a\0b", "a\nb", "a\udcff"])
 def test_a_name_is_one_folder_name(tmp_path, name):
     with pytest.raises(ValueError, match="is not a folder name"):
         claim(tmp_path, name, overwrite=False)
@@ -84,5 +84,35 @@ def test_a_log_directory_that_cannot_be_made_leaves_nothing(tmp_path):
     with pytest.raises(OSError):  # noqa: PT011 (which one depends on the system)
         claim(tmp_path / "file" / "runs", "x", overwrite=False)
     with pytest.raises(OSError):  # noqa: PT011
-        claim(tmp_path / "new" / "runs", "n" * 300, overwrite=False)
+        claim(tmp_path / "new" / ("n" * 300) / "runs", "x", overwrite=False)
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+def test_links_are_not_followed(tmp_path):
+    other = fake_run(tmp_path / "other")
+    folder = fake_run(tmp_path / "x")
+    (folder / "best").symlink_to(other / "sgd")
+    claim(tmp_path, "x", overwrite=True)
+    assert len(list((other / "sgd").iterdir())) == 3
+    assert (folder / "best").is_symlink()
+    (tmp_path / "link").symlink_to(other)
+    with pytest.raises(ValueError, match="not a folder"):
+        claim(tmp_path, "link", overwrite=True)
+
+
+def test_a_run_that_cannot_be_removed_is_refused_whole(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "post").write_text("a file where a trainer's folder should be")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ValueError, match="move it away"):
+        claim(tmp_path, "x", ("post",), overwrite=True)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_run_in_a_locked_folder_is_refused_whole(tmp_path, monkeypatch):
+    folder = fake_run(tmp_path / "x")
+    # Root may write anywhere, so that permissions would prove nothing there.
+    monkeypatch.setattr(os, "access", lambda place, _: place != folder / "sgd")
+    with pytest.raises(ValueError, match="cannot be written"):
+        claim(tmp_path, "x", overwrite=True)
+    assert len(list((folder / "manual").iterdir())) == 3

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 from .options import RefusedError, say
 
-COMMANDS = ("compare",)
+COMMANDS = ("compare", "lockstep")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,30 +31,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         early; 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # ≠, where the terminal cannot show it
+    _mend_streams()
     gc.disable()  # importing torch makes a million objects and no garbage: a fifth of its time
-    terminated = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    saved = {
+        number: signal.signal(number, _leave)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        command = "compare"
+        name = Path(sys.argv[0]).name
         if arguments and not arguments[0].startswith("-"):
             command = _command(arguments.pop(0))
-        program = f"{Path(sys.argv[0]).name} {command}"
-        status: int = import_module(f".{command}", __name__).main(program, arguments)
-        sys.stdout.flush()
+            name = f"{name} {command}"
+        else:
+            command = "compare"
+        status: int = import_module(f".{command}", __name__).main(name, arguments)
     except RefusedError as error:
         say(error)
         return 2
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read the output has left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     finally:
-        signal.signal(signal.SIGTERM, terminated)
+        for number, handler in saved.items():
+            signal.signal(number, handler)
     return status
+
+
+def _mend_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for the whole run)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ≠, where the terminal cannot show it
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """Leave at once: an exception in the midst of an import may be swallowed there.
+
+    Where there is something to lose, `gdtorch.loop.Interrupts` takes the place of this.
+    """
+    os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
+    os._exit(128 + number)
 
 
 def _command(word: str) -> str:

@@ -10,13 +10,23 @@ import gc
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import Parser, RefusedError, integer, number, say
+from .options import (
+    LARGEST,
+    Parser,
+    RefusedError,
+    add_run_options,
+    claimed,
+    emit,
+    integer,
+    number,
+    say,
+)
 
 if TYPE_CHECKING:
     from ..data import Table
+    from ..loop import Interrupts
     from ..net import SigmoidNet
     from ..trainers import Trainer
 
@@ -34,8 +44,12 @@ SETTINGS = (
     "dtype",
     "device",
 )
+THREADED = 1_000_000  # products smaller than that only wait for threads
 FLOAT32_MAX = 3.4028234663852886e38
 EPILOG = """\
+commands:
+  compare (this one, the default), lockstep; python train.py COMMAND --help tells about each
+
 example:
   python train.py --lr 0.5 --momentum 0.9 --nesterov --steps 2000 --name nesterov
 
@@ -51,21 +65,40 @@ def main(program: str, arguments: Sequence[str]) -> int:
     left_out = _choose_trainers(options)
     _check_options(options)
 
+    import torch
+
+    from ..loop import Interrupts
+
+    try:
+        table, net, trainers = _prepare(options)
+    except (ValueError, RuntimeError) as error:
+        raise RefusedError(error) from error
+    gc.freeze()  # what is imported stays: no collection need look at it again
+    gc.enable()
+    threads = torch.get_num_threads()
+    if table.learned.inputs.numel() * options.hidden < THREADED:
+        torch.set_num_threads(1)
+    try:
+        with Interrupts() as interrupts:
+            return _train(options, table, net, trainers, left_out, interrupts)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    options: argparse.Namespace,
+    table: Table,
+    net: SigmoidNet,
+    trainers: list[Trainer],
+    left_out: dict[str, str],
+    interrupts: Interrupts,
+) -> int:
     from ..board import Board
     from ..loop import run, unwritable
-    from ..rundir import claim
     from ..trajectory import Lockstep
     from .report import Report
 
-    logdir = Path(options.logdir)
-    try:
-        table, net, trainers = _prepare(options)
-        folder = claim(logdir, options.name, overwrite=options.overwrite)
-    except (ValueError, RuntimeError) as error:
-        raise RefusedError(error) from error
-    except OSError as error:
-        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
-
+    folder = claimed(options, options.trainers)
     reference = "sgd" if "sgd" in options.trainers else options.trainers[-1]
     lockstep = Lockstep({trainer.name: trainer for trainer in trainers}, reference)
     settings = {key: getattr(options, key) for key in SETTINGS}
@@ -74,12 +107,11 @@ def main(program: str, arguments: Sequence[str]) -> int:
     except OSError as error:
         say(unwritable(folder, 0, error))
         return 3
-    gc.freeze()  # what is imported stays: no collection need look at it again
-    gc.enable()
     with closing(board):
         ending = run(
             lockstep,
             board,
+            interrupts,
             steps=options.steps,
             log_every=options.log_every,
             progress=not options.quiet,
@@ -90,14 +122,12 @@ def main(program: str, arguments: Sequence[str]) -> int:
         except OSError as error:
             reason = ending.reason or unwritable(folder, ending.step, error)
             ending = report.ending = replace(ending, status=ending.status or 3, reason=reason)
-    if options.json:
-        print(report.json())
-    elif not options.quiet:
-        print(report.text())
+    printed = 0
+    if options.json or not options.quiet:
+        printed = emit(report.json() if options.json else report.text())
     if ending.status:
         say(f"{ending.reason}; all until then is in {folder}")
-        return ending.status
-    return report.status
+    return ending.status or printed or report.status
 
 
 def _parser(program: str) -> Parser:
@@ -109,10 +139,15 @@ def _parser(program: str) -> Parser:
         EPILOG,
     )
     add = parser.add_argument
-    add("--steps", type=integer(1, 2**62), default=1000, help="how many updates")
+    add("--steps", type=integer(1, LARGEST), default=1000, help="how many updates")
     add("--lr", type=number(0), default=1.0, help="learning rate: the post's alpha")
-    add("--seed", type=integer(0, 2**64 - 1), default=0, help="family of initial weights")
-    add("--start", type=integer(0, 2**62), default=0, help="which initial weights of the family")
+    add("--seed", type=integer(0, 2**64 - 1), default=0, help="with --start: which initial weights")
+    add(
+        "--start",
+        type=integer(0, LARGEST),
+        default=0,
+        help="which initial weights of the seed: 0, 1, 2 and so on",
+    )
     add("--hidden", type=integer(1, 1_000_000), default=15, help="hidden units")
     add("--dtype", choices=("float64", "float32"), default="float64", help="of all arithmetic")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 or another that torch knows")
@@ -124,10 +159,8 @@ def _parser(program: str) -> Parser:
     add("--nesterov", action="store_true", help="Nesterov momentum, as torch.optim.SGD")
     add("--maximize", action="store_true", help="ascend, as torch.optim.SGD")
     add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
-    add("--logdir", default="runs", help="TensorBoard's log directory")
-    add("--name", help="the run's folder in it (default: the time, made unique)")
-    add("--overwrite", action="store_true", help="replace a run of that name")
-    add("--log-every", type=integer(1, 2**62), default=1, help="scalars every so many steps")
+    add_run_options(add)
+    add("--log-every", type=integer(1, LARGEST), default=1, help="scalars every so many steps")
     add("--json", action="store_true", help="print the outcome as JSON")
     add("--quiet", action="store_true", help="print nothing but errors and what --json asks for")
     return parser
@@ -161,7 +194,7 @@ def _check_options(options: argparse.Namespace) -> None:
     for option in ("lr", "momentum", "dampening", "weight_decay"):
         if options.dtype == "float32" and abs(getattr(options, option)) > FLOAT32_MAX:
             raise RefusedError(f"--{option.replace('_', '-')} is too large for float32")
-    if options.init and (options.seed or options.start):
+    if options.init is not None and (options.seed or options.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
     if options.overwrite and options.name is None:
         raise RefusedError("--overwrite needs the --name of the run to replace")
@@ -172,7 +205,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
     import torch
 
     from ..data import load_table
-    from ..net import SigmoidNet
+    from ..net import SigmoidNet, load_weights
     from ..trainers import SGD, Manual, Options, Post
 
     dtype = getattr(torch, options.dtype)
@@ -182,10 +215,15 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
         first_line = str(error).splitlines()[0]
         raise ValueError(f"--device {options.device} cannot be used here: {first_line}") from error
     table = load_table(options.table).to(dtype, options.device)
+    if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
+        raise ValueError(f"table {table.name} holds numbers too large for {options.dtype}")
     net = SigmoidNet(table.features, options.hidden, seed=options.seed, start=options.start)
     net.to(options.device, dtype)
-    if options.init:
-        _load_weights(net, options.init)
+    if options.init is not None:
+        try:
+            load_weights(net, options.init)
+        except ValueError as error:
+            raise ValueError(f"--init {error}") from error
     sgd: Options = {option: getattr(options, option) for option in SGD_OPTIONS}  # type: ignore[assignment]
     trainers: list[Trainer] = []
     for name in options.trainers:
@@ -195,33 +233,3 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
             maker = Manual if name == "manual" else SGD
             trainers.append(maker(net, table.learned, options.lr, **sgd))
     return table, net, trainers
-
-
-def _load_weights(net: SigmoidNet, file: str) -> None:
-    """Put saved weights into the network; run nothing that the file may hold."""
-    import torch
-
-    if not Path(file).is_file():
-        raise ValueError(f"--init {file}: no such file")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the file holds, torch has its own error for it
-        raise ValueError(
-            f"--init {file}: not a file of weights that can be read without running code; "
-            "save it with torch.save(net.state_dict(), FILE)"
-        ) from error
-    wanted = net.state_dict()
-    if not isinstance(state, dict) or set(state) != set(wanted):
-        names = " and ".join(wanted)
-        raise ValueError(f"--init {file}: not a state dict of {names}")
-    for name, weight in wanted.items():
-        value = state[name]
-        if not isinstance(value, torch.Tensor) or value.shape != weight.shape:
-            shape = tuple(getattr(value, "shape", ()))
-            raise ValueError(
-                f"--init {file}: {name} has the shape {shape}, but the network's is "
-                f"{tuple(weight.shape)}; --hidden and --table set that"
-            )
-        if not value.is_floating_point() or not value.isfinite().all():
-            raise ValueError(f"--init {file}: {name} holds values that are no finite real numbers")
-    net.load_state_dict(state)

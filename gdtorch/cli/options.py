@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["Parser", "RefusedError", "integer", "number", "say"]
+__all__ = [
+    "Parser",
+    "RefusedError",
+    "add_run_options",
+    "as_json",
+    "claimed",
+    "emit",
+    "integer",
+    "number",
+    "say",
+]
 
 import argparse
 import difflib
+import json
 import math
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
+
+LARGEST = 2**62  # a limit beyond all use, that no message need name
 
 
 class RefusedError(Exception):
@@ -46,7 +61,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show defaults, and leave the example in the epilog as it is written."""
+    """Show defaults where there are any, and leave the example in the epilog as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default is not None and action.default is not False and action.default != []
+        return super()._get_help_string(action) if shown else action.help
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -58,7 +77,8 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+            between = f"between {low} and {high}" if high < LARGEST else f"{low} or more"
+            raise argparse.ArgumentTypeError(f"{value} is not {between}")
         return value
 
     return parse
@@ -79,6 +99,58 @@ def number(low: float = -math.inf) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def add_run_options(add: Callable[..., object]) -> None:
+    """Add the options that name a run in TensorBoard's log directory."""
+    add("--logdir", default="runs", help="TensorBoard's log directory")
+    add("--name", help="the run's folder in it")
+    add("--overwrite", action="store_true", help="replace a run of that name")
+
+
+def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Path:
+    """Claim the run's folder that the options name, with these folders to come in it."""
+    from ..rundir import claim
+
+    logdir = Path(options.logdir)
+    if not options.logdir or (logdir.exists() and not logdir.is_dir()):
+        raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
+    try:
+        return claim(logdir, options.name, parts, overwrite=options.overwrite)
+    except ValueError as error:
+        raise RefusedError(error) from error
+    except OSError as error:
+        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
+
+
+def as_json(facts: object) -> str:
+    """Facts as JSON; a number that is not finite becomes null."""
+    return json.dumps(_finite(facts), indent=2, allow_nan=False)
+
+
+def _finite(facts: object) -> object:
+    if isinstance(facts, Mapping):
+        return {key: _finite(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    if isinstance(facts, float) and not math.isfinite(facts):
+        return None
+    return facts
+
+
+def emit(text: str) -> int:
+    """Print on standard output; exit status 0, or 3 where that cannot be written.
+
+    A reader who has left, as `| head` does, is no error.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            say(f"cannot write the output: {error.strerror}")
+            return 3
+    return 0
 
 
 def say(message: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Report"]
 
-import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from ..distance import Comparison, Difference
 from ..loop import Ending
 from ..net import SigmoidNet
 from ..trajectory import Lockstep
+from .options import as_json
 
 FEW_ROWS = 4  # held out: each gets a column of its own
 
@@ -90,7 +90,8 @@ class Report:
         reference = self.lockstep.reference
         first = comparison.first_difference
         if first is None:
-            steps = "1 step" if comparison.steps == 1 else f"each of {comparison.steps} steps"
+            each = "" if comparison.steps == 1 else "each of "
+            steps = each + _count(comparison.steps, "step")
             return (
                 f"{name} = {reference}: the same bits in all {self.weights} weights after {steps}"
             )
@@ -98,7 +99,7 @@ class Report:
             f"{name} ≠ {reference}: they part at step {first.step} in {first.weight} "
             f"by up to {first.absolute:.1e}"
         )
-        if name == "post" or reference == "post":
+        if "post" in (name, reference) and math.isfinite(first.absolute):
             return f"{verdict}, because {self._post_reason(first)}"
         return f"{verdict} ({first.ulps} ulps, at {list(first.index)})"
 
@@ -133,13 +134,13 @@ class Report:
 
     def json(self) -> str:
         """The facts as JSON; a number that is not finite becomes null."""
-        return json.dumps(_finite(self.facts()), indent=2, allow_nan=False)
+        return as_json(self.facts())
 
     def text(self) -> str:
         """The facts for a person at a terminal."""
         lines = [*self._heading(), "", *_aligned(self._cells()), ""]
         lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
-        lines += self.verdicts().values()
+        lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
         command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
         lines += ["", f"To see it:  {command}", "then open   http://localhost:6006/#custom_scalars"]
         return "\n".join(lines)
@@ -165,9 +166,9 @@ class Report:
         return [
             f"network {table.features}-{s['hidden']}-1, {self.weights} weights, {s['dtype']}, "
             f"from {start}",
-            f"table {table.name}: {len(table.learned_labels)} rows to learn, "
-            f"{len(table.held_out_labels)} held out; {self.ending.step} steps of {descent} "
-            f"at lr {s['lr']:g}",
+            f"table {table.name}: {_count(len(table.learned_labels), 'row')} to learn, "
+            f"{len(table.held_out_labels)} held out; {_count(self.ending.step, 'step')} of "
+            f"{descent} at lr {s['lr']:g}",
         ]
 
     def _cells(self) -> list[list[str]]:
@@ -176,7 +177,7 @@ class Report:
         header = ["trainer", "loss", "rows right"]
         if 0 < len(held_out) <= FEW_ROWS:
             header += [
-                f"output for {label} (held out, {row['target']:g} is right)"
+                f"output for row {label} (held out, {row['target']:g} is right)"
                 for label, row in held_out.items()
             ]
         elif held_out:
@@ -192,6 +193,10 @@ class Report:
         return [*cells, f"{right} of {len(held_out)}"]
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def _aligned(cells: Sequence[Sequence[str]]) -> Iterable[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, *rest in cells:
@@ -202,13 +207,3 @@ def _aligned(cells: Sequence[Sequence[str]]) -> Iterable[str]:
 def _pipes(cells: Sequence[Sequence[str]]) -> str:
     header, *rows = (f"| {' | '.join(row)} |" for row in cells)
     return "\n".join([header, "|---" * len(cells[0]) + "|", *rows])
-
-
-def _finite(facts: Any) -> Any:  # noqa: ANN401 (JSON has any shape)
-    if isinstance(facts, Mapping):
-        return {key: _finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts

@@ -1,0 +1,228 @@
+"""`python train.py lockstep A.py:f B.py:g`: two trajectories of the user's own, side by side."""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+import argparse
+import gc
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import (
+    Parser,
+    RefusedError,
+    add_run_options,
+    as_json,
+    claimed,
+    emit,
+    integer,
+    number,
+    say,
+)
+
+if TYPE_CHECKING:
+    from ..board import EventFile
+    from ..loop import Interrupts
+    from ..trajectory import Inspection, Report
+
+BUILT_IN = ("post", "manual", "sgd")
+EPILOG = """\
+FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
+name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
+builtin:sgd are gdtorch's own trainers, from start 0 of seed 0 on the post's table.
+
+example:
+  python train.py lockstep mine.py:descend builtin:sgd --rename W1=syn0 W2=syn1 --rows 7
+
+exit status:
+  0 the two agree, but for rounding; 1 they do not; 2 a file, a function or a trajectory cannot be
+  used
+"""
+
+
+class _UsersError(Exception):
+    """An exception in the user's own code; it is the cause of this one."""
+
+
+def main(program: str, arguments: Sequence[str]) -> int:
+    """Run the command and return its exit status (see `gdtorch.cli.main`)."""
+    options = _parser(program).parse(arguments)
+    rename = _renamed(options.rename)
+    if options.overwrite and options.name is None:
+        raise RefusedError("--overwrite needs the --name of the run to replace")
+    try:
+        mine, theirs = (_trajectory(name, options.lr) for name in (options.mine, options.theirs))
+
+        from ..loop import Interrupts
+        from ..trajectory import Inspection
+
+        gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
+        inspection = Inspection(
+            mine, theirs, options.steps, rows=options.rows, rename=rename, lr=options.lr
+        )
+        with Interrupts() as interrupts:
+            report = _inspect(inspection, options, interrupts)
+    except _UsersError as error:
+        _show(error.__cause__)
+        raise RefusedError(f"{error}; the traceback above is of that code") from error
+    except ValueError as error:
+        raise RefusedError(error) from error
+    printed = emit(as_json(_facts(report)) if options.json else str(report))
+    if interrupts.received:
+        say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
+        return 128 + interrupts.received
+    return printed or (0 if report.agree else 1)
+
+
+def _show(error: BaseException | None) -> None:
+    """Print the user's exception with the part of its traceback that is theirs."""
+    ours = (str(Path(__file__).parents[1]), "<frozen importlib")
+    if error is None:
+        return
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_code.co_filename.startswith(ours):
+        frames = frames.tb_next
+    traceback.print_exception(error.with_traceback(frames))
+
+
+def _parser(program: str) -> Parser:
+    parser = Parser(
+        program,
+        "Advance two trajectories together, compare them after every step, and say where and\n"
+        "why they part.",
+        EPILOG,
+    )
+    add = parser.add_argument
+    add("mine", metavar="FILE:FUNCTION", help="your trajectory")
+    add("theirs", metavar="FILE:FUNCTION", help="the one to hold it against")
+    add("--steps", type=integer(0, 2**62), default=100, help="how many updates to compare")
+    add("--rows", type=integer(1, 2**62), help="how many rows the loss is over, to name a factor")
+    add("--rename", nargs="+", default=[], metavar="A=B", help="weights named differently")
+    add("--lr", type=number(0), help="learning rate, to give a weight decay as a number")
+    add_run_options(add)
+    add("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _renamed(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not all(pair.partition("=")) or pair.count("=") > 1:
+            raise RefusedError(f"--rename {pair!r}: write it as OLD=NEW")
+    return dict(pair.split("=") for pair in pairs)
+
+
+def _trajectory(name: str, lr: float | None) -> Iterator[Mapping[str, Any]]:
+    file, colon, function = name.rpartition(":")
+    if not colon or not file or not function:
+        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+    if file == "builtin":
+        return _built_in(function, 1.0 if lr is None else lr)
+    if not Path(file).is_file():
+        raise RefusedError(f"{name}: there is no file {file}")
+    try:
+        made = _function(name, file, function)()
+    except RefusedError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _UsersError(f"{name} raised {type(error).__name__}") from error
+    if not isinstance(made, Iterable):
+        raise RefusedError(f"{name}() returns a {type(made).__name__}; it must yield weights")
+    return _guarded(name, made)
+
+
+def _function(name: str, file: str, function: str) -> Any:  # noqa: ANN401 (what the user has)
+    path = Path(file).resolve()
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None:
+        raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pickles look for it
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # so that it finds what lies beside it
+    spec.loader.exec_module(module)
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise RefusedError(f"{name}: {file} has no function {function}")
+    return made
+
+
+def _guarded(name: str, trajectory: Iterable[Any]) -> Iterator[Any]:
+    """Pass the weights on; an exception on the way is the user's own."""
+    try:
+        yield from trajectory
+    except Exception as error:
+        raise _UsersError(f"{name} raised {type(error).__name__}") from error
+
+
+def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
+    if name not in BUILT_IN:
+        raise RefusedError(f"builtin:{name}: there is {', '.join(BUILT_IN)}")
+    from ..data import load_table
+    from ..net import SigmoidNet
+    from ..trainers import SGD, Manual, Post
+
+    trainer = {"post": Post, "manual": Manual, "sgd": SGD}[name]
+    return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
+
+
+def _inspect(inspection: Inspection, options: argparse.Namespace, interrupts: Interrupts) -> Report:
+    if options.name is None:
+        for _ in inspection:
+            if interrupts.received:
+                break
+        return inspection.report()
+
+    from torch.utils.tensorboard.summary import text
+
+    from ..board import EventFile
+    from ..rundir import clear
+
+    parts = ("mine", "theirs")
+    folder = claimed(options, parts)
+    try:
+        with ExitStack() as stack:
+            files = [EventFile(place) for place in (folder, *(folder / part for part in parts))]
+            for file in files:
+                stack.callback(file.close)
+            for step in inspection:
+                _log(inspection, files[1:], step)
+                if interrupts.received:
+                    break
+            report = inspection.report()
+            files[0].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
+    except (ValueError, _UsersError):
+        clear(folder)
+        raise
+    except OSError as error:
+        raise RefusedError(f"cannot write to {folder}: {error.strerror}") from error
+    return report
+
+
+def _log(inspection: Inspection, files: Sequence[EventFile], step: int) -> None:
+    differences = {f"difference/{n}": d for n, d in inspection.differences.items()}
+    for file, weights, more in zip(files, inspection.weights, (differences, {}), strict=True):
+        norms = {f"weight_norm/{name}": w.norm().item() for name, w in weights.items()}
+        file.add_scalars(norms | more, step)
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    first = report.first_difference
+    second = report.diagnosis.second
+    return {
+        "cause": report.cause,
+        "factor": report.factor,
+        "second": dict([second]) if second else None,
+        "identical": report.identical,
+        "agree": report.agree,
+        "steps": report.steps,
+        "first_difference": asdict(first) if first else None,
+        "weights": {name: asdict(weight) for name, weight in report.weights.items()},
+        "text": report.text,
+    }

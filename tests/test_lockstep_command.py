@@ -1,0 +1,189 @@
+"""`python train.py lockstep`: the user's own files, exit status, TensorBoard, what is refused."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# A linear layer, as somebody might write it in NumPy, and the same with torch.optim.SGD.
+MINE = """
+import numpy as np
+x, y = np.array([[0., 1], [1, 0], [1, 1]]), np.array([[1.], [0], [2]])
+
+def descend(momentum=0.0, factor=1.0):
+    W = np.array([[0.5], [-0.25]])
+    velocity = 0
+    yield {"W": W}
+    while True:
+        gradient = factor * x.T @ (x @ W - y)
+        velocity = momentum * velocity + gradient
+        W -= 0.1 * velocity
+        yield {"W": W}
+
+def with_momentum(): return descend(momentum=0.9)
+def doubled(): return descend(factor=2)
+def ends(): return [{"W": [[0.5], [-0.25]]}]
+def breaks():
+    yield {"W": [[0.5], [-0.25]]}
+    raise RuntimeError("my own mistake")
+def changes():
+    yield {"W": [[0.5], [-0.25]]}
+    yield {"W": [[0.5]]}
+def quits(): raise SystemExit("no")
+def number(): return 3
+slow = 7
+"""
+THEIRS = """
+import torch
+x, y = torch.tensor([[0., 1], [1, 0], [1, 1]]).double(), torch.tensor([[1.], [0], [2]]).double()
+
+def descend():
+    weight = torch.tensor([[0.5], [-0.25]], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    while True:
+        yield {"weight": weight}
+        optimizer.zero_grad()
+        (((x @ weight - y) ** 2).sum() / 2).backward()
+        optimizer.step()
+"""
+RENAME = ["--rename", "W=weight"]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    (tmp_path / "syntax.py").write_text("def descend(:\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "notes.txt").write_text("")
+
+
+def test_two_that_agree(main):
+    status, out, error = main("lockstep", "mine.py:descend", "theirs.py:descend", *RENAME)
+    assert (status, error) == (0, "")
+    assert out.startswith("cause: ")
+    assert re.match("cause: (rounding|identical)\n", out)
+
+
+@pytest.mark.parametrize(
+    ("function", "cause", "factor"), [("with_momentum", "momentum", 0.9), ("doubled", "scale", 2)]
+)
+def test_two_that_part(main, function, cause, factor):
+    command = ["lockstep", f"mine.py:{function}", "theirs.py:descend", *RENAME, "--steps", 10]
+    status, out, error = main(*command, "--json")
+    facts = json.loads(out)
+    assert (status, error) == (1, "")
+    assert (facts["cause"], facts["agree"], facts["steps"]) == (cause, False, 10)
+    assert facts["factor"] == pytest.approx(factor)
+    assert facts["first_difference"]["weight"] == "weight"
+    assert facts["text"] == main(*command)[1].rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "status"),
+    [("manual", "sgd", 0), ("sgd", "sgd", 0), ("post", "sgd", 1)],
+)
+def test_gdtorchs_own_trainers(main, mine, theirs, status):
+    assert main("lockstep", f"builtin:{mine}", f"builtin:{theirs}")[0] == status
+
+
+def test_rows_and_lr_reach_the_report(main):
+    _, out, _ = main("lockstep", "mine.py:doubled", "theirs.py:descend", *RENAME, "--rows", 2)
+    assert "a sum over 2 rows" in out
+
+
+def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
+    command = ["lockstep", "mine.py:doubled", "theirs.py:descend", *RENAME, "--steps", 5]
+    assert main(*command, "--name", "x")[0] == 1
+    folder = tmp_path / "runs" / "x"
+    readers = {part: EventAccumulator(str(folder / part)) for part in ("", "mine", "theirs")}
+    for reader in readers.values():
+        reader.Reload()
+    assert set(readers["mine"].Tags()["scalars"]) == {"weight_norm/weight", "difference/weight"}
+    assert set(readers["theirs"].Tags()["scalars"]) == {"weight_norm/weight"}
+    norms = [e.value for e in readers["theirs"].Scalars("weight_norm/weight")]
+    assert norms[0] == pytest.approx(torch.tensor([0.5, -0.25]).norm().item())
+    differences = readers["mine"].Scalars("difference/weight")
+    assert [e.step for e in differences] == list(range(6))
+    # The first update is doubled, so the difference is its largest element: 0.1 · |gradient|.
+    assert differences[1].value == pytest.approx(0.1 * 3.0)
+    text = readers[""].Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.startswith("cause: scale")
+    assert main(*command, "--name", "x")[0] == 2
+    assert main(*command, "--name", "x", "--overwrite")[0] == 1
+
+
+BAD = {
+    "mine.py:descend": "required",
+    "mine.py descend": "name a file and a function",
+    "missing.py:f mine.py:descend": "there is no file missing.py",
+    "notes.txt:f mine.py:descend": "no Python file",
+    "mine.py:nothing mine.py:descend": "mine.py has no function nothing",
+    "mine.py:slow mine.py:descend": "mine.py has no function slow",
+    "mine.py:number mine.py:descend": "returns a int; it must yield weights",
+    "builtin:adam mine.py:descend": "there is post, manual, sgd",
+    "mine.py:changes mine.py:descend": "step 1: other weights or shapes than at step 0",
+    "mine.py:descend mine.py:descend --rename W": "write it as OLD=NEW",
+    "mine.py:descend mine.py:descend --steps -1": "--steps: -1 is not 0 or more",
+    "mine.py:descend mine.py:descend --lr nan": "not a finite number",
+    "mine.py:descend mine.py:descend --overwrite": "--overwrite needs the --name",
+}
+USERS = {
+    "mine.py:breaks mine.py:descend": ("my own mistake", "breaks"),
+    "mine.py:quits mine.py:descend": ("SystemExit", "quits"),
+    "syntax.py:descend mine.py:descend": ("SyntaxError", "syntax.py"),
+    "raises.py:descend mine.py:descend": ("ZeroDivisionError", "raises.py"),
+}
+
+
+@pytest.mark.parametrize("named", ["", "--name x"], ids=["unnamed", "named"])
+@pytest.mark.parametrize("arguments", BAD)
+def test_what_cannot_be_used_is_refused_in_one_line(main, tmp_path, arguments, named):
+    status, out, error = main("lockstep", *arguments.split(), *named.split())
+    if "--overwrite" in arguments and named:
+        return  # that is no mistake
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: .*\n", error)
+    assert BAD[arguments] in error
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not any(runs.iterdir())
+
+
+@pytest.mark.parametrize("arguments", USERS)
+def test_an_exception_of_the_users_is_shown_with_its_own_traceback(main, tmp_path, arguments):
+    status, out, error = main("lockstep", *arguments.split(), "--name", "x")
+    assert (status, out) == (2, "")
+    assert all(words in error for words in USERS[arguments])
+    assert error.splitlines()[-1].endswith("; the traceback above is of that code")
+    assert "gdtorch/cli" not in error
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not any(runs.iterdir())
+
+
+def test_an_interrupt_reports_what_was_seen(tmp_path):
+    (tmp_path / "endless.py").write_text(
+        textwrap.dedent("""
+        import os, signal
+        def descend(kill=True):
+            for step in range(10**9):
+                if step == 50 and kill:
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield {"w": [float(step)]}
+        def quiet(): return descend(kill=False)
+        """)
+    )
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "lockstep", "endless.py:descend",
+         "endless.py:quiet", "--steps", "1000000"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 128 + signal.SIGINT
+    assert result.stdout.startswith("cause: identical")
+    assert re.fullmatch(r"gdtorch: interrupted \(SIGINT\) after step 5\d\n", result.stderr)
