@@ -97,8 +97,9 @@ class Comparison:
         parted: list[tuple[float, str]] = []
         for name, reference in theirs.items():
             difference = self.weights.setdefault(name, WeightDifference())
-            largest[name] = _largest(mine[name], reference)
-            if largest[name] or not _same(mine[name], reference):
+            largest[name] = 0.0
+            if not _same(mine[name], reference):
+                largest[name] = _largest(mine[name], reference)
                 difference.see(step, largest[name])
                 parted.append((largest[name], name))
         if parted and self.first_difference is None:

@@ -1,0 +1,99 @@
+"""lockstep(): what it adds to two trajectories run bare, in time and in memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gdtorch import SGD, Manual, SigmoidNet, load_table, lockstep
+
+LARGE = """
+import re, torch
+from gdtorch import lockstep
+
+def layer(scale):
+    generator = torch.Generator().manual_seed(0)
+    w = torch.rand(3163, 3163, generator=generator)
+    x = torch.rand(64, 3163, generator=generator)
+    while True:
+        yield {"w": w}
+        w -= scale * 1e-6 * (x.T @ (x @ w))
+
+def peak():  # of this process alone; resource's ru_maxrss counts the one that started it
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
+def sixty():
+    """The post's network by hand and by torch.optim.SGD: 60 weights."""
+    net, rows = SigmoidNet().double(), load_table("post").learned
+    return Manual(net, rows, 1.0), SGD(net, rows, 1.0)
+
+
+def ten_million(apart):
+    """A linear layer of 3163 × 3163 weights on 64 rows, twice; apart by rounding, or not at all."""
+    torch.manual_seed(0)
+    x, w = torch.rand(64, 3163), torch.rand(3163, 3163)
+
+    def descend(how):
+        weights = w.clone()
+        while True:
+            yield {"w": weights}
+            error = x @ weights
+            if how == "x.T @ error":
+                weights.add_(x.T @ error, alpha=-1e-6)
+            else:
+                weights.add_((error.T @ x).T, alpha=-1e-6)
+
+    other = "(error.T @ x).T" if apart else "x.T @ error"
+    return descend("x.T @ error"), descend(other)
+
+
+def bare(mine, theirs, steps):
+    for _ in zip(mine, theirs, range(steps + 1), strict=False):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "steps", "aim"),
+    [
+        ("60 weights", sixty, 100, 3.0),
+        ("10 million weights, the same bits", lambda: ten_million(apart=False), 100, 1.5),
+        ("10 million weights, apart by rounding", lambda: ten_million(apart=True), 100, 1.5),
+    ],
+    ids=["60", "10 million, same", "10 million, rounding"],
+)
+def test_time(ratio, name, make, steps, aim):
+    # 100 steps, as by default: the first two are looked at closely, and cost as much as twenty.
+    ratio(
+        f"lockstep of {steps} steps : both run bare, {name}",
+        lambda: lockstep(*make(), steps),
+        lambda: bare(*make(), steps),
+        aim=aim,
+        rounds=3,
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.0001], ids=["the same", "scaled"])
+def test_memory_is_at_most_four_copies_however_many_steps(scale):
+    """Peak of a process that runs lockstep, less that of one that runs both bare."""
+    runs = {
+        "bare": "for _ in zip(layer(1), layer(SCALE), range(STEPS + 1)): pass",
+        "lockstep": "lockstep(layer(1), layer(SCALE), STEPS)",
+    }
+    copy = 3163 * 3163 * 4
+    for steps in (3, 12):
+        set_up = f"SCALE, STEPS = {scale}, {steps}"
+        peaks = {
+            name: int(
+                subprocess.run(
+                    [sys.executable, "-c", f"{LARGE}\n{set_up}\n{run}\nprint(peak())"],
+                    capture_output=True, text=True, check=True,
+                ).stdout
+            )
+            for name, run in runs.items()
+        }  # fmt: skip
+        copies = (peaks["lockstep"] - peaks["bare"]) / copy
+        print(f"{steps} steps, scale {scale}: {copies:.1f} copies of the weights")
+        assert copies <= 4
