@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from descents import PROBLEMS, adam, by_hand, by_torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gdtorch import SGD, Manual, SigmoidNet, load_table, lockstep
@@ -36,6 +36,12 @@ def large(problem):
 
 def zero(problem):
     return {name: 0 * weight for name, weight in problem.weights.items()}
+
+
+def moves_from_zero(problem):
+    """Not where classes are even: from zero the softmax then never leaves its saddle."""
+    gradient = problem.gradient(zero(problem))
+    return any(np.abs(g).max() > 1e-6 for g in gradient.values())
 
 
 # A mistake: cause, factor, mine, theirs, options of lockstep. Drawn anew for each seed.
@@ -185,6 +191,7 @@ MISTAKES = [
     gradients_not_zeroed, dampening, their_dampening, schedule, sequential, wrong_formula,
     not_finite, other_initial_weights, low_precision, other_rule, other_rows,
 ]  # fmt: skip
+FROM_ZERO = [momentum_from_zero, decay_from_zero]
 
 
 def assert_factor(report, factor):
@@ -219,15 +226,15 @@ def test_every_mistake_is_named(mistake, problem, dtype):
 
 @every_dtype
 @every_problem
-@pytest.mark.parametrize("mistake", [momentum_from_zero, decay_from_zero], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("mistake", FROM_ZERO, ids=lambda mistake: mistake.__name__)
 def test_from_zero_the_third_step_tells_decay_from_momentum(mistake, problem, dtype):
     undecided = 0
     for seed in SEEDS:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
         report = lockstep(mine, theirs, 5, **options)
-        if report.cause == "rounding":  # a saddle: neither has moved, nothing is to be seen
-            assert all(weight.largest < 1e-6 for weight in report.weights.values())
+        if not moves_from_zero(p):  # neither has a gradient: nothing is to be seen
+            assert report.agree
             continue
         if report.cause == "unexplained":  # a step so large that the third is no evidence
             undecided += 1
@@ -264,13 +271,14 @@ def test_no_mistake_at_random_strength_is_named_wrongly():
 
     @settings(max_examples=400)
     @given(
-        st.sampled_from([*nameable, momentum_from_zero, decay_from_zero]),
+        st.sampled_from([*nameable, *FROM_ZERO]),
         st.sampled_from(list(PROBLEMS)),
         st.sampled_from(DTYPES),
         st.integers(100, 2**32),
     )
     def draw(mistake, problem, dtype, seed):
         p = PROBLEMS[problem](seed)
+        assume(moves_from_zero(p) or mistake not in FROM_ZERO)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
         report = lockstep(mine, theirs, 20, rows=p.rows, **options)
         assert report.cause in {cause, "unexplained"}, report

@@ -29,6 +29,10 @@ def ratio():
     return measure
 
 
+def pytest_xdist_auto_num_workers():
+    return 0  # what is timed has the machine to itself
+
+
 def pytest_terminal_summary(terminalreporter):
     header = ("medians, mine : theirs", "mine", "theirs", "ratio", "aim")
     cells = [
