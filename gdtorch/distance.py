@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Comparison", "Difference", "WeightDifference", "Weights", "ulps_between"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "WeightDifference",
+    "Weights",
+    "farthest",
+    "pieces",
+    "ulps_between",
+]
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +22,7 @@ import torch
 from torch import Tensor
 
 Weights = Mapping[str, Tensor]
+PIECE = 1 << 16  # numbers: half a megabyte in float64, which stays in cache
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ class Comparison:
     def update(self, step: int, mine: Weights, theirs: Weights) -> dict[str, float]:
         """Compare the weights after `step` steps; weight → largest |mine − theirs|.
 
+        Two dtypes are compared in the wider of both, in which the numbers are the same.
         Two nan at the same place are no difference; a nan against a number is an infinite one;
         0 against −0 differs, by 0.
         """
@@ -104,7 +115,7 @@ class Comparison:
                 parted.append((largest[name], name))
         if parted and self.first_difference is None:
             _, name = max(parted, key=lambda item: item[0])
-            self.first_difference = _element(step, name, mine[name], theirs[name])
+            self.first_difference = farthest(step, name, mine[name], theirs[name])
         return largest
 
 
@@ -133,15 +144,17 @@ _INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 def _same(mine: Tensor, theirs: Tensor) -> bool:
     """Whether all bits are the same, or at least every difference is nan against nan."""
     integer = _INTEGER[theirs.dtype.itemsize]
-    if torch.equal(mine.view(integer), theirs.view(integer)):
+    if mine.dtype == theirs.dtype and torch.equal(mine.view(integer), theirs.view(integer)):
         return True
-    return not bool(_parted(mine, theirs).any())
+    return not any(_parted(a, b).any() for _, (a, b) in pieces(mine, theirs))
 
 
 def _largest(mine: Tensor, theirs: Tensor) -> float:
     """The largest |mine − theirs| (see `_distance`); one pass, unless something is not finite."""
-    largest = torch.dist(mine, theirs, p=torch.inf).item()
-    return largest if math.isfinite(largest) else _distance(mine, theirs).max().item()
+    largest = [torch.dist(a, b, p=torch.inf) for _, (a, b) in pieces(mine, theirs)]
+    if all(map(torch.isfinite, largest)):
+        return max(largest).item()
+    return max(_distance(a, b).max().item() for _, (a, b) in pieces(mine, theirs))
 
 
 def _parted(mine: Tensor, theirs: Tensor) -> Tensor:
@@ -156,11 +169,37 @@ def _distance(mine: Tensor, theirs: Tensor) -> Tensor:
     return distance.where(_parted(mine, theirs), 0.0)
 
 
-def _element(step: int, name: str, mine: Tensor, theirs: Tensor) -> Difference:
-    distance = _distance(mine, theirs)
-    # Of elements equally far apart the first; −1 keeps an equal pair behind a 0 against a −0.
-    far = distance.where(_parted(mine, theirs), -1.0).argmax()
-    index = tuple(int(i) for i in np.unravel_index(int(far), mine.shape))
-    a, b = mine[index].item(), theirs[index].item()
-    ulps = ulps_between(a, b, theirs.dtype)
-    return Difference(step, name, index, a, b, distance[index].item(), ulps)
+def farthest(step: int, name: str, mine: Tensor, theirs: Tensor) -> Difference:
+    """The element of one weight with the largest distance, of those that differ."""
+    largest, index = -1.0, (0,) * mine.ndim
+    for begin, (a, b) in pieces(mine, theirs):
+        # −1 keeps an equal pair behind a 0 against a −0.
+        distance = _distance(a, b).where(_parted(a, b), -1.0)
+        far = int(distance.argmax())
+        if distance.flatten()[far] > largest:
+            largest = distance.flatten()[far].item()
+            within = np.unravel_index(far, a.shape)
+            index = tuple(int(i) + start for i, start in zip(within, begin, strict=True))
+    wide = torch.promote_types(mine.dtype, theirs.dtype)
+    x, y = mine[index].item(), theirs[index].item()
+    return Difference(step, name, index, x, y, largest, ulps_between(x, y, wide))
+
+
+def pieces(*tensors: Tensor) -> Iterator[tuple[tuple[int, ...], tuple[Tensor, ...]]]:
+    """Tensors of one shape, a piece at a time, so that no temporary is as large as a weight.
+
+    Yields:
+        Where the piece begins in each dimension, and that piece of each tensor, all in the widest
+        of their dtypes, in which the numbers are the same.
+    """
+    shape = tensors[0].shape
+    wide = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    if shape.numel() <= PIECE:
+        yield (0,) * len(shape), tuple(tensor.to(wide) for tensor in tensors)
+        return
+    along = max(range(len(shape)), key=lambda dim: shape[dim])
+    length = max(1, PIECE * shape[along] // shape.numel())
+    for at in range(0, shape[along], length):
+        begin = tuple(at if dim == along else 0 for dim in range(len(shape)))
+        size = min(length, shape[along] - at)
+        yield begin, tuple(tensor.narrow(along, at, size).to(wide) for tensor in tensors)

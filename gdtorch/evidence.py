@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Fit", "Move", "Pair", "precision"]
+__all__ = ["Fit", "Move", "Pair", "chunks", "largest", "precision"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .distance import Weights
+from .distance import Weights, pieces
 
-CHUNK = 1 << 20  # numbers at a time, so that evidence costs no copy of the weights
 # A step's rounding is taken in three parts: one rounding of each weight that is stored; so many
 # of the gradient's largest element, since it is a sum that cancels; and one of the number 1, for
 # a gradient that cancels to 0 is still made of numbers of about that size.
@@ -166,22 +165,13 @@ class Move:
         norms = squares.sqrt().tolist()
         return Fit(tuple(solution.tolist()), tuple(errors.tolist()), tuple(norms), numbers)
 
-    def miss(self, name: str, prediction: Tensor) -> float:
-        """Square of the distance of the difference in one weight from a prediction of it."""
-        total, at = 0.0, 0
-        for mine, theirs, _ in self._updates(name):
-            expected = prediction.reshape(-1)[at : at + len(mine)].double()
-            total += (mine - theirs - expected).square().sum().item()
-            at += len(mine)
-        return total
-
     def _columns(
         self, names: Sequence[str], candidates: Sequence[str]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Difference (n), candidates (count, n) and noise (n), a chunk of a weight at a time."""
         for name in names:
-            weights = _chunks(self.before.theirs[name])
-            first = _chunks(*(w[name] for w in self.first)) if self.first else None
+            weights = chunks(self.before.theirs[name])
+            first = chunks(*(w[name] for w in self.first)) if self.first else None
             for (mine, theirs, noise), (start,) in zip(self._updates(name), weights, strict=True):
                 known = {"theirs": theirs, "weights": start}
                 if first is not None:
@@ -198,7 +188,7 @@ class Move:
     def _stored(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Updates of both, and the most that storing the weights makes of their difference."""
         pairs = (self.before.mine, self.before.theirs, self.after.mine, self.after.theirs)
-        for m0, t0, m1, t1 in _chunks(*(weights[name] for weights in pairs)):
+        for m0, t0, m1, t1 in chunks(*(weights[name] for weights in pairs)):
             finite = m1.isfinite() | t1.isfinite()  # both not finite is no difference
             stored = self.epsilon * (m1.abs() + t1.abs())
             mine, theirs = (m1 - m0).where(finite, 0.0), (t1 - t0).where(finite, 0.0)
@@ -233,11 +223,16 @@ def precision(weights: Weights) -> torch.dtype:
 
 
 def _exact(weights: Weights, dtype: torch.dtype) -> bool:
-    pieces = (piece for weight in weights.values() for (piece,) in _chunks(weight))
-    return all(torch.equal(piece, piece.to(dtype).double()) for piece in pieces)
+    parts = (part for weight in weights.values() for (part,) in chunks(weight))
+    return all(torch.equal(part, part.to(dtype).double()) for part in parts)
 
 
-def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    flat = [tensor.detach().reshape(-1) for tensor in tensors]
-    for at in range(0, len(flat[0]), CHUNK):
-        yield tuple(tensor[at : at + CHUNK].double() for tensor in flat)
+def largest(weights: Weights) -> float:
+    """The largest magnitude of any element."""
+    return max(float(torch.linalg.vector_norm(w, torch.inf)) for w in weights.values())
+
+
+def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one shape in float64, flat, a piece at a time."""
+    for _, parts in pieces(*tensors):
+        yield tuple(part.detach().double().flatten() for part in parts)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .diagnosis import Diagnosis, listed
+from .causes import Diagnosis, listed
 from .distance import Difference
 
 MEANING = {

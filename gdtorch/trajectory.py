@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .diagnosis import Detective, Diagnosis
-from .distance import Comparison, Difference, WeightDifference, Weights
+from .causes import Diagnosis
+from .diagnosis import Detective
+from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 
 Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
@@ -133,14 +134,12 @@ class Inspection:
             if step == 0 and self._incomparable(mine, theirs):
                 return
             mine, theirs = _on_one_device(mine, theirs)
-            same_dtype = _in_one_dtype(mine, theirs)
             self.weights = mine, theirs
-            self.differences = self.comparison.update(step, *same_dtype)
+            self.differences = self.comparison.update(step, mine, theirs)
             self.detective.look(step, mine, theirs, max(self.differences.values()))
             if self.detective.parted and self.parting is None:
-                here = Comparison()
-                here.update(step, *same_dtype)
-                self.parting = here.first_difference
+                name = max(self.differences, key=lambda name: self.differences[name])
+                self.parting = farthest(step, name, mine[name], theirs[name])
             yield step
             if step == self.steps:
                 return
@@ -248,12 +247,3 @@ def _on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
     if len(devices) == 1:
         return mine, theirs
     return {n: w.cpu() for n, w in mine.items()}, {n: w.cpu() for n, w in theirs.items()}
-
-
-def _in_one_dtype(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
-    """Both in the wider dtype of each weight, in which the numbers are the same."""
-    wide = {name: torch.promote_types(mine[name].dtype, theirs[name].dtype) for name in theirs}
-    return (
-        {name: mine[name].to(dtype) for name, dtype in wide.items()},
-        {name: theirs[name].to(dtype) for name, dtype in wide.items()},
-    )

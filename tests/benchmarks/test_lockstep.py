@@ -12,13 +12,18 @@ LARGE = """
 import re, torch
 from gdtorch import lockstep
 
-def layer(scale):
+def layer(scale=1.0, order="x.T @ error", dtype=torch.float32, start=1.0, momentum=0.0):
     generator = torch.Generator().manual_seed(0)
-    w = torch.rand(3163, 3163, generator=generator)
-    x = torch.rand(64, 3163, generator=generator)
+    w = start * torch.rand(3163, 3163, generator=generator).to(dtype)
+    x = torch.rand(64, 3163, generator=generator).to(dtype)
+    velocity = 0
     while True:
         yield {"w": w}
-        w -= scale * 1e-6 * (x.T @ (x @ w))
+        error = x @ w - 1
+        gradient = x.T @ error if order == "x.T @ error" else (error.T @ x).T
+        if momentum:
+            velocity = gradient = momentum * velocity + gradient
+        w -= scale * 1e-6 * gradient
 
 def peak():  # of this process alone; resource's ru_maxrss counts the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -75,25 +80,31 @@ def test_time(ratio, name, make, steps, aim):
     )
 
 
-@pytest.mark.parametrize("scale", [1.0, 1.0001], ids=["the same", "scaled"])
-def test_memory_is_at_most_four_copies_however_many_steps(scale):
+@pytest.mark.parametrize("steps", [3, 12])
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("", ""),
+        ("scale=1.0001", ""),
+        ("order='(error.T @ x).T'", ""),
+        ("dtype=torch.float64", ""),
+        ("start=0, momentum=0.9", "start=0"),
+    ],
+    ids=["the same", "scaled", "rounding", "precision", "momentum from zero"],
+)
+def test_memory_is_at_most_four_copies_however_many_steps(mine, theirs, steps):
     """Peak of a process that runs lockstep, less that of one that runs both bare."""
+    both = f"layer({mine}), layer({theirs})"
     runs = {
-        "bare": "for _ in zip(layer(1), layer(SCALE), range(STEPS + 1)): pass",
-        "lockstep": "lockstep(layer(1), layer(SCALE), STEPS)",
+        "bare": f"for _ in zip({both}, range({steps} + 1)): pass",
+        "lockstep": f"print(lockstep({both}, {steps}))",
     }
-    copy = 3163 * 3163 * 4
-    for steps in (3, 12):
-        set_up = f"SCALE, STEPS = {scale}, {steps}"
-        peaks = {
-            name: int(
-                subprocess.run(
-                    [sys.executable, "-c", f"{LARGE}\n{set_up}\n{run}\nprint(peak())"],
-                    capture_output=True, text=True, check=True,
-                ).stdout
-            )
-            for name, run in runs.items()
-        }  # fmt: skip
-        copies = (peaks["lockstep"] - peaks["bare"]) / copy
-        print(f"{steps} steps, scale {scale}: {copies:.1f} copies of the weights")
-        assert copies <= 4
+    peaks = {}
+    for name, run in runs.items():
+        command = [sys.executable, "-c", f"{LARGE}\n{run}\nprint(peak())"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        peaks[name] = int(printed.split()[-1])
+    copy = 3163 * 3163 * (8 if "float64" in mine else 4)
+    copies = (peaks["lockstep"] - peaks["bare"]) / copy
+    print(f"{copies:.1f} copies of the weights")
+    assert copies <= 4

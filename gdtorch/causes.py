@@ -1,0 +1,226 @@
+"""What one step of two trajectories shows: each cause against the evidence, the simplest first."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Diagnosis",
+    "first_update",
+    "later_update",
+    "listed",
+    "may_be_decay",
+    "second_update",
+    "third_update",
+    "undecided",
+]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .distance import Weights
+from .evidence import Fit, Move, chunks, largest
+
+WEAK = 10  # a difference of less than so many times the rounding fits too many causes
+
+Factor = float | dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why two trajectories part.
+
+    Args:
+        cause: one of the words of the README's table.
+        factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
+        step: the step whose update shows it.
+        weights: the weights that show it.
+        error: what rounding leaves open of `factor`.
+        second: a second cause that is there as well, with its factor.
+        evidence: what was seen, in words, beyond what the cause says.
+    """
+
+    cause: str
+    factor: Factor = None
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    error: float = 0.0
+    second: tuple[str, float] | None = None
+    evidence: str = ""
+
+
+def first_update(move: Move, lr: float) -> Diagnosis:
+    """The first update: both stood at the same weights, with no history.
+
+    Args:
+        move: the first step, in which the two part.
+        lr: learning rate, so that a weight decay can be given as λ; 1 for lr · λ.
+    """
+    everywhere = move.fit(move.names, "theirs")
+    decay = move.fit(move.parted, "weights")
+    if everywhere and decay and _weak(move):
+        return _ambiguous(1, move, "scale", "weight decay")
+    if everywhere:
+        return _scale(move.names, everywhere)
+    single = _scale_of_one(move)
+    if single:
+        return single
+    if decay and decay.numbers > 1:
+        factor, error = -decay.coefficients[0] / lr, decay.errors[0] / lr
+        return Diagnosis("weight decay", factor, 1, tuple(move.parted), error)
+    both = move.fit(move.names, "theirs", "weights")
+    if both and both.certain and not _weak(move):
+        return _scale_and_decay(move, both, lr)
+    agreeing = [name for name in move.moving if name not in move.parted]
+    if agreeing and not _weak(move):
+        evidence = f"the first update of {listed(agreeing)} agrees"
+        return Diagnosis(
+            "one weight's update", step=1, weights=tuple(move.parted), evidence=evidence
+        )
+    return _unexplained(1, move, "the first updates agree in no simple way for any weight")
+
+
+def _scale(names: Sequence[str], fit: Fit) -> Diagnosis:
+    multiple, error = 1 + fit.coefficients[0], fit.errors[0]
+    if abs(multiple + 1) <= max(error, 1e-9):
+        return Diagnosis("sign", -1.0, 1, tuple(names), error)
+    return Diagnosis("scale", multiple, 1, tuple(names), error)
+
+
+def _scale_of_one(move: Move) -> Diagnosis | None:
+    fits = {name: move.fit([name], "theirs") for name in move.parted}
+    known = {name: fit for name, fit in fits.items() if fit}
+    if len(known) < len(fits) or not any(fit.numbers > 1 for fit in known.values()):
+        return None
+    if _weak(move):
+        return None
+    factor = {name: 1 + fit.coefficients[0] for name, fit in known.items()}
+    error = max(fit.errors[0] for fit in known.values())
+    return Diagnosis("scale of one weight", factor, 1, tuple(factor), error)
+
+
+def _scale_and_decay(move: Move, fit: Fit, lr: float) -> Diagnosis:
+    decay, error = -fit.coefficients[1] / lr, fit.errors[1] / lr
+    scale = _scale(move.names, fit)
+    if fit.norms[0] < fit.norms[1]:
+        second = ("scale", 1 + fit.coefficients[0])
+        return Diagnosis("weight decay", decay, 1, tuple(move.names), error, second)
+    return replace(scale, second=("weight decay", decay))
+
+
+def second_update(move: Move) -> Diagnosis:
+    """The second update: both stand at the same weights still, and may remember the first."""
+    memory = move.fit(move.parted, "first")
+    schedule = move.fit(move.names, "theirs")
+    if memory and schedule and _weak(move):
+        return _ambiguous(2, move, "momentum", "step size schedule")
+    if memory:
+        return _memory(move, memory)
+    if schedule:
+        return _schedule(2, move, schedule)
+    both = move.fit(move.names, "theirs", "first")
+    if both and both.certain and not _weak(move):
+        fresh, first = 1 + both.coefficients[0], both.coefficients[1]
+        # Mine leaves out a part of the fresh gradient, or theirs does: then first < 0.
+        if (first > 0 and fresh > 0) or (first < 0 and fresh > 1):
+            return Diagnosis("dampening", fresh, 2, tuple(move.names), both.errors[0])
+    return _unexplained(2, move, "the first update agrees, the second in no simple way")
+
+
+def may_be_decay(move: Move, memory: Diagnosis) -> bool:
+    """Could a momentum at step 2 be a decay that the first update, from near 0, did not show?"""
+    if memory.cause not in {"momentum", "gradients not zeroed"} or move.first is None:
+        return False
+    start, multiple = move.first[0], abs(_multiple(memory))
+    return all(multiple * largest({name: start[name]}) <= move.noise(name) for name in move.parted)
+
+
+def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diagnosis:
+    """From weights at 0, the third update tells a decay from a momentum.
+
+    The two no longer stand at the same weights: to first order in the step size their gradients
+    differ as the plain one's did from its first to its second step. What is left must then be
+    μ times the other's second update, or lr · λ times its weights.
+
+    Args:
+        move: the third step.
+        one: the weights after the first step, the same in both.
+        memory: the diagnosis of the second step.
+        lr: as `first_update`.
+    """
+    b, two, three = _multiple(memory), move.before, move.after
+    missed = {"momentum": 0.0, "weight decay": 0.0}
+    for name in move.parted or move.names:
+        stood = (w[name] for w in (one, two.mine, two.theirs, three.mine, three.theirs))
+        for step1, m2, t2, m3, t3 in chunks(*stood):  # from 0: the first update is step1
+            difference = (m3 - m2) - (t3 - t2)
+            # Where b > 0, mine has the momentum, or theirs has the decay; and the reverse.
+            remembers, plain = (m2, t2) if b > 0 else (t2, m2)
+            momentum = (plain - 2 * step1) + (remembers - step1)
+            decay = (remembers - 2 * step1) + plain
+            missed["momentum"] += (difference - b * momentum).square().sum().item()
+            missed["weight decay"] += (difference - b * decay).square().sum().item()
+    cause = min(missed, key=lambda word: missed[word])
+    if missed[cause] > max(missed.values()) / WEAK:
+        return undecided(3)
+    if cause == "momentum":
+        return memory
+    return Diagnosis(cause, -b / lr, 2, tuple(move.names), memory.error / lr)
+
+
+def undecided(step: int) -> Diagnosis:
+    """What is left to say where the third step does not decide, or there is none."""
+    return Diagnosis(
+        "unexplained",
+        step=step,
+        evidence=(
+            "the weights begin at 0, where momentum and weight decay look alike at step 2, and "
+            "no third step tells them apart"
+        ),
+    )
+
+
+def later_update(step: int, move: Move) -> Diagnosis:
+    """An update after the second, the first that rounding does not explain."""
+    fit = move.fit(move.names, "theirs")
+    if fit:
+        return _schedule(step, move, fit)
+    return _unexplained(step, move, f"updates agree up to step {step - 1}, then in no simple way")
+
+
+def _weak(move: Move) -> bool:
+    return max(move.signal.values()) < WEAK
+
+
+def _ambiguous(step: int, move: Move, one: str, other: str) -> Diagnosis:
+    return _unexplained(
+        step, move, f"the difference is so small that {one} and {other} both explain it"
+    )
+
+
+def _unexplained(step: int, move: Move, evidence: str) -> Diagnosis:
+    return Diagnosis("unexplained", step=step, weights=tuple(move.parted), evidence=evidence)
+
+
+def _memory(move: Move, fit: Fit) -> Diagnosis:
+    multiple, error = fit.coefficients[0], fit.errors[0]
+    cause = "momentum"
+    if abs(abs(multiple) - 1) <= max(error, 1e-9):
+        cause, multiple = "gradients not zeroed", math.copysign(1, multiple)
+    return Diagnosis(cause, multiple, 2, tuple(move.parted), error)
+
+
+def _multiple(memory: Diagnosis) -> float:
+    assert isinstance(memory.factor, float)
+    return memory.factor
+
+
+def _schedule(step: int, move: Move, fit: Fit) -> Diagnosis:
+    multiple, error = 1 + fit.coefficients[0], fit.errors[0]
+    return Diagnosis("step size schedule", multiple, step, tuple(move.names), error)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names as a sentence has them: a, b and c."""
+    if not names:
+        return ""
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
