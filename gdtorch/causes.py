@@ -30,7 +30,7 @@ class Diagnosis:
     """Why two trajectories part.
 
     Args:
-        cause: one of the words of the README's table.
+        cause: one of the words of the table in docs/lockstep.md.
         factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
         step: the step whose update shows it.
         weights: the weights that show it.

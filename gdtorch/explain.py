@@ -43,6 +43,7 @@ MEANING = {
     "unexplained": "No single cause in the list explains this. If nothing agrees from the first "
     "update on, different rows, another loss or another rule (Adam, L1) are likely.",
 }
+MANY_ULPS = 10_000  # past that the number tells nobody anything
 TRANSPOSED = "One is the other's transpose: transpose it, and the products that it is in."
 SHAPE = "The two have different sizes. Give both the same layers."
 
@@ -117,10 +118,11 @@ def _where(first: Difference | None) -> str:
     if first is None:
         return ""
     index = "".join(f"[{i}]" for i in first.index)
-    ulps = "nan" if first.ulps is None else f"{first.ulps} ulps"
+    few = first.ulps is not None and first.ulps < MANY_ULPS
+    ulps = f" ({first.ulps} ulps)" if few else ""
     return (
         f"First difference: step {first.step}, {first.weight}{index}: {first.mine!r} against "
-        f"{first.theirs!r}, {first.absolute:.2e} or {ulps} apart."
+        f"{first.theirs!r}, {first.absolute:.2e}{ulps} apart."
     )
 
 

@@ -57,7 +57,7 @@ class Report:
     """What `lockstep` found; printed, it says what was seen, what it means and what to change.
 
     Args:
-        cause: one word of the table in the README: why the two part.
+        cause: one word of the table in docs/lockstep.md: why the two part.
         factor: the number that belongs to the cause (mine over theirs, or mine minus theirs), a
             dict weight → multiple for `scale of one weight`, else None.
         steps: how many steps were compared.
