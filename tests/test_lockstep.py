@@ -386,6 +386,26 @@ def test_one_number_is_explained_by_the_simplest_cause():
     assert lockstep(mine, theirs).cause == "one weight's update"
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (1, 120_000)])
+def test_weights_larger_than_a_piece_are_diagnosed_whole(shape):
+    rng = np.random.default_rng(0)
+    start, one, two = rng.normal(size=(3, *shape))
+
+    def moved(*updates):
+        weights = start.copy()
+        yield {"w": weights}
+        for update in updates:
+            weights = weights - 0.1 * update
+            yield {"w": weights}
+
+    report = lockstep(moved(one, two + 0.9 * one), moved(one, two))
+    assert (report.cause, report.factor) == ("momentum", pytest.approx(0.9))
+    last = one.copy()
+    last[-1, -1] += 1  # the very last element alone
+    assert lockstep(moved(last), moved(one)).cause == "unexplained"
+    assert lockstep(moved(3 * one), moved(one)).factor == pytest.approx(3)
+
+
 def test_the_shorter_trajectory_ends_it():
     assert lockstep(vectors([1], [2]), vectors([1], [2], [3])).steps == 1
     assert lockstep(vectors([1], [2], [3]), vectors([1], [2])).steps == 1

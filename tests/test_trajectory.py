@@ -122,3 +122,20 @@ def test_lockstep_advances_all_and_compares_each_to_the_reference():
 def test_lockstep_ends_with_the_shortest():
     trajectories = {"a": [one(1.0)] * 3, "b": [one(1.0)] * 5}
     assert list(Lockstep(trajectories, reference="a")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (1, 120_000), (3, 200, 200)])
+@pytest.mark.parametrize("dtypes", [(np.float64, np.float64), (np.float32, np.float64)])
+def test_a_weight_larger_than_a_piece_is_compared_whole(shape, dtypes):
+    """Against NumPy, which looks at all of it at once."""
+    rng = np.random.default_rng(0)
+    theirs = rng.normal(size=shape).astype(np.float32)
+    mine = theirs + rng.normal(size=shape).astype(np.float32) * (rng.random(shape) < 1e-3)
+    a, b = (torch.tensor(w.astype(d)) for w, d in zip((mine, theirs), dtypes, strict=True))
+    distance = np.abs(mine.astype(dtypes[0]) - theirs.astype(dtypes[1]))
+    comparison = Comparison()
+    assert comparison.update(0, {"w": a}, {"w": b}) == {"w": distance.max()}
+    assert comparison.first_difference.index == np.unravel_index(distance.argmax(), shape)
+    assert Comparison().update(0, {"w": a.mT}, {"w": b.mT}) == {"w": distance.max()}
+    b[...] = a
+    assert comparison.update(1, {"w": a}, {"w": b}) == {"w": 0.0}
