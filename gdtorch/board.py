@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Board", "EventFile", "measure"]
+__all__ = ["Board", "EventFile", "EventFiles", "measure"]
 
 import contextlib
 import copy
@@ -79,11 +79,8 @@ class Board:
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table = table
-        self.files = {"": EventFile(folder)}
-        for trainer in trainers:
-            self.files[trainer.name] = EventFile(folder / trainer.name)
+        self.files = EventFiles(folder, self.names)
         self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
-        self.flushed = time.monotonic()
         self._begin(settings)
 
     def _begin(self, settings: Mapping[str, float | str | bool]) -> None:
@@ -98,7 +95,7 @@ class Board:
             self.files[trainer.name].add(experiment)
             self.files[trainer.name].add(start)
             self._save(trainer, "initial.pt")
-        self.flush()
+        self.files.flush()
 
     def losses(self) -> dict[str, float]:
         """Trainer → loss on the rows learned, at the present weights."""
@@ -121,8 +118,7 @@ class Board:
             for weight, distance in differences.get(name, {}).items():
                 scalars[f"difference/{weight}"] = distance
             self.files[name].add_scalars(scalars, step)
-        if time.monotonic() - self.flushed > FLUSH_SECONDS:
-            self.flush()
+        self.files.keep_up()
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
 
     def side_by_side(self) -> SigmoidNet:
@@ -143,12 +139,6 @@ class Board:
                 if abs(values).max() < HISTOGRAM_LIMIT:
                     self.files[name].add(summary.histogram(tag, values, BINS), step)
 
-    def flush(self) -> None:
-        """Hand everything so far to the operating system, where TensorBoard finds it."""
-        for file in self.files.values():
-            file.flush()
-        self.flushed = time.monotonic()
-
     def finish(self, step: int, texts: Mapping[str, str], *, complete: bool) -> None:
         """Write the texts and the final weights.
 
@@ -163,7 +153,7 @@ class Board:
             if complete:
                 self.files[trainer.name].add(self.session_end, step)
             self._save(trainer, "final.pt")
-        self.flush()
+        self.files.flush()
 
     def _save(self, trainer: Trainer, name: str) -> None:
         # Through memory: an error of the disk is then an OSError, and leaves no half a file.
@@ -178,9 +168,7 @@ class Board:
 
     def close(self) -> None:
         """Close the event files; where the disk is full, what did not fit is lost."""
-        for file in self.files.values():
-            with contextlib.suppress(OSError):
-                file.close()
+        self.files.close()
 
 
 @torch.no_grad()
@@ -217,6 +205,39 @@ def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[fl
         tags += [f"prediction/{label}" for label in table.learned_labels]
         values.append(output.flatten(1))
     return tags, torch.cat(values, dim=1).tolist()
+
+
+class EventFiles:
+    """The event files of one run: "" is that in its own folder, the others lie in folders there.
+
+    Args:
+        folder: the run's folder.
+        parts: the folders in it.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[str]) -> None:
+        self.files = {part: EventFile(folder / part) for part in ("", *parts)}
+        self.flushed = time.monotonic()
+
+    def __getitem__(self, part: str) -> EventFile:
+        return self.files[part]
+
+    def flush(self) -> None:
+        """Hand everything so far to the operating system, where TensorBoard finds it."""
+        for file in self.files.values():
+            file.flush()
+        self.flushed = time.monotonic()
+
+    def keep_up(self) -> None:
+        """Flush, if the last time is long enough ago."""
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def close(self) -> None:
+        """Close them; where the disk is full, what did not fit is lost."""
+        for file in self.files.values():
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 class EventFile:

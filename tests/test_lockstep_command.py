@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -187,3 +188,36 @@ def test_an_interrupt_reports_what_was_seen(tmp_path):
     assert result.returncode == 128 + signal.SIGINT
     assert result.stdout.startswith("cause: identical")
     assert re.fullmatch(r"gdtorch: interrupted \(SIGINT\) after step 5\d\n", result.stderr)
+
+
+def test_a_disk_that_fills_up_ends_the_log_and_not_the_report(tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "lockstep", "mine.py:doubled", "theirs.py:descend",
+         *RENAME, "--steps", "2000", "--name", "x"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert result.returncode == 3
+    assert result.stdout.startswith("cause: scale")
+    assert re.fullmatch(
+        r"gdtorch: cannot write to runs/x after step \d+: File too large\n", result.stderr
+    )
+
+
+def test_a_dashboard_that_is_open_sees_the_run_under_way(main, tmp_path, monkeypatch):
+    monkeypatch.setattr("gdtorch.board.FLUSH_SECONDS", -1.0)  # at every step, not every second
+    (tmp_path / "watched.py").write_text(
+        textwrap.dedent("""
+        from pathlib import Path
+        def descend():
+            for step in range(4):
+                yield {"w": [float(step)]}
+                (log,) = Path("runs/x/mine").glob("*tfevents*")
+                print(log.stat().st_size)
+        """)
+    )
+    _, out, _ = main("lockstep", "watched.py:descend", "watched.py:descend", "--name", "x")
+    sizes = [int(line) for line in out.splitlines() if line.isdigit()]
+    assert sizes == sorted(sizes)
+    assert sizes[0] > 40  # more than the line that every event file begins with
+    assert sizes[-1] > 2 * sizes[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["main"]
 
-import difflib
 import gc
 import io
 import os
@@ -15,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from .options import RefusedError, say
+from .options import RefusedError, nearest, say
 
 COMMANDS = ("compare", "lockstep")
 
@@ -76,6 +75,4 @@ def _leave(number: int, _: FrameType | None) -> None:
 def _command(word: str) -> str:
     if word in COMMANDS:
         return word
-    near = difflib.get_close_matches(word, COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
-    raise RefusedError(f"unknown command {word}; {hint}")
+    raise RefusedError(f"unknown command {word}; {nearest(word, COMMANDS)}")

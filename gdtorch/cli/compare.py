@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["main"]
 
 import argparse
-import difflib
 import gc
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from .options import (
     claimed,
     emit,
     integer,
+    nearest,
     number,
     say,
 )
@@ -171,9 +171,7 @@ def _choose_trainers(options: argparse.Namespace) -> dict[str, str]:
     asked = options.trainers
     for name in asked or ():
         if name not in TRAINERS:
-            near = difflib.get_close_matches(name, TRAINERS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(TRAINERS)}"
-            raise RefusedError(f"--trainers: unknown trainer {name}; {hint}")
+            raise RefusedError(f"--trainers: unknown trainer {name}; {nearest(name, TRAINERS)}")
         if asked.count(name) > 1:
             raise RefusedError(f"--trainers: {name} is named twice; name it once")
     used = [f"--{option.replace('_', '-')}" for option in SGD_OPTIONS if getattr(options, option)]

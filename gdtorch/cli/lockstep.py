@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..board import EventFile
+    from ..board import EventFiles
     from ..loop import Interrupts
     from ..trajectory import Inspection, Report
 
@@ -43,7 +43,7 @@ example:
 
 exit status:
   0 the two agree, but for rounding; 1 they do not; 2 a file, a function or a trajectory cannot be
-  used
+  used; 3 the log could not be written to its end; 130 after Ctrl-C; 143 after SIGTERM
 """
 
 
@@ -68,7 +68,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
             mine, theirs, options.steps, rows=options.rows, rename=rename, lr=options.lr
         )
         with Interrupts() as interrupts:
-            report = _inspect(inspection, options, interrupts)
+            report, full = _inspect(inspection, options, interrupts)
     except _UsersError as error:
         _show(error.__cause__)
         raise RefusedError(f"{error}; the traceback above is of that code") from error
@@ -78,6 +78,9 @@ def main(program: str, arguments: Sequence[str]) -> int:
     if interrupts.received:
         say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
         return 128 + interrupts.received
+    if full:
+        say(full)
+        return 3
     return printed or (0 if report.agree else 1)
 
 
@@ -172,44 +175,50 @@ def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
     return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
 
 
-def _inspect(inspection: Inspection, options: argparse.Namespace, interrupts: Interrupts) -> Report:
+def _inspect(
+    inspection: Inspection, options: argparse.Namespace, interrupts: Interrupts
+) -> tuple[Report, str]:
+    """Run both, and log them if the run has a name; the report, and why the log ended early."""
     if options.name is None:
         for _ in inspection:
             if interrupts.received:
                 break
-        return inspection.report()
+        return inspection.report(), ""
 
     from torch.utils.tensorboard.summary import text
 
-    from ..board import EventFile
+    from ..board import EventFiles
+    from ..loop import unwritable
     from ..rundir import clear
 
     parts = ("mine", "theirs")
     folder = claimed(options, parts)
+    step = 0
     try:
-        with ExitStack() as stack:
-            files = [EventFile(place) for place in (folder, *(folder / part for part in parts))]
-            for file in files:
-                stack.callback(file.close)
+        with closing(EventFiles(folder, parts)) as files:
             for step in inspection:
-                _log(inspection, files[1:], step)
+                _log(inspection, files, step)
                 if interrupts.received:
                     break
             report = inspection.report()
-            files[0].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
+            files[""].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
+            files.flush()
     except (ValueError, _UsersError):
         clear(folder)
         raise
     except OSError as error:
-        raise RefusedError(f"cannot write to {folder}: {error.strerror}") from error
-    return report
+        return inspection.report(), unwritable(folder, step, error)
+    return report, ""
 
 
-def _log(inspection: Inspection, files: Sequence[EventFile], step: int) -> None:
+def _log(inspection: Inspection, files: EventFiles, step: int) -> None:
     differences = {f"difference/{n}": d for n, d in inspection.differences.items()}
-    for file, weights, more in zip(files, inspection.weights, (differences, {}), strict=True):
+    for part, weights, more in zip(
+        ("mine", "theirs"), inspection.weights, (differences, {}), strict=True
+    ):
         norms = {f"weight_norm/{name}": w.norm().item() for name, w in weights.items()}
-        file.add_scalars(norms | more, step)
+        files[part].add_scalars(norms | more, step)
+    files.keep_up()
 
 
 def _facts(report: Report) -> dict[str, Any]:

@@ -10,6 +10,7 @@ __all__ = [
     "claimed",
     "emit",
     "integer",
+    "nearest",
     "number",
     "say",
 ]
@@ -21,7 +22,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -50,14 +51,19 @@ class Parser(argparse.ArgumentParser):
         """Parse all arguments; name the nearest option for one that is unknown."""
         options, unknown = self.parse_known_args(arguments)
         if unknown:
-            near = difflib.get_close_matches(unknown[0], self._option_string_actions, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see --help"
+            hint = nearest(unknown[0], self._option_string_actions, "see --help")
             raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
         return options
 
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, without the usage text."""
         raise RefusedError(f"{message}; see --help")
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint for a mistyped word: the nearest one known, or else (by default) all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise or f"there is {', '.join(known)}"
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
