@@ -73,11 +73,8 @@ class Fit:
 
     @property
     def certain(self) -> bool:
-        """Whether the numbers suffice for so many candidates, each of them needed."""
-        needed = zip(self.coefficients, self.errors, strict=True)
-        return self.numbers >= 2 * len(self.coefficients) and all(
-            abs(coefficient) > 3 * error for coefficient, error in needed
-        )
+        """Whether the numbers suffice for so many candidates."""
+        return self.numbers >= 2 * len(self.coefficients)
 
 
 class Move:
