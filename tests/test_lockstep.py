@@ -386,6 +386,21 @@ def test_one_number_is_explained_by_the_simplest_cause():
     assert lockstep(mine, theirs).cause == "one weight's update"
 
 
+def test_what_is_hardly_more_than_rounding_is_not_named():
+    # Thrice the rounding of these numbers, 1.5e-14 or so: a decay and a scale both explain it.
+    start, update = np.array([1.0, 0.2]), np.array([1.0, 0.1])
+    theirs = [start, start - update, start - 2 * update]
+    mine = [start, start - update - 5e-14 * start, start - 2 * update]
+    report = lockstep(vectors(*mine), vectors(*theirs))
+    assert report.cause == "unexplained"
+    assert "scale and weight decay both explain it" in str(report)
+    # And at the second step, a momentum and a schedule.
+    late = [start, start - update, start - 2 * update - 5e-14 * update]
+    report = lockstep(vectors(*late), vectors(*theirs))
+    assert report.cause == "unexplained"
+    assert "momentum and step size schedule both explain it" in str(report)
+
+
 @pytest.mark.parametrize("shape", [(300, 400), (1, 120_000)])
 def test_weights_larger_than_a_piece_are_diagnosed_whole(shape):
     rng = np.random.default_rng(0)
