@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from .data import Rows, Table, load_table
     from .distance import Comparison, Difference
     from .net import SigmoidNet, initial_weights
-    from .trainers import SGD, Manual, Objective, Post, Trainer
+    from .objective import Objective
+    from .trainers import SGD, Manual, Post, Trainer
     from .trajectory import Lockstep, Report, lockstep
 
 __all__ = [
@@ -34,7 +35,8 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
-    **dict.fromkeys(["SGD", "Manual", "Objective", "Post", "Trainer"], "trainers"),
+    "Objective": "objective",
+    **dict.fromkeys(["SGD", "Manual", "Post", "Trainer"], "trainers"),
     **dict.fromkeys(["Comparison", "Difference"], "distance"),
     **dict.fromkeys(["Lockstep", "Report", "lockstep"], "trajectory"),
 }

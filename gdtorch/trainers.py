@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["SGD", "Manual", "Objective", "Options", "Post", "Trainer"]
+__all__ = ["SGD", "Manual", "Options", "Post", "Trainer"]
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Protocol, TypedDict, Unpack
+from collections.abc import Iterator
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .data import Rows
 from .net import SigmoidNet
-
-
-class Objective(Protocol):
-    """What a trainer follows: an `nn.Module` with a loss and the gradient of that loss by hand.
-
-    Of `nn.Module` the trainers need no more than what stands here.
-    """
-
-    def loss(self, rows: Rows) -> Tensor:
-        """A scalar that autograd can differentiate."""
-
-    def gradient(self, rows: Rows) -> dict[str, Tensor]:
-        """Parameter name → ∂loss/∂parameter, of the parameter's shape, derived by hand."""
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """The weights, as `nn.Module` gives them."""
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """The weights to save, as `nn.Module` gives them."""
+from .objective import Objective
 
 
 class Options(TypedDict, total=False):

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, load_table
-from gdtorch.board import Board, measure
+from gdtorch.board import Board
+from gdtorch.measure import measure
 
 ROOT = Path(__file__).parents[2]
 BARE = """

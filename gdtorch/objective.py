@@ -1,0 +1,31 @@
+"""What a trainer follows: weights, a loss, and the gradient of that loss by hand."""
+
+from __future__ import annotations
+
+__all__ = ["Objective"]
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from .data import Rows
+
+
+class Objective(Protocol):
+    """What a trainer follows: an `nn.Module` with a loss and the gradient of that loss by hand.
+
+    Of `nn.Module` the trainers need no more than what stands here.
+    """
+
+    def loss(self, rows: Rows) -> Tensor:
+        """A scalar that autograd can differentiate."""
+
+    def gradient(self, rows: Rows) -> dict[str, Tensor]:
+        """Parameter name → ∂loss/∂parameter, of the parameter's shape, derived by hand."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The weights, as `nn.Module` gives them."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The weights to save, as `nn.Module` gives them."""
