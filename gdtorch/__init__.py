@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .data import Rows, Table, load_table
+    from .descent import Batch, Descent, Steepest, Stochastic
     from .distance import Comparison, Difference
     from .net import SigmoidNet, initial_weights
     from .objective import Objective
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SGD",
+    "Batch",
     "Comparison",
+    "Descent",
     "Difference",
     "Lockstep",
     "Manual",
@@ -24,6 +27,8 @@ __all__ = [
     "Report",
     "Rows",
     "SigmoidNet",
+    "Steepest",
+    "Stochastic",
     "Table",
     "Trainer",
     "initial_weights",
@@ -37,6 +42,7 @@ _HOME = {
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     "Objective": "objective",
     **dict.fromkeys(["SGD", "Manual", "Post", "Trainer"], "trainers"),
+    **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
     **dict.fromkeys(["Comparison", "Difference"], "distance"),
     **dict.fromkeys(["Lockstep", "Report", "lockstep"], "trajectory"),
 }

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["SGD", "Manual", "Options", "Post", "Trainer"]
+__all__ = ["SGD", "Manual", "Post", "Trainer"]
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, TypedDict, Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from .data import Rows
+from .descent import BATCH, Descent
 from .net import SigmoidNet
 from .objective import Objective
-
-
-class Options(TypedDict, total=False):
-    """The options of `torch.optim.SGD` beside `lr` (see `Manual`)."""
-
-    momentum: float
-    dampening: float
-    weight_decay: float
-    nesterov: bool
-    maximize: bool
+from .options import Options, check_descent, check_options
 
 
 class Trainer(ABC):
@@ -38,16 +30,20 @@ class Trainer(ABC):
             where the objective's stand: row-major, in their own storage, for a view into a larger
             block takes another path through the matrix product and rounds differently.
         rows: the rows that the loss is over.
+        descent: which of the rows a step sees, and how far it goes.
     """
 
     name: ClassVar[str]
+    lr: float  # how far the last step went; before the first, the learning rate
 
-    def __init__(self, objective: Objective, rows: Rows) -> None:
+    def __init__(self, objective: Objective, rows: Rows, descent: Descent = BATCH) -> None:
         self.objective = copy.deepcopy(objective)
         for _, weight in self.objective.named_parameters():
             weight.data = _row_major(weight.data)
         self.weights = {n: w.detach() for n, w in self.objective.named_parameters()}
         self.rows = Rows(*map(_row_major, rows))
+        self.descent = descent
+        self.steps = 0
 
     @abstractmethod
     def step(self) -> None:
@@ -80,7 +76,7 @@ class Post(Trainer):
     def __init__(self, objective: Objective, rows: Rows, lr: float | Tensor = 1.0) -> None:
         if not isinstance(objective, SigmoidNet):
             raise TypeError(f"Post trains a SigmoidNet alone, not a {type(objective).__name__}")
-        _check_options(lr)
+        check_options(lr)
         super().__init__(objective, rows)
         self.lr = float(lr)
 
@@ -122,15 +118,17 @@ class Manual(Trainer):
         objective: what to descend, by `objective.gradient(rows)`.
         rows: the rows that the loss is over.
         lr: learning rate, a tensor of one element or a number; named, like all others, and
-            meant as in `torch.optim.SGD`.
+            meant as in `torch.optim.SGD`. With `Steepest`, where its first search begins.
         momentum: μ, 0 for none.
         dampening: how much of a fresh gradient to leave out of the velocity.
         weight_decay: λ of the penalty λ/2 · θ².
         nesterov: look ahead along the velocity; needs a momentum and no dampening.
         maximize: ascend instead.
+        descent: which of the rows a step sees, and how far it goes.
 
     Raises:
-        ValueError: the options are such as `torch.optim.SGD` refuses, in its words.
+        ValueError: the options are such as `torch.optim.SGD` refuses, in its words; or there is
+            momentum or weight decay with `Steepest`.
     """
 
     name = "manual"
@@ -146,9 +144,11 @@ class Manual(Trainer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        descent: Descent = BATCH,
     ) -> None:
-        _check_options(lr, momentum, dampening, weight_decay, nesterov)
-        super().__init__(objective, rows)
+        check_options(lr, momentum, dampening, weight_decay, nesterov)
+        check_descent(descent, momentum, weight_decay)
+        super().__init__(objective, rows, descent)
         self.lr = float(lr)
         self.momentum = momentum
         self.dampening = dampening
@@ -163,7 +163,11 @@ class Manual(Trainer):
         Each `add` with `alpha` is one fused operation that rounds once; written `a + alpha * b`
         it would round twice, and differ from SGD in the last bits.
         """
-        gradient = self.objective.gradient(self.rows)
+        rows = self.descent.rows(self.rows, self.steps)
+        gradient = self.objective.gradient(rows)
+        self.lr = self.descent.step_size(
+            self.objective, rows, gradient, self.lr, maximize=self.maximize
+        )
         for name, weight in self.weights.items():
             grad = gradient[name]
             if self.maximize:
@@ -178,6 +182,7 @@ class Manual(Trainer):
                     velocity = self.velocity[name] = grad.clone()
                 grad = grad.add(velocity, alpha=self.momentum) if self.nesterov else velocity
             weight.add_(grad, alpha=-self.lr)
+        self.steps += 1
 
 
 class SGD(Trainer):
@@ -187,6 +192,7 @@ class SGD(Trainer):
         objective: what to descend, by `objective.loss(rows).backward()`.
         rows: the rows that the loss is over.
         lr: learning rate.
+        descent: which of the rows a step sees, and how far it goes.
         options: the other options of `torch.optim.SGD`, by name; it raises what it refuses.
     """
 
@@ -197,40 +203,32 @@ class SGD(Trainer):
         objective: Objective,
         rows: Rows,
         lr: float | Tensor = 1e-3,
+        *,
+        descent: Descent = BATCH,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(objective, rows)
-        weights = (weight for _, weight in self.objective.named_parameters())
+        check_descent(descent, options.get("momentum", 0), options.get("weight_decay", 0))
+        super().__init__(objective, rows, descent)
+        self.parameters = dict(self.objective.named_parameters())
         # foreach=False: weight by weight on every device, as `Manual` does it.
-        self.optimizer = torch.optim.SGD(weights, lr, foreach=False, **options)
+        self.optimizer = torch.optim.SGD(self.parameters.values(), lr, foreach=False, **options)
+        self.lr = float(lr)
 
     def step(self) -> None:
         """One step of `torch.optim.SGD`."""
+        rows = self.descent.rows(self.rows, self.steps)
         self.optimizer.zero_grad()
-        self.objective.loss(self.rows).backward()
+        self.objective.loss(rows).backward()
+        gradient = {n: w.grad for n, w in self.parameters.items() if w.grad is not None}
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.descent.step_size(
+            self.objective, rows, gradient, group["lr"], maximize=group["maximize"]
+        )
+        self.lr = float(group["lr"])
         self.optimizer.step()
+        self.steps += 1
 
 
 def _row_major(tensor: Tensor) -> Tensor:
     # .contiguous() would keep odd strides of dimensions of size 1, and with them another product.
     return tensor.detach().clone(memory_format=torch.contiguous_format)
-
-
-def _check_options(
-    lr: float | Tensor,
-    momentum: float = 0,
-    dampening: float = 0,
-    weight_decay: float = 0,
-    nesterov: bool = False,
-) -> None:
-    """Refuse what `torch.optim.SGD` refuses, in the same words."""
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    if lr < 0:
-        raise ValueError(f"Invalid learning rate: {lr}")
-    if momentum < 0:
-        raise ValueError(f"Invalid momentum value: {momentum}")
-    if weight_decay < 0:
-        raise ValueError(f"Invalid weight_decay value: {weight_decay}")
-    if nesterov and (momentum <= 0 or dampening != 0):
-        raise ValueError("Nesterov momentum requires a momentum and zero dampening")

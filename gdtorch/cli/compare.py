@@ -204,7 +204,8 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
 
     from ..data import load_table
     from ..net import SigmoidNet, load_weights
-    from ..trainers import SGD, Manual, Options, Post
+    from ..options import Options
+    from ..trainers import SGD, Manual, Post
 
     dtype = getattr(torch, options.dtype)
     try:

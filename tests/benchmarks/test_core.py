@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, load_table
+from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, Steepest, load_table
 from gdtorch.board import Board
 from gdtorch.measure import measure
 
@@ -56,6 +57,15 @@ def trainers():
 def test_one_step_by_hand_against_sgd(ratio):
     _, manual, sgd = trainers()
     ratio("one step: manual : sgd", manual.step, sgd.step, aim=0.5, rounds=15, calls=200)
+
+
+@pytest.mark.parametrize(("trainer", "aim"), [(SGD, 4), (Manual, 10)], ids=["sgd", "manual"])
+def test_a_steepest_step_against_a_batch_step(ratio, trainer, aim):
+    # A batch step by hand is a third of one of SGD's, and the search is the same for both.
+    rows, net = load_table("post").learned, SigmoidNet().double()
+    steepest, batch = trainer(net, rows, descent=Steepest()), trainer(net, rows, 1.0)
+    name = f"one step of {trainer.name}: steepest : batch"
+    ratio(name, steepest.step, batch.step, aim=aim, rounds=15, calls=20)
 
 
 def test_logging_a_step_against_add_scalar(ratio, tmp_path):

@@ -1,0 +1,224 @@
+"""Batch, stochastic, steepest: which rows a step sees, and how far it goes."""
+
+from __future__ import annotations
+
+__all__ = ["BATCH", "LARGEST_STEP", "Batch", "Descent", "Steepest", "Stochastic"]
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Rows
+from .objective import Objective
+
+LARGEST_STEP = 2.0**100  # about 1e30, taken where the loss falls along the whole ray
+GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # times the step before
+MOVE, MOVES = 15, 14  # powers of two by which the grid moves on, and how often
+CELLS, ROUNDS = 32, 11  # of the bracket, each time; 32¹¹ = 2⁵⁵ leave nothing between two floats
+POINTS = 5  # on either side of the root, through which it is interpolated
+
+
+T = TypeVar("T")
+
+
+class Descent:
+    """Which rows a step sees, and how far it goes: unless a subclass says otherwise, all, and lr.
+
+    It has no state: trainers may share one, and any step can be asked for.
+    """
+
+    def rows(self, rows: Rows, _step: int, /) -> Rows:
+        """The rows that a step sees.
+
+        Args:
+            rows: all rows to learn.
+            _step: how many steps have been taken before this one.
+        """
+        return rows
+
+    def step_size(
+        self,
+        _objective: Objective,
+        _rows: Rows,
+        _gradient: Mapping[str, Tensor],
+        lr: float,
+        /,
+        *,
+        maximize: bool,  # noqa: ARG002 (a subclass reads it)
+    ) -> float:
+        """How far a step goes along the gradient.
+
+        Args:
+            _objective: at the weights from which the step starts.
+            _rows: the rows that the step sees.
+            _gradient: parameter name → ∂loss/∂parameter there.
+            lr: the step size given or, after the first step, the one before.
+            maximize: whether the step goes up.
+        """
+        return lr
+
+
+class Batch(Descent):
+    """All rows at every step, at the learning rate given; also called standard."""
+
+
+BATCH = Batch()
+
+
+class Stochastic(Descent):
+    """One row a step, in an order shuffled anew for each epoch, at the learning rate given.
+
+    Args:
+        seed: of the shuffles, 0 to 2⁶⁴ − 1; the order depends on nothing else.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def rows(self, rows: Rows, step: int, /) -> Rows:
+        """The one row that a step sees: every row once in each epoch of as many steps."""
+        epoch, position = divmod(step, len(rows.inputs))
+        row = shuffle(self.seed, epoch, len(rows.inputs))[position]
+        return Rows(rows.inputs[row : row + 1], rows.targets[row : row + 1])
+
+
+@lru_cache(maxsize=4)
+def shuffle(seed: int, epoch: int, count: int) -> list[int]:
+    """The numbers 0 to count − 1 in the order of an epoch, the same on every machine.
+
+    They are sorted by Philox's raw numbers, and not by NumPy's `permutation`, whose stream may
+    change between releases (NEP 19). The key's second half is 0 for initial weights (see
+    `initial_weights`) and the epoch, counted from 1, here.
+    """
+    key = np.array([seed, epoch + 1], dtype=np.uint64)
+    order: list[int] = np.random.Philox(key=key).random_raw(count).argsort(kind="stable").tolist()
+    return order
+
+
+class Steepest(Descent):
+    """All rows, and the step size that lowers the loss most along −gradient: exact line search.
+
+    φ(t) = loss(θ − t · g) is taken at 0 and at 17 step sizes t in one pass, from 2⁻⁸ to 2⁸ times
+    the step before; while the lowest is at either end, the grid moves on, by up to 2²¹⁰. Between
+    the neighbours of the lowest, φ′(t) = −⟨∇loss(θ − t · g), g⟩ is then taken at 33 in one pass,
+    and its root interpolated. (Where φ is flat, its own values would show but half the digits.)
+    With `maximize` it is −loss(θ + t · g) that is lowered.
+
+    No step raises the loss. Where none lowers it, as with a gradient of 0, the step size is 0;
+    where the loss falls along the whole ray, it is `LARGEST_STEP`. A loss that is not finite is
+    never chosen.
+
+    The objective must take weights with a leading dimension and give a loss and a gradient for
+    each set of them, as `SigmoidNet` does; `torch.func.vmap` would do without, but takes three
+    times as long for the post's network.
+    """
+
+    def step_size(
+        self,
+        objective: Objective,
+        rows: Rows,
+        gradient: Mapping[str, Tensor],
+        lr: float,
+        /,
+        *,
+        maximize: bool,
+    ) -> float:
+        """The step size that lowers the loss most (see the class); the search begins at lr."""
+        ray = _Ray(objective, rows, gradient, maximize=maximize)
+        scale = min(lr or 1.0, LARGEST_STEP)
+        for _ in range(MOVES):
+            t = [min(scale * factor, LARGEST_STEP) for factor in GRID]
+            losses = ray.losses(t)
+            lowest = losses.index(min(losses))
+            if t[lowest] == LARGEST_STEP:
+                return LARGEST_STEP
+            if 0 < lowest < len(t) - 1:
+                best = ray.root(*t[lowest - 1 : lowest + 2])
+                (loss,) = ray.losses([best])
+                # A bracket may hold a second valley, less deep than the point it was found by. A
+                # loss that is higher by less than a thousandth of the fall may be so by rounding.
+                valley = losses[lowest] + (losses[0] - losses[lowest]) / 1024
+                return best if loss <= valley else t[lowest]
+            too_short = lowest > 0 or losses[-1] == losses[0]
+            scale *= 2.0**MOVE if too_short else 2.0**-MOVE
+        return 0.0
+
+
+class _Ray:
+    """φ(t) = ±loss(θ ∓ t · g), to be lowered, and its slope, at many step sizes t in one pass."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        gradient: Mapping[str, Tensor],
+        *,
+        maximize: bool,
+    ) -> None:
+        self.objective, self.rows = objective, rows
+        self.sign = -1 if maximize else 1
+        # Parameter, its values at t = 0, and the gradient there.
+        self.origin = [(n, w, w.data, gradient[n]) for n, w in objective.named_parameters()]
+        self.like = self.origin[0][2].new_empty(0)
+        self.epsilon = torch.finfo(self.like.dtype).eps
+
+    @torch.no_grad()
+    def _along(self, measure: Callable[[Rows], T], t: Sequence[float]) -> T:
+        """Measure the objective at each step size, along a leading dimension."""
+        steps = self.like.new_tensor(t)
+        try:
+            for _, weight, here, gradient in self.origin:
+                size = steps.view(-1, *[1] * here.dim())
+                weight.data = torch.addcmul(here, size, gradient, value=-self.sign)
+            return measure(self.rows)
+        finally:
+            for _, weight, here, _ in self.origin:
+                weight.data = here
+
+    def losses(self, t: Sequence[float]) -> list[float]:
+        """φ(t), infinite where it is not finite."""
+        losses = self._along(self.objective.loss, t).tolist()
+        return [self.sign * x if math.isfinite(x) else math.inf for x in losses]
+
+    def slopes(self, t: Sequence[float]) -> list[float]:
+        """φ′(t) = −⟨∇loss(θ ∓ t · g), g⟩."""
+        there = self._along(self.objective.gradient, t)
+        products = [there[n].reshape(len(t), -1) @ g.reshape(-1) for n, _, _, g in self.origin]
+        slopes: list[float] = (-torch.stack(products).sum(0)).tolist()
+        return slopes
+
+    def root(self, low: float, inside: float, high: float) -> float:
+        """Where, nearest to inside, the slope between low and high rises through 0; else inside."""
+        for _ in range(ROUNDS):
+            t = [low + (high - low) * k / CELLS for k in range(CELLS + 1)]
+            slopes = self.slopes(t)
+            # Written so that a slope of nan, past the end of all finite losses, counts as up.
+            ups = [k for k in range(1, len(t)) if slopes[k - 1] < 0 and not slopes[k] < 0]
+            if not ups:
+                return inside
+            up = min(ups, key=lambda k: abs(t[k] - inside))
+            low, high = t[up - 1], t[up]
+            near = slice(max(0, up - POINTS), up + POINTS)
+            best = _interpolated(t[near], slopes[near])
+            coarse = _interpolated(t[near][1:-1], slopes[near][1:-1])
+            if low <= best <= high and abs(best - coarse) <= 1024 * self.epsilon * best:
+                return best
+        return low
+
+
+def _interpolated(t: Sequence[float], slopes: Sequence[float]) -> float:
+    """The step size at which the slope is 0, by Lagrange's inverse interpolation."""
+    if len(set(slopes)) < len(slopes):
+        return math.nan
+    total = 0.0
+    for i, product in enumerate(t):
+        for j, slope in enumerate(slopes):
+            if i != j:
+                product *= slope / (slope - slopes[i])
+        total += product
+    return total
