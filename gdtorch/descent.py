@@ -194,6 +194,7 @@ class _Ray:
 
     def root(self, low: float, inside: float, high: float) -> float:
         """Where, nearest to inside, the slope between low and high rises through 0; else inside."""
+        error = math.inf
         for _ in range(ROUNDS):
             t = [low + (high - low) * k / CELLS for k in range(CELLS + 1)]
             slopes = self.slopes(t)
@@ -206,7 +207,9 @@ class _Ray:
             near = slice(max(0, up - POINTS), up + POINTS)
             best = _interpolated(t[near], slopes[near])
             coarse = _interpolated(t[near][1:-1], slopes[near][1:-1])
-            if low <= best <= high and abs(best - coarse) <= 1024 * self.epsilon * best:
+            error, before = abs(best - coarse) if low <= best <= high else math.inf, error
+            # An error that a finer grid has not lowered is rounding.
+            if error <= 1024 * self.epsilon * best or before / 2 <= error < math.inf:
                 return best
         return low
 

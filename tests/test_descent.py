@@ -1,4 +1,4 @@
-"""Batch, stochastic, steepest: which rows a step sees, how far it goes, and the theorems on that."""
+"""Batch, stochastic, steepest: which rows a step sees, how far it goes, and what theory says."""
 
 import math
 

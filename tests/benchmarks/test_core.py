@@ -65,7 +65,7 @@ def test_a_steepest_step_against_a_batch_step(ratio, trainer, aim):
     rows, net = load_table("post").learned, SigmoidNet().double()
     steepest, batch = trainer(net, rows, descent=Steepest()), trainer(net, rows, 1.0)
     name = f"one step of {trainer.name}: steepest : batch"
-    ratio(name, steepest.step, batch.step, aim=aim, rounds=15, calls=20)
+    ratio(name, steepest.step, batch.step, aim=aim, rounds=101)
 
 
 def test_logging_a_step_against_add_scalar(ratio, tmp_path):
