@@ -17,6 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import RecordWriter, summary
 
 from .data import Table
+from .descent import Steepest
 from .measure import measure
 from .net import SigmoidNet
 from .rundir import EVENT_SUFFIX
@@ -43,6 +44,7 @@ LAYOUT = {
         "output for each row learned": ["Multiline", ["prediction/.*"]],
     },
 }
+STEP_SIZE = {"step size that the line search chose": ["Multiline", ["^step_size$"]]}
 
 
 class Board:
@@ -79,6 +81,7 @@ class Board:
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table = table
+        self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
         self.files = EventFiles(folder, self.names)
         self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
         self._begin(settings)
@@ -87,7 +90,8 @@ class Board:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
-        self.files[""].add(summary.custom_scalars(LAYOUT))
+        steps = {"How far?": STEP_SIZE} if self.steepest else {}
+        self.files[""].add(summary.custom_scalars({**LAYOUT, **steps}))
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **settings}, metrics
@@ -113,10 +117,13 @@ class Board:
             Trainer → loss on the rows learned, as `losses`.
         """
         tags, rows = measure(self.side_by_side(), self.table)
-        for name, numbers in zip(self.names, rows, strict=True):
+        for trainer, numbers in zip(self.trainers, rows, strict=True):
+            name = trainer.name
             scalars = dict(zip(tags, numbers, strict=True))
             for weight, distance in differences.get(name, {}).items():
                 scalars[f"difference/{weight}"] = distance
+            if self.steepest and step > 0:
+                scalars["step_size"] = trainer.lr
             self.files[name].add_scalars(scalars, step)
         self.files.keep_up()
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}

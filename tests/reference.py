@@ -15,6 +15,14 @@ def output(x, syn0, syn1):
     return sigmoid(np.dot(sigmoid(np.dot(x, syn0)), syn1))
 
 
+def gradient(syn0, syn1):
+    """∂L/∂syn0 and ∂L/∂syn1 over the post's seven rows."""
+    hidden = sigmoid(np.dot(X, syn0))
+    out = sigmoid(np.dot(hidden, syn1))
+    delta = (out - Y) * out * (1 - out)
+    return np.dot(X.T, np.dot(delta, syn1.T) * hidden * (1 - hidden)), np.dot(hidden.T, delta)
+
+
 def post(syn0, syn1, passes, alpha=1):
     """The post's loop, statement for statement, with the lost `np.dot(` put back."""
     syn0, syn1 = syn0.copy(), syn1.copy()

@@ -66,14 +66,9 @@ def descend(steps):
 
 def measured(syn0, syn1):
     """Tag → value at these weights, in NumPy."""
-    hidden = reference.sigmoid(reference.X @ syn0)
-    output = reference.sigmoid(hidden @ syn1)
+    output = reference.output(reference.X, syn0, syn1)
     held_out = reference.output(reference.HELD_OUT, syn0, syn1)
-    delta = (output - reference.Y) * output * (1 - output)
-    gradient = {
-        "syn0": reference.X.T @ ((delta @ syn1.T) * hidden * (1 - hidden)),
-        "syn1": hidden.T @ delta,
-    }
+    gradient = dict(zip(("syn0", "syn1"), reference.gradient(syn0, syn1), strict=True))
     return {
         "loss": np.sum((reference.Y - output) ** 2) / 2,
         "accuracy": np.mean((output > 0.5) == (reference.Y > 0.5)),
@@ -225,6 +220,32 @@ def logged(main, tmp_path, *options):
     status, _, error = main("--quiet", "--name", "x", *options)
     assert (status, error) == (0, "")
     return tmp_path / "runs" / "x"
+
+
+def test_steepest_logs_the_step_that_led_to_each_point(main, tmp_path):
+    """Times the gradient before it, it is how far the weights went."""
+    options = ["--descent", "steepest", "--steps", 4, "--dtype", "float64"]
+    folder = logged(main, tmp_path, *options)
+    layout = layout_pb2.Layout.FromString(
+        read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    assert layout.category[-1].chart[0].multiline.tag == ["^step_size$"]
+    first = torch.load(folder / "sgd" / "initial.pt", weights_only=True)
+    syn0, syn1 = (weight.numpy() for weight in first.values())
+    for trainer in ("manual", "sgd"):
+        reader = read(folder / trainer)
+        steps, sizes = scalars(reader, "step_size")
+        assert steps == [1, 2, 3, 4]
+        gradient = reference.gradient(syn0, syn1)
+        after = measured(
+            *(w - np.float64(sizes[0]) * g for w, g in zip((syn0, syn1), gradient, strict=True))
+        )
+        # The step as logged is rounded to float32; at a minimum, that shows but squared.
+        assert scalars(reader, "loss")[1][1] == np.float32(after["loss"])
+
+
+def test_without_a_line_search_no_step_size_is_logged(run):
+    assert not any("step_size" in run[name].Tags()["scalars"] for name in ("", "post", "sgd"))
 
 
 def test_log_every_thins_scalars_but_for_the_last(main, tmp_path):

@@ -109,6 +109,46 @@ def test_post_is_left_out_where_its_loop_lacks_the_option(main, tmp_path):
     assert not (tmp_path / "runs" / "x" / "post").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "heading"),
+    [
+        ("--lr 0.5", "5 steps of descent at lr 0.5"),
+        ("--lr 0.5 --maximize", "5 steps of ascent at lr 0.5"),
+        ("--descent stochastic", "5 steps of stochastic descent, one row a step, at lr 1"),
+        ("--descent steepest", "5 steps of steepest descent, each as long as lowers the loss most"),
+        ("--descent steepest --maximize", "steepest ascent, each as long as raises the loss most"),
+    ],
+)
+def test_the_heading_says_which_descent(main, options, heading):
+    status, out, _ = main("--steps", 5, "--trainers", "manual", "sgd", *options.split())
+    assert status == 0
+    assert heading in out.splitlines()[1]
+    assert "manual = sgd: the same bits in all 60 weights after each of 5 steps" in out
+
+
+@pytest.mark.parametrize("descent", ["stochastic", "steepest"])
+def test_post_is_left_out_of_all_but_batch_descent(main, descent):
+    status, out, _ = main("--steps", 5, "--descent", descent)
+    assert status == 0
+    assert f"post is left out: its loop has no --descent {descent}" in out
+
+
+def test_the_seed_is_that_of_the_shuffles(main, tmp_path):
+    """From the same weights, another seed sees other rows; the same one sees the same."""
+    torch.save(SigmoidNet().double().state_dict(), tmp_path / "w.pt")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        options = ["--descent", "stochastic", "--seed", seed, "--init", "w.pt", "--name", name]
+        assert main("--quiet", "--steps", 9, *options) == (0, "", "")
+    a, b, c = (torch.load(tmp_path / "runs" / n / "sgd" / "final.pt")["syn0"] for n in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_json_has_no_learning_rate_where_there_is_none(main):
+    _, out, _ = main("--json", "--steps", 2, "--descent", "steepest")
+    assert json.loads(out)["settings"]["lr"] is None
+
+
 def test_a_step_too_small_to_tell_the_order_is_called_rounding(main):
     _, out, _ = main("--steps", 1, "--lr", 1e-15, "--start", 3, "--json")
     verdict = json.loads(out)["comparisons"]["post"]["verdict"]
@@ -165,6 +205,13 @@ BAD = {
     "--dampening inf": "--dampening: 'inf' is not a finite number",
     "--nesterov": "--nesterov needs a --momentum above 0",
     "--nesterov --momentum 0.9 --dampening 0.1": "and no --dampening",
+    "--descent fastest": "--descent: invalid choice: 'fastest' (choose from 'batch', 'stochastic'",
+    "--descent steepest --lr 1": "--descent steepest finds its own step sizes; leave out --lr",
+    "--descent steepest --momentum 0.9": "along the gradient alone; leave out --momentum",
+    "--descent steepest --dampening 0.1": "along the gradient alone; leave out --dampening",
+    "--descent steepest --nesterov --momentum 0.9": "leave out --momentum",
+    "--descent steepest --weight-decay 0.1": "without a penalty; leave out --weight-decay",
+    "--trainers post sgd --descent steepest": "post cannot run: its loop has no --descent steepest",
     "--dtype float16": "--dtype: invalid choice: 'float16'",
     "--device gpu": "--device gpu cannot be used here",
     "--device cuda:99": "--device cuda:99 cannot be used here",

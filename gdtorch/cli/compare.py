@@ -11,17 +11,15 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .options import (
-    LARGEST,
-    Parser,
-    RefusedError,
-    add_run_options,
-    claimed,
-    emit,
-    integer,
-    nearest,
-    number,
-    say,
+from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, number, say
+from .training import (
+    SGD_OPTIONS,
+    add_descent_options,
+    add_output_options,
+    check_descent,
+    check_numbers,
+    choose_trainers,
+    make_descent,
 )
 
 if TYPE_CHECKING:
@@ -30,11 +28,11 @@ if TYPE_CHECKING:
     from ..net import SigmoidNet
     from ..trainers import Trainer
 
-TRAINERS = ("post", "manual", "sgd")
-SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+LR = 1.0  # the post's alpha
 SETTINGS = (
     "table",
     "steps",
+    "descent",
     "lr",
     *SGD_OPTIONS,
     "seed",
@@ -45,10 +43,10 @@ SETTINGS = (
     "device",
 )
 THREADED = 1_000_000  # products smaller than that only wait for threads
-FLOAT32_MAX = 3.4028234663852886e38
 EPILOG = """\
 commands:
-  compare (this one, the default), lockstep; python train.py COMMAND --help tells about each
+  compare (this one, the default), lockstep, quartic; python train.py COMMAND --help tells about
+  each
 
 example:
   python train.py --lr 0.5 --momentum 0.9 --nesterov --steps 2000 --name nesterov
@@ -62,8 +60,9 @@ exit status:
 def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
-    left_out = _choose_trainers(options)
-    _check_options(options)
+    left_out = choose_trainers(options)
+    check_descent(options, LR)
+    check_numbers(options)
 
     import torch
 
@@ -139,9 +138,13 @@ def _parser(program: str) -> Parser:
         EPILOG,
     )
     add = parser.add_argument
-    add("--steps", type=integer(1, LARGEST), default=1000, help="how many updates")
-    add("--lr", type=number(0), default=1.0, help="learning rate: the post's alpha")
-    add("--seed", type=integer(0, 2**64 - 1), default=0, help="with --start: which initial weights")
+    add_descent_options(add, steps=1000, lr=LR)
+    add(
+        "--seed",
+        type=integer(0, 2**64 - 1),
+        default=0,
+        help="with --start: which initial weights; also of the shuffles of --descent stochastic",
+    )
     add(
         "--start",
         type=integer(0, LARGEST),
@@ -157,45 +160,10 @@ def _parser(program: str) -> Parser:
     add("--dampening", type=number(), default=0.0, help="of momentum, as torch.optim.SGD")
     add("--weight-decay", type=number(0), default=0.0, help="as torch.optim.SGD")
     add("--nesterov", action="store_true", help="Nesterov momentum, as torch.optim.SGD")
-    add("--maximize", action="store_true", help="ascend, as torch.optim.SGD")
     add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
-    add_run_options(add)
     add("--log-every", type=integer(1, LARGEST), default=1, help="scalars every so many steps")
-    add("--json", action="store_true", help="print the outcome as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors and what --json asks for")
+    add_output_options(add)
     return parser
-
-
-def _choose_trainers(options: argparse.Namespace) -> dict[str, str]:
-    """Settle `options.trainers`; trainer → why it is left out."""
-    asked = options.trainers
-    for name in asked or ():
-        if name not in TRAINERS:
-            raise RefusedError(f"--trainers: unknown trainer {name}; {nearest(name, TRAINERS)}")
-        if asked.count(name) > 1:
-            raise RefusedError(f"--trainers: {name} is named twice; name it once")
-    used = [f"--{option.replace('_', '-')}" for option in SGD_OPTIONS if getattr(options, option)]
-    options.trainers = asked or TRAINERS
-    if not used or "post" not in options.trainers:
-        return {}
-    reason = f"its loop has no {', '.join(used)}"
-    if asked:
-        raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
-    options.trainers = [name for name in TRAINERS if name != "post"]
-    return {"post": reason}
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    """Refuse what fits no run, before torch is loaded."""
-    if options.nesterov and (options.momentum == 0 or options.dampening != 0):
-        raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
-    for option in ("lr", "momentum", "dampening", "weight_decay"):
-        if options.dtype == "float32" and abs(getattr(options, option)) > FLOAT32_MAX:
-            raise RefusedError(f"--{option.replace('_', '-')} is too large for float32")
-    if options.init is not None and (options.seed or options.start):
-        raise RefusedError("--init takes the place of --seed and --start; leave those out")
-    if options.overwrite and options.name is None:
-        raise RefusedError("--overwrite needs the --name of the run to replace")
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Trainer]]:
@@ -224,11 +192,13 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
         except ValueError as error:
             raise ValueError(f"--init {error}") from error
     sgd: Options = {option: getattr(options, option) for option in SGD_OPTIONS}  # type: ignore[assignment]
+    lr = LR if options.lr is None else options.lr
+    descent = make_descent(options.descent, options.seed)
     trainers: list[Trainer] = []
     for name in options.trainers:
         if name == "post":
-            trainers.append(Post(net, table.learned, options.lr))
+            trainers.append(Post(net, table.learned, lr))
         else:
             maker = Manual if name == "manual" else SGD
-            trainers.append(maker(net, table.learned, options.lr, **sgd))
+            trainers.append(maker(net, table.learned, lr, descent=descent, **sgd))
     return table, net, trainers

@@ -162,13 +162,12 @@ class Report:
     def _heading(self) -> list[str]:
         s, table = self.settings, self.table
         start = s["init"] or f"start {s['start']} of seed {s['seed']}"
-        descent = "ascent" if s["maximize"] else "descent"
         return [
             f"network {table.features}-{s['hidden']}-1, {self.weights} weights, {s['dtype']}, "
             f"from {start}",
             f"table {table.name}: {_count(len(table.learned_labels), 'row')} to learn, "
             f"{len(table.held_out_labels)} held out; {_count(self.ending.step, 'step')} of "
-            f"{descent} at lr {s['lr']:g}",
+            f"{in_words(s)}",
         ]
 
     def _cells(self) -> list[list[str]]:
@@ -191,6 +190,17 @@ class Report:
             return cells + [f"{row['output']:.3f}" for row in held_out]
         right = sum((row["output"] > 0.5) == (row["target"] > 0.5) for row in held_out)
         return [*cells, f"{right} of {len(held_out)}"]
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Which way a run went, over which rows and how far a step, from its settings."""
+    way = "ascent" if settings["maximize"] else "descent"
+    if settings["descent"] == "steepest":
+        lowers = "raises" if settings["maximize"] else "lowers"
+        return f"steepest {way}, each as long as {lowers} the loss most"
+    if settings["descent"] == "stochastic":
+        way = f"stochastic {way}, one row a step,"
+    return f"{way} at lr {settings['lr']:g}"
 
 
 def _count(number: int, thing: str) -> str:

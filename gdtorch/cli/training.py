@@ -1,0 +1,116 @@
+"""Options of the commands that train, and what is refused before torch is loaded."""
+
+from __future__ import annotations
+
+__all__ = [
+    "SGD_OPTIONS",
+    "add_descent_options",
+    "add_output_options",
+    "check_descent",
+    "check_numbers",
+    "choose_trainers",
+    "make_descent",
+]
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from .options import LARGEST, RefusedError, add_run_options, integer, nearest, number
+
+if TYPE_CHECKING:
+    from ..descent import Descent
+
+TRAINERS = ("post", "manual", "sgd")
+DESCENTS = ("batch", "stochastic", "steepest")
+SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+FLOAT32_MAX = 3.4028234663852886e38
+
+
+def add_descent_options(
+    add: Callable[..., object], *, steps: int, lr: float, descents: Sequence[str] = DESCENTS
+) -> None:
+    """Add how far, how and which way to go; `options.lr` is None until `check_descent`."""
+    add("--steps", type=integer(1, LARGEST), default=steps, help="how many updates")
+    add("--lr", type=number(0), help=f"learning rate: the post's alpha (default: {lr})")
+    rows = "all rows a step; stochastic: one row a step; " if "stochastic" in descents else ""
+    add(
+        "--descent",
+        choices=descents,
+        default="batch",
+        help=f"batch: {rows}steepest: each step as long as serves best, found by line search",
+    )
+    add("--maximize", action="store_true", help="ascend, as torch.optim.SGD")
+
+
+def add_output_options(add: Callable[..., object]) -> None:
+    """Add what is printed, and the run in TensorBoard's log directory."""
+    add_run_options(add)
+    add("--json", action="store_true", help="print the outcome as JSON")
+    add("--quiet", action="store_true", help="print nothing but errors and what --json asks for")
+
+
+def check_descent(options: argparse.Namespace, lr: float) -> None:
+    """Settle `options.lr`, None where the line search finds it; refuse what does not go together.
+
+    Args:
+        options: parsed; an option that the command does not have counts as not used.
+        lr: the default.
+    """
+    if options.overwrite and options.name is None:
+        raise RefusedError("--overwrite needs the --name of the run to replace")
+    if options.descent != "steepest":
+        options.lr = lr if options.lr is None else options.lr
+        return
+    if options.lr is not None:
+        raise RefusedError("--descent steepest finds its own step sizes; leave out --lr")
+    for option in ("momentum", "dampening", "nesterov"):
+        if getattr(options, option, False):
+            raise RefusedError(
+                f"--descent steepest goes along the gradient alone; leave out --{option}"
+            )
+    if getattr(options, "weight_decay", False):
+        raise RefusedError(
+            "--descent steepest searches for the lowest loss, without a penalty; "
+            "leave out --weight-decay"
+        )
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse what fits no run of `compare`."""
+    if options.nesterov and (options.momentum == 0 or options.dampening != 0):
+        raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
+    for option in ("lr", "momentum", "dampening", "weight_decay"):
+        if options.dtype == "float32" and abs(getattr(options, option) or 0) > FLOAT32_MAX:
+            raise RefusedError(f"--{option.replace('_', '-')} is too large for float32")
+    seeded = options.seed and options.descent != "stochastic"  # which shuffles by it
+    if options.init is not None and (seeded or options.start):
+        raise RefusedError("--init takes the place of --seed and --start; leave those out")
+
+
+def choose_trainers(options: argparse.Namespace) -> dict[str, str]:
+    """Settle `options.trainers`; trainer → why it is left out."""
+    asked = options.trainers
+    for name in asked or ():
+        if name not in TRAINERS:
+            raise RefusedError(f"--trainers: unknown trainer {name}; {nearest(name, TRAINERS)}")
+        if asked.count(name) > 1:
+            raise RefusedError(f"--trainers: {name} is named twice; name it once")
+    used = [f"--{option.replace('_', '-')}" for option in SGD_OPTIONS if getattr(options, option)]
+    if options.descent != "batch":
+        used.append(f"--descent {options.descent}")
+    options.trainers = asked or TRAINERS
+    if not used or "post" not in options.trainers:
+        return {}
+    reason = f"its loop has no {', '.join(used)}"
+    if asked:
+        raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
+    options.trainers = [name for name in TRAINERS if name != "post"]
+    return {"post": reason}
+
+
+def make_descent(name: str, seed: int = 0) -> Descent:
+    """The descent of that name; the seed is that of the stochastic one's shuffles."""
+    from ..descent import Batch, Steepest, Stochastic
+
+    return {"batch": Batch(), "stochastic": Stochastic(seed), "steepest": Steepest()}[name]
