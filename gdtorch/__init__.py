@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .distance import Comparison, Difference
     from .net import SigmoidNet, initial_weights
     from .objective import Objective
+    from .quartic import Quartic
     from .trainers import SGD, Manual, Post, Trainer
     from .trajectory import Lockstep, Report, lockstep
 
@@ -24,6 +25,7 @@ __all__ = [
     "Manual",
     "Objective",
     "Post",
+    "Quartic",
     "Report",
     "Rows",
     "SigmoidNet",
@@ -41,6 +43,7 @@ _HOME = {
     **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     "Objective": "objective",
+    "Quartic": "quartic",
     **dict.fromkeys(["SGD", "Manual", "Post", "Trainer"], "trainers"),
     **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
     **dict.fromkeys(["Comparison", "Difference"], "distance"),

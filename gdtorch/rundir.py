@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EVENT_SUFFIX = ".gdtorch"  # every event file of ours ends with it: so we know our own
-WEIGHT_FILES = ("initial.pt", "final.pt")
+OTHER_FILES = ("initial.pt", "final.pt", "quartic.png")  # beside the events
 LONGEST_NAME = 200  # bytes; file systems take 255
 
 
@@ -20,8 +20,8 @@ def claim(
 ) -> Path:
     """Make an empty folder for a run, and the log directory where it is missing.
 
-    An earlier run under that name goes, if `overwrite`: its event files, `initial.pt` and
-    `final.pt`, and the folders that this empties. Whatever else lies there stays, and links are
+    An earlier run under that name goes, if `overwrite`: its event files, `OTHER_FILES` beside
+    them, and the folders that this empties. Whatever else lies there stays, and links are
     not followed.
 
     Args:
@@ -107,13 +107,13 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The files that gdtorch wrote: events of ours, and the weights that lie beside them."""
+    """The files that gdtorch wrote: events of ours, weights and pictures beside them."""
     files = []
     for place in _places(folder):
         events = list(place.glob(f"*tfevents*{EVENT_SUFFIX}"))
         if events:
             files += events
-            files += [place / file for file in WEIGHT_FILES if (place / file).is_file()]
+            files += [place / file for file in OTHER_FILES if (place / file).is_file()]
     return files
 
 

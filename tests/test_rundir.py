@@ -116,3 +116,12 @@ def test_a_run_in_a_locked_folder_is_refused_whole(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot be written"):
         claim(tmp_path, "x", overwrite=True)
     assert len(list((folder / "manual").iterdir())) == 3
+
+
+def test_overwrite_removes_the_quartics_picture_beside_its_events_alone(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "quartic.png").write_bytes(b"ours")
+    (folder / "mine").mkdir()
+    (folder / "mine" / "quartic.png").write_bytes(b"no event file of gdtorch's beside it")
+    claim(tmp_path, "x", overwrite=True)
+    assert [str(f.relative_to(folder)) for f in folder.rglob("*.png")] == ["mine/quartic.png"]

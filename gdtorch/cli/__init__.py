@@ -16,7 +16,7 @@ from types import FrameType
 
 from .options import RefusedError, nearest, say
 
-COMMANDS = ("compare", "lockstep")
+COMMANDS = ("compare", "lockstep", "quartic")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

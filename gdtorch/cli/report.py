@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Report"]
+__all__ = ["Report", "aligned", "count", "in_words"]
 
 import math
 import shlex
@@ -91,7 +91,7 @@ class Report:
         first = comparison.first_difference
         if first is None:
             each = "" if comparison.steps == 1 else "each of "
-            steps = each + _count(comparison.steps, "step")
+            steps = each + count(comparison.steps, "step")
             return (
                 f"{name} = {reference}: the same bits in all {self.weights} weights after {steps}"
             )
@@ -138,7 +138,7 @@ class Report:
 
     def text(self) -> str:
         """The facts for a person at a terminal."""
-        lines = [*self._heading(), "", *_aligned(self._cells()), ""]
+        lines = [*self._heading(), "", *aligned(self._cells()), ""]
         lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
         command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
@@ -165,8 +165,8 @@ class Report:
         return [
             f"network {table.features}-{s['hidden']}-1, {self.weights} weights, {s['dtype']}, "
             f"from {start}",
-            f"table {table.name}: {_count(len(table.learned_labels), 'row')} to learn, "
-            f"{len(table.held_out_labels)} held out; {_count(self.ending.step, 'step')} of "
+            f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
+            f"{len(table.held_out_labels)} held out; {count(self.ending.step, 'step')} of "
             f"{in_words(s)}",
         ]
 
@@ -203,11 +203,13 @@ def in_words(settings: Mapping[str, Any]) -> str:
     return f"{way} at lr {settings['lr']:g}"
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
+    """`1 step`, `2 steps`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _aligned(cells: Sequence[Sequence[str]]) -> Iterable[str]:
+def aligned(cells: Sequence[Sequence[str]]) -> Iterable[str]:
+    """The lines of a table, header first; all columns but the first are flush right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, *rest in cells:
         numbers = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))

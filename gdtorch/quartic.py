@@ -1,0 +1,64 @@
+"""The post's f(x) = x⁴/4 − x³ + x²: one weight, its derivative by hand, kinds of points."""
+
+from __future__ import annotations
+
+__all__ = ["NO_ROWS", "REST", "Quartic", "kind_of_point"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .data import Rows
+
+NO_ROWS = Rows(torch.empty(0, 0), torch.empty(0, 0))  # what a trainer of f is given
+REST = 1e-9  # |f′| up to which a point counts as at rest
+
+
+class Quartic(nn.Module):
+    r"""The post's f(x) = x⁴/4 − x³ + x², an objective of one weight, in float64.
+
+    With u = x − 1:
+
+        f   = (u² − 1)² / 4
+        f′  = u (u² − 1) = x (x − 1) (x − 2)
+        f″  = 3u² − 1
+
+    It has a minimum of 0 at x = 0 and at x = 2, and between them a maximum of ¼ at x = 1. In u,
+    autograd's derivative is the product by hand times powers of two, which are exact: the two
+    have the same bits. f and f′ are 0 at these points, and right to about eps near them.
+
+    A weight of shape (n,) gives n values, one for each x.
+
+    Args:
+        x: where to start, one point or several.
+    """
+
+    def __init__(self, x: float | Sequence[float]) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor(x, dtype=torch.float64))
+
+    def loss(self, rows: Rows = NO_ROWS) -> Tensor:  # noqa: ARG002 (f has no data)
+        """f(x), of x's shape."""
+        u = self.x - 1
+        return (u.square() - 1).square() / 4
+
+    @torch.no_grad()
+    def gradient(self, rows: Rows = NO_ROWS) -> dict[str, Tensor]:  # noqa: ARG002
+        """f′(x) = x (x − 1) (x − 2), of x's shape."""
+        u = self.x - 1
+        return {"x": u * (u.square() - 1)}
+
+    @torch.no_grad()
+    def second_derivative(self) -> Tensor:
+        """f″(x) = 3x² − 6x + 2, of x's shape."""
+        u = self.x - 1
+        return 3 * u.square() - 1
+
+
+def kind_of_point(quartic: Quartic) -> str:
+    """`minimum` or `maximum` where f′ is 0 but for 10⁻⁹, as f″ has it; else `neither`."""
+    if abs(quartic.gradient()["x"].item()) > REST:
+        return "neither"
+    second = quartic.second_derivative().item()
+    return "minimum" if second > 0 else "maximum" if second < 0 else "neither"
