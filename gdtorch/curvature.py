@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["extremes"]
 
+import math
+
 import torch
 from torch import Tensor
 from torch.func import functional_call, hessian
@@ -33,5 +35,7 @@ def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
         return value
 
     matrix = hessian(loss)(torch.cat([weight.flatten() for weight in weights.values()]))
+    if not matrix.isfinite().all():
+        return math.nan, math.nan
     eigenvalues = torch.linalg.eigvalsh(matrix)
     return eigenvalues[0].item(), eigenvalues[-1].item()
