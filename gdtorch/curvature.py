@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["extremes"]
+__all__ = ["extremes", "stable_limit"]
 
 import math
 
@@ -39,3 +39,42 @@ def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
         return math.nan, math.nan
     eigenvalues = torch.linalg.eigvalsh(matrix)
     return eigenvalues[0].item(), eigenvalues[-1].item()
+
+
+def stable_limit(
+    lr: float,
+    momentum: float = 0,
+    dampening: float = 0,
+    weight_decay: float = 0,
+    nesterov: bool = False,
+) -> float:
+    r"""The sharpness up to which steps are stable: on a quadratic, they converge just below it.
+
+    Along an eigenvector with eigenvalue h, weight decay λ turns the gradient into (h + λ) x. With
+    a = lr (h + λ), momentum μ and dampening d, two steps of `torch.optim.SGD` are tied by
+
+        x″ = (1 + μ − (1 − d) a) x′ − μ x                   momentum
+        x″ = (1 + μ)(1 − a) x′ − μ (1 − a) x                Nesterov (d = 0)
+
+    The roots of z² − bz + c lie within the unit circle where |c| < 1 and |b| < 1 + c, which is
+    (1 − d) a < 2 (1 + μ), and for Nesterov a < 2 (1 + μ) / (1 + 2μ). Hence
+
+        h < 2 (1 + μ) / ((1 − d) lr) − λ,    h < 2 (1 + μ) / ((1 + 2μ) lr) − λ.
+
+    Dampening counts with momentum alone, as in `torch.optim.SGD`.
+
+    Args:
+        lr: learning rate.
+        momentum: μ, below 1; no step is stable above.
+        dampening: d, below 1.
+        weight_decay: λ.
+        nesterov: whether the momentum is Nesterov's.
+
+    Returns:
+        The limit; infinite for an `lr` of 0 or a dampening of 1, nan for a momentum or dampening
+        above 1, which have none.
+    """
+    if momentum >= 1 or (momentum > 0 and dampening > 1):
+        return math.nan
+    scale = lr * (1 - dampening if momentum else 1) * (1 + 2 * momentum if nesterov else 1)
+    return 2 * (1 + momentum) / scale - weight_decay if scale > 0 else math.inf
