@@ -7,6 +7,7 @@ __all__ = ["Board", "EventFile", "EventFiles"]
 import contextlib
 import copy
 import io
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import RecordWriter, summary
 
+from .curvature import extremes
 from .data import Table
 from .descent import Steepest
 from .measure import measure
@@ -44,7 +46,8 @@ LAYOUT = {
         "output for each row learned": ["Multiline", ["prediction/.*"]],
     },
 }
-STEP_SIZE = {"step size that the line search chose": ["Multiline", ["^step_size$"]]}
+STEP_SIZE = {"How far?": {"step size of the line search": ["Multiline", ["^step_size$"]]}}
+EDGE = {"At the edge?": {"the Hessian: extremes, limit": ["Multiline", ["curvature/.*"]]}}
 
 
 class Board:
@@ -60,6 +63,8 @@ class Board:
         table: the rows to learn and held out, in the trainers' dtype and on their device.
         settings: what was run, for the text and the hparams.
         steps: how many steps the run is to take: where the histograms stand.
+        curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
+        limit: the sharpness up to which steps are stable; left out if it is not finite.
 
     Raises:
         OSError: here or later, if the disk or the folder gives out.
@@ -73,6 +78,9 @@ class Board:
         table: Table,
         settings: Mapping[str, float | str | bool],
         steps: int,
+        *,
+        curvature: int | None = None,
+        limit: float = math.nan,
     ) -> None:
         self.folder = folder
         self.trainers = trainers
@@ -81,6 +89,7 @@ class Board:
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table = table
+        self.curvature, self.limit = curvature, limit
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
         self.files = EventFiles(folder, self.names)
         self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
@@ -90,8 +99,8 @@ class Board:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
-        steps = {"How far?": STEP_SIZE} if self.steepest else {}
-        self.files[""].add(summary.custom_scalars({**LAYOUT, **steps}))
+        layout = LAYOUT | (STEP_SIZE if self.steepest else {}) | (EDGE if self.curvature else {})
+        self.files[""].add(summary.custom_scalars(layout))
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **settings}, metrics
@@ -124,9 +133,20 @@ class Board:
                 scalars[f"difference/{weight}"] = distance
             if self.steepest and step > 0:
                 scalars["step_size"] = trainer.lr
+            if self.shows_curvature(step):
+                scalars |= self._curvature(trainer)
             self.files[name].add_scalars(scalars, step)
         self.files.keep_up()
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
+
+    def shows_curvature(self, step: int) -> bool:
+        """Whether the Hessian is due at this step; `log` then adds it."""
+        return self.curvature is not None and step % self.curvature == 0
+
+    def _curvature(self, trainer: Trainer) -> dict[str, float]:
+        smallest, largest = extremes(trainer.objective, self.table.learned)
+        limit = {"curvature/limit": self.limit} if math.isfinite(self.limit) else {}
+        return {"curvature/sharpness": largest, "curvature/smallest": smallest, **limit}
 
     def side_by_side(self) -> SigmoidNet:
         """The networks of all trainers as one, so that one pass measures them all."""

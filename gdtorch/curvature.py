@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, hessian
+from torch.func import functional_call, grad, jacrev
 
 from .data import Rows
 from .objective import Objective
@@ -34,7 +34,7 @@ def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
         value: Tensor = functional_call(module, {n: p.view_as(w) for (n, w), p in parts}, ())
         return value
 
-    matrix = hessian(loss)(torch.cat([weight.flatten() for weight in weights.values()]))
+    matrix = jacrev(grad(loss))(torch.cat([weight.flatten() for weight in weights.values()]))
     if not matrix.isfinite().all():
         return math.nan, math.nan
     eigenvalues = torch.linalg.eigvalsh(matrix)

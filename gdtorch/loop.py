@@ -58,13 +58,14 @@ def run(
         board: what measures and logs them.
         interrupts: what notes Ctrl-C and SIGTERM.
         steps: how many steps to take.
-        log_every: log scalars after every so many steps; the last step is always logged.
+        log_every: log scalars after every so many steps; the last step is always logged, and
+            each for which the board has more to show.
         progress: whether to show a bar on standard error, once the run proves slow.
     """
     quiet = not progress or sys.stderr is None or not sys.stderr.isatty()
     with tqdm(total=steps, unit="step", delay=SLOW_SECONDS, disable=quiet) as bar:
         for step in lockstep:
-            due = step % log_every == 0 or step == steps
+            due = step % log_every == 0 or step == steps or board.shows_curvature(step)
             try:
                 losses = board.log(step, lockstep.differences) if due else board.losses()
                 ending = _ending(step, losses, interrupts.received)

@@ -15,7 +15,8 @@ from .data import Rows
 class Objective(Protocol):
     """What a trainer follows: an `nn.Module` with a loss and the gradient of that loss by hand.
 
-    Of `nn.Module` the trainers need no more than what stands here.
+    Of `nn.Module` the trainers need no more than what stands here. `Steepest` asks for one thing
+    more: weights with a leading dimension give a loss and a gradient for each set of them.
     """
 
     def loss(self, rows: Rows) -> Tensor:

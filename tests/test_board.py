@@ -248,6 +248,58 @@ def test_without_a_line_search_no_step_size_is_logged(run):
     assert not any("step_size" in run[name].Tags()["scalars"] for name in ("", "post", "sgd"))
 
 
+def hessian(syn0, syn1):
+    """The Hessian of the loss in NumPy: central differences of the gradient by hand."""
+    flat = np.concatenate([syn0.ravel(), syn1.ravel()])
+
+    def gradient(theta):
+        parts = reference.gradient(theta[:45].reshape(3, 15), theta[45:].reshape(15, 1))
+        return np.concatenate([part.ravel() for part in parts])
+
+    h = 1e-5
+    columns = [
+        (gradient(flat + h * e) - gradient(flat - h * e)) / (2 * h) for e in np.eye(flat.size)
+    ]
+    return np.array(columns)
+
+
+def test_curvature_every_so_many_steps_is_the_hessians(main, tmp_path):
+    options = ["--curvature", 4, "--steps", 10, "--log-every", 3, "--lr", 0.5, "--momentum", 0.5]
+    folder = logged(main, tmp_path, *options)
+    for trainer in ("manual", "sgd"):
+        reader = read(folder / trainer)
+        assert scalars(reader, "loss")[0] == [0, 3, 4, 6, 8, 9, 10]
+        steps, sharpness = scalars(reader, "curvature/sharpness")
+        assert steps == scalars(reader, "curvature/smallest")[0] == [0, 4, 8]
+        state = torch.load(folder / trainer / "initial.pt", weights_only=True)
+        values = np.linalg.eigvalsh(hessian(*(weight.numpy() for weight in state.values())))
+        # Central differences err by h² times the fourth derivative, 1e-10 here.
+        assert sharpness[0] == pytest.approx(values[-1], abs=1e-7)
+        assert scalars(reader, "curvature/smallest")[1][0] == pytest.approx(values[0], abs=1e-7)
+        assert scalars(reader, "curvature/limit")[1].tolist() == [6, 6, 6]  # 2 (1 + ½) / ½
+    layout = layout_pb2.Layout.FromString(
+        read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    )
+    assert layout.category[-1].title == "At the edge?"
+
+
+def test_looking_at_the_curvature_changes_nothing(main, tmp_path):
+    for name, options in (("a", ["--curvature", 1]), ("b", [])):
+        main("--quiet", "--steps", 5, "--name", name, *options)
+    for trainer in ("manual", "sgd"):
+        a, b = (torch.load(tmp_path / "runs" / n / trainer / "final.pt") for n in "ab")
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_steepest_has_curvature_but_no_limit(main, tmp_path):
+    options = ["--curvature", 2, "--steps", 2, "--descent", "steepest"]
+    tags = read(logged(main, tmp_path, *options) / "sgd").Tags()["scalars"]
+    assert {tag for tag in tags if tag.startswith("curvature/")} == {
+        "curvature/sharpness",
+        "curvature/smallest",
+    }
+
+
 def test_log_every_thins_scalars_but_for_the_last(main, tmp_path):
     folder = logged(main, tmp_path, "--steps", 25, "--log-every", 10)
     assert scalars(read(folder / "post"), "loss")[0] == [0, 10, 20, 25]

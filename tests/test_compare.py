@@ -199,6 +199,7 @@ BAD = {
     "--hidden 99999999999": "--hidden: 99999999999 is not between 1 and",
     "--seed -1": "--seed: -1 is not 0 or more",
     "--start -1": "--start: -1 is not 0 or more",
+    "--curvature 0": "--curvature: 0 is not 1 or more",
     "--log-every 0": "--log-every: 0 is not 1 or more",
     "--momentum -0.5": "--momentum: -0.5 is less than 0",
     "--weight-decay nan": "--weight-decay: 'nan' is not a finite number",

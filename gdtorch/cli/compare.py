@@ -6,6 +6,7 @@ __all__ = ["main"]
 
 import argparse
 import gc
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -102,7 +103,16 @@ def _train(
     lockstep = Lockstep({trainer.name: trainer for trainer in trainers}, reference)
     settings = {key: getattr(options, key) for key in SETTINGS}
     try:
-        board = Board(folder, net, trainers, table, settings, options.steps)
+        board = Board(
+            folder,
+            net,
+            trainers,
+            table,
+            settings,
+            options.steps,
+            curvature=options.curvature,
+            limit=_limit(options),
+        )
     except OSError as error:
         say(unwritable(folder, 0, error))
         return 3
@@ -162,8 +172,26 @@ def _parser(program: str) -> Parser:
     add("--nesterov", action="store_true", help="Nesterov momentum, as torch.optim.SGD")
     add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
     add("--log-every", type=integer(1, LARGEST), default=1, help="scalars every so many steps")
+    add(
+        "--curvature",
+        type=integer(1, LARGEST),
+        metavar="N",
+        help="every N steps, log the extreme eigenvalues of the loss's Hessian and the limit of "
+        "stable steps",
+    )
     add_output_options(add)
     return parser
+
+
+def _limit(options: argparse.Namespace) -> float:
+    """The sharpness up to which steps are stable; nan where their size is not known."""
+    from ..curvature import stable_limit
+
+    if options.lr is None:
+        return math.nan
+    return stable_limit(
+        options.lr, options.momentum, options.dampening, options.weight_decay, options.nesterov
+    )
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Trainer]]:
