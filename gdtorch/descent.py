@@ -130,13 +130,11 @@ class Steepest(Descent):
     ) -> float:
         """The step size that lowers the loss most (see the class); the search begins at lr."""
         ray = _Ray(objective, rows, gradient, maximize=maximize)
-        scale = min(lr or 1.0, LARGEST_STEP)
+        scale = min(max(float(lr) or 1.0, 1 / LARGEST_STEP), LARGEST_STEP)
         for _ in range(MOVES):
             t = [min(scale * factor, LARGEST_STEP) for factor in GRID]
             losses = ray.losses(t)
             lowest = losses.index(min(losses))
-            if t[lowest] == LARGEST_STEP:
-                return LARGEST_STEP
             if 0 < lowest < len(t) - 1:
                 best = ray.root(*t[lowest - 1 : lowest + 2])
                 (loss,) = ray.losses([best])

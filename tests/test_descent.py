@@ -222,6 +222,12 @@ def test_a_loss_that_is_not_finite_is_never_chosen():
     wall = Line(lambda x: -torch.log(1 - x) - 3 * x, lambda x: 1 / (1 - x) - 3)
     _, x = one_step(wall, lr=1e6)
     assert x == pytest.approx(2 / 3, rel=1e-15)
+    # (x − ½)² up to 1, −∞ past it.
+    hole = Line(
+        lambda x: torch.where(x > 1, -torch.inf, (x - 0.5).square()), lambda x: 2 * (x - 0.5)
+    )
+    _, x = one_step(hole)
+    assert x == 0.5
     # −x up to 1, no number past it: as far as it goes, and no further.
     cliff = Line(
         lambda x: torch.where(x > 1, torch.nan, -x),
