@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["eigenvalues", "extremes", "flat_weights", "hessian", "loss_function"]
+__all__ = ["eigenvalues", "extremes", "flat_weights", "hessian", "loss_function", "spectra"]
 
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, vjp
+from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from .data import Rows
 from .trainers import Objective
@@ -80,6 +80,22 @@ def eigenvalues(objective: Objective, rows: Rows) -> Tensor:
     if not matrix.isfinite().all():
         return torch.full_like(matrix[0], math.nan)
     values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values
+
+
+def spectra(objective: Objective, rows: Rows, thetas: Tensor) -> Tensor:
+    """The Hessian's eigenvalues at each of many weights, faster than one after the other.
+
+    Args:
+        objective: as for `hessian`; its own weights do not matter.
+        rows: the rows that the loss is over.
+        thetas: weights as in `flat_weights`, of shape (points, n).
+
+    Returns:
+        Of shape (points, n), ascending for each point.
+    """
+    hessians = vmap(jacrev(grad(loss_function(objective, rows))), chunk_size=CHUNK)(thetas)
+    values: Tensor = torch.linalg.eigvalsh(hessians)
     return values
 
 

@@ -107,13 +107,14 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The files that gdtorch wrote: events of ours, and the weights that lie beside them."""
+    """The files that gdtorch wrote: events of ours, and weights and pictures beside them."""
     files = []
     for place in _places(folder):
         events = list(place.glob(f"*tfevents*{EVENT_SUFFIX}"))
         if events:
             files += events
             files += [place / file for file in WEIGHT_FILES if (place / file).is_file()]
+            files += place.glob("*.png")
     return files
 
 

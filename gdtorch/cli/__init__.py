@@ -17,7 +17,7 @@ from types import FrameType
 
 from .options import RefusedError, say
 
-COMMANDS = ("compare", "lockstep")
+COMMANDS = ("compare", "lockstep", "questions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
