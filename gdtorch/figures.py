@@ -5,11 +5,14 @@ from __future__ import annotations
 __all__ = ["png", "quotient_error", "spectrum", "stability", "surface"]
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,10 +30,11 @@ COLOURS = (
 )
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = COLOURS
 DPI = 200  # twice what a screen shows
+LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
 LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
 
 
-def _figure(width: float, height: float, **subplots: int | bool) -> tuple[Figure, Any]:
+def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
     """A figure of so many inches and its axes, as `Figure.subplots` gives them; no pyplot."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -60,7 +64,7 @@ def quotient_error(steps: Tensor, errors: Tensor, weights: Sequence[str]) -> Fig
     best = int(errors.amax(dim=1).argmin())
     axes.axvline(steps[best].item(), color="0.6", linewidth=1, zorder=0)
     axes.annotate(
-        f"best h = {steps[best].item():.0e}",
+        f"best h = 1e{math.log10(steps[best].item()):.0f}",
         (steps[best].item(), 1),
         xycoords=("data", "axes fraction"),
         xytext=(4, -12),
@@ -69,7 +73,7 @@ def quotient_error(steps: Tensor, errors: Tensor, weights: Sequence[str]) -> Fig
     axes.set(
         xlabel="h of the difference quotient (1.3.4)",
         ylabel="largest difference from autograd,\nrelative to the weight's largest derivative",
-        title="too small an h drowns in rounding, too large a one leaves the curve",
+        title="too small an h drowns in rounding, too large an h leaves the curve",
     )
     axes.title.set_size("medium")
     axes.legend(frameon=False, loc="lower right")
@@ -84,18 +88,25 @@ def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figu
         sharpness: of shape (learning rates, steps + 1).
         losses: of the same shape.
     """
-    figure, (above, below) = _figure(7, 6, nrows=2, sharex=True)
+    figure, (above, below) = _figure(6.5, 5.2, nrows=2, sharex=True)
     for lr, sharp, loss, colour, style in zip(
         rates, sharpness, losses, (SKY, BLUE, ORANGE, VERMILION), LINE_STYLES, strict=True
     ):
-        after = np.arange(1, len(loss) + 1)
-        above.loglog(after, sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
-        below.loglog(after, loss, style, color=colour)
+        above.semilogy(sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
+        below.semilogy(loss, style, color=colour)
     above.axhline(1, color="0.4", linewidth=1)
-    above.annotate("limit of stable steps", (1, 1), xytext=(0, 3), textcoords="offset points")
-    above.set(ylabel="sharpness ÷ (2 / lr)", ylim=(1e-4, 10))
-    above.legend(frameon=False, ncols=2, loc="lower left")
-    below.set(ylabel="loss L", xlabel="steps of training + 1")
+    above.annotate(
+        "2 / lr: a step beyond it may raise the loss",
+        (len(losses[0]) - 1, 1),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="right",
+    )
+    above.set(ylabel="sharpness, in units of 2 / lr", ylim=(1e-4, 10))
+    below.set(ylabel="loss L", xlabel="steps of training")
+    below.set_xscale("symlog", linthresh=1)
+    below.set_xlim(left=0)
+    figure.legend(loc="outside upper center", ncols=len(rates), frameon=False)
     return figure
 
 
@@ -106,7 +117,8 @@ def spectrum(spectra: Tensor, steps: int) -> Figure:
         spectra: ascending, of shape (2, n).
         steps: how many lie between the two.
     """
-    figure, panels = _figure(8, 3.6, ncols=2)
+    figure, panels = _figure(8, 3.6, ncols=2, sharey=True)
+    panels[0].set_yscale("symlog", linthresh=LINEAR)
     for axes, values, place in zip(
         panels, spectra, ("at the start", f"after {steps} steps"), strict=True
     ):
@@ -118,9 +130,7 @@ def spectrum(spectra: Tensor, steps: int) -> Figure:
             label = f"{int(chosen.sum())} {sign}"
             axes.plot(numbers[chosen], values[chosen], marker, color=colour, ms=4, label=label)
         axes.axhline(0, color="0.6", linewidth=1, zorder=0)
-        largest = values.abs().max().item()
-        axes.set_yscale("symlog", linthresh=largest * 1e-3)
-        axes.set(title=place, xlabel="eigenvalue, by size")
+        axes.set(title=place, xlabel="number of the eigenvalue, from the smallest")
         axes.legend(frameon=False, loc="upper left")
     panels[0].set_ylabel("eigenvalue of the Hessian")
     return figure
@@ -138,15 +148,17 @@ def surface(
         variance: share of the path's variance along each coordinate.
     """
     figure, panel = _figure(7, 4.8)
-    contours = panel.contourf(*axes, losses.log10(), levels=24, cmap="cividis")
-    figure.colorbar(contours, label="log₁₀ of the loss L")
-    looks = {"post": (ORANGE, "-", 1.8), "manual": ("white", "-", 3.0), "sgd": (BLACK, ":", 1.8)}
-    for name in ("manual", "sgd", "post"):
-        colour, style, width = looks[name]
-        panel.plot(*paths[name].T, style, color=colour, linewidth=width, label=name)
+    height = losses.log10()
+    levels = np.arange(math.floor(4 * height.min()), math.ceil(4 * height.max()) + 1) / 4
+    greys = ListedColormap(colormaps["Greys_r"](np.linspace(0.4, 1, len(levels) - 1)))
+    contours = panel.contourf(*axes, height, levels=levels, cmap=greys)
+    figure.colorbar(contours, label="log₁₀ of the loss L", ticks=levels[::2])
+    panel.plot(*paths["manual"].T, color=SKY, linewidth=5, label="manual")
+    panel.plot(*paths["sgd"].T, "--", color=BLACK, linewidth=2, label="sgd")
+    panel.plot(*paths["post"].T, color=VERMILION, linewidth=1.2, label="post")
     start, end = paths["sgd"][0], paths["sgd"][-1]
-    for point, marker, label in ((start, "o", "start"), (end, "*", "end")):
-        panel.plot(*point, marker, color="white", markeredgecolor="black", ms=11, label=label)
+    for point, marker, label in ((start, "o", "start"), (end, "s", "end")):
+        panel.plot(*point, marker, color=YELLOW, markeredgecolor=BLACK, ms=9, label=label)
     panel.set(
         xlabel=f"first principal direction of the path ({variance[0]:.0%} of its variance)",
         ylabel=f"second ({variance[1]:.0%})",

@@ -133,8 +133,8 @@ class Surface(Answer):
         return [
             f"The plane through the path's first two principal directions holds {first:.1%} and "
             f"{second:.1%} of its variance. At the path's end the loss is {self.loss[0]:.4f}, "
-            f"under it on the plane {self.loss[1]:.4f}. manual and sgd take this path {together}; post "
-            f"strays from it by up to {self.post_apart:.2f}.",
+            f"under it on the plane {self.loss[1]:.4f}. manual and sgd take this path {together}; "
+            f"post strays from it by up to {self.post_apart:.2f}.",
         ]
 
     def facts(self) -> dict[str, object]:

@@ -120,11 +120,11 @@ def step_at(net: SigmoidNet, rows: Rows, theta: Tensor, before: int) -> Step:
     here = SigmoidNet(*net.syn0.shape).to(theta.dtype)
     here.load_state_dict(values)
 
-    output = here(rows.inputs).detach()  # δ
+    output: Tensor = here(rows.inputs).detach()  # δ
     neg_grad = rows.targets - output
     jacobian: dict[str, Tensor] = jacrev(lambda w: functional_call(here, w, (rows.inputs,)))(values)
     j = torch.cat([part.flatten(1) for part in jacobian.values()], dim=1)  # ∂δ/∂θ, (rows, n)
-    predicted = ALPHA * (j @ j.T) @ neg_grad
+    predicted = ALPHA * (j @ j.T) @ neg_grad  # 1.4.2
 
     def change(seen: Rows) -> Tensor:
         trainer = Manual(here, seen, ALPHA)

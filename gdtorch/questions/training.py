@@ -76,15 +76,7 @@ class Stability(Answer):
     def measured(self) -> list[str]:
         """Sharpness, limit and loss at each learning rate."""
         steps = self.losses.shape[1] - 1
-        header = [
-            "lr",
-            "2/lr",
-            "sharpness, peak",
-            "at step",
-            "above it",
-            "loss rose",
-            "of that not above",
-        ]
+        header = ["lr", "2/lr", "sharpness, peak", "at step", "above", "loss rose", "not above"]
         rows = [
             [
                 f"{c.lr:g}",
@@ -100,8 +92,8 @@ class Stability(Answer):
         ]
         return [
             "Close to a minimum a step lowers the loss while the sharpness, the Hessian's largest "
-            f"eigenvalue, is below 2/lr. In {steps} steps, how many began with a sharpness above that "
-            "limit, how many raised the loss, and how many of these were not above it:",
+            f"eigenvalue, is below 2/lr. Of {steps} steps, how many began with a sharpness above "
+            "that, how many raised the loss, and how many of these had not begun above it:",
             aligned([[*header, f"loss after {steps}"], *rows]),
         ]
 
@@ -126,6 +118,17 @@ def stability(net: SigmoidNet, rows: Rows, steps: int) -> Stability:
     courses = []
     for lr, sharp, loss in zip(RATES, sharpness, losses, strict=True):
         peak, above, rose = int(sharp.argmax()), sharp[:-1] > 2 / lr, loss.diff() > 0
-        counts = (int(which.sum()) for which in (above, rose, rose & ~above))
-        courses.append(Course(lr, 2 / lr, sharp[peak].item(), peak, *counts, loss[-1].item()))
+        began_above, raised, raised_below = (int(n.sum()) for n in (above, rose, rose & ~above))
+        courses.append(
+            Course(
+                lr,
+                limit=2 / lr,
+                peak=sharp[peak].item(),
+                peak_step=peak,
+                above=began_above,
+                rose=raised,
+                rose_below=raised_below,
+                loss=loss[-1].item(),
+            )
+        )
     return Stability(courses, sharpness, losses)
