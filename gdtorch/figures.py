@@ -88,25 +88,18 @@ def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figu
         sharpness: of shape (learning rates, steps + 1).
         losses: of the same shape.
     """
-    figure, (above, below) = _figure(6.5, 5.2, nrows=2, sharex=True)
+    figure, (above, below) = _figure(7, 5.2, nrows=2, sharex=True, height_ratios=(3, 2))
     for lr, sharp, loss, colour, style in zip(
         rates, sharpness, losses, (SKY, BLUE, ORANGE, VERMILION), LINE_STYLES, strict=True
     ):
         above.semilogy(sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
         below.semilogy(loss, style, color=colour)
-    above.axhline(1, color="0.4", linewidth=1)
-    above.annotate(
-        "2 / lr: a step beyond it may raise the loss",
-        (len(losses[0]) - 1, 1),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-    )
-    above.set(ylabel="sharpness, in units of 2 / lr", ylim=(1e-4, 10))
+    above.axhline(1, color="0.4", linewidth=1, label="limit 2 / lr")
+    above.set(ylabel="sharpness, in units of 2 / lr")
     below.set(ylabel="loss L", xlabel="steps of training")
     below.set_xscale("symlog", linthresh=1)
     below.set_xlim(left=0)
-    figure.legend(loc="outside upper center", ncols=len(rates), frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(rates) + 1, frameon=False)
     return figure
 
 
@@ -147,11 +140,12 @@ def surface(
         paths: trainer → its path on the plane, of shape (steps + 1, 2).
         variance: share of the path's variance along each coordinate.
     """
-    figure, panel = _figure(7, 4.8)
+    figure, panel = _figure(6, 4.2)
     height = losses.log10()
     levels = np.arange(math.floor(4 * height.min()), math.ceil(4 * height.max()) + 1) / 4
     greys = ListedColormap(colormaps["Greys_r"](np.linspace(0.4, 1, len(levels) - 1)))
     contours = panel.contourf(*axes, height, levels=levels, cmap=greys)
+    panel.contour(*axes, height, levels=levels, colors="0.6", linestyles="solid", linewidths=0.4)
     figure.colorbar(contours, label="log₁₀ of the loss L", ticks=levels[::2])
     panel.plot(*paths["manual"].T, color=SKY, linewidth=5, label="manual")
     panel.plot(*paths["sgd"].T, "--", color=BLACK, linewidth=2, label="sgd")

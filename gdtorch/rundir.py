@@ -12,6 +12,12 @@ from pathlib import Path
 
 EVENT_SUFFIX = ".gdtorch"  # every event file of ours ends with it: so we know our own
 WEIGHT_FILES = ("initial.pt", "final.pt")
+PICTURE_FILES = (
+    "1-difference-quotient.png",
+    "4-sharpness.png",
+    "5-spectrum.png",
+    "6-surface.png",
+)
 LONGEST_NAME = 200  # bytes; file systems take 255
 
 
@@ -20,9 +26,9 @@ def claim(
 ) -> Path:
     """Make an empty folder for a run, and the log directory where it is missing.
 
-    An earlier run under that name goes, if `overwrite`: its event files, `initial.pt` and
-    `final.pt`, and the folders that this empties. Whatever else lies there stays, and links are
-    not followed.
+    An earlier run under that name goes, if `overwrite`: its event files, its weights and pictures
+    by their names, and the folders that this empties. Whatever else lies there stays, and links
+    are not followed.
 
     Args:
         logdir: TensorBoard's log directory.
@@ -113,8 +119,8 @@ def _ours(folder: Path) -> list[Path]:
         events = list(place.glob(f"*tfevents*{EVENT_SUFFIX}"))
         if events:
             files += events
-            files += [place / file for file in WEIGHT_FILES if (place / file).is_file()]
-            files += place.glob("*.png")
+            named = (place / file for file in WEIGHT_FILES + PICTURE_FILES)
+            files += [file for file in named if file.is_file()]
     return files
 
 

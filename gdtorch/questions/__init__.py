@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["POINTS", "STEPS", "Answer", "answers"]
+__all__ = ["Answer", "answers"]
 
 from collections.abc import Iterator
 

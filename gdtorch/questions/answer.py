@@ -8,6 +8,7 @@ import math
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 92  # of the text
 
 
+@dataclass(frozen=True)
 class Answer(ABC):
     """The answer to one question; its fields are the numbers, tensors those of its figure."""
 
@@ -42,7 +44,7 @@ class Answer(ABC):
 
     def facts(self) -> dict[str, Any]:
         """The numbers for a program, without those of the figure."""
-        return {k: v for k, v in vars(self).items() if not isinstance(v, Tensor)}
+        return {k: v for k, v in asdict(self).items() if not isinstance(v, Tensor)}
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
