@@ -243,11 +243,6 @@ class EventFile:
         event = Event(wall_time=time.time(), step=step, summary=values)
         self.writer.write(event.SerializeToString())
 
-    def add_image(self, tag: str, image: bytes) -> None:
-        """Write a picture, a PNG file's bytes."""
-        value = Summary.Image(encoded_image_string=image)
-        self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
-
     def flush(self) -> None:
         """Hand everything so far to the operating system; OSError where that cannot be."""
         self.writer.flush()

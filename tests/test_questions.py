@@ -352,7 +352,7 @@ def test_json_has_the_numbers_that_are_printed(run, main, monkeypatch):
     from gdtorch import cli, questions
 
     monkeypatch.setattr(questions, "answers", lambda *_: [run[name] for name in NAMES])
-    monkeypatch.setattr(cli.questions, "_write", lambda *_: None)
+    monkeypatch.setattr(cli.questions, "_write", lambda _, answers: answers)
     status, out, error = main("questions", "--json")
     facts = json.loads(out)
     assert (status, error) == (0, "")
@@ -374,6 +374,22 @@ def test_overwrite_leaves_no_picture_of_the_earlier_run(run, main, monkeypatch, 
     status, out, _ = main("questions", "--quiet", "--name", "x", "--overwrite")
     assert (status, out) == (0, "")
     assert [path.name for path in folder.glob("*.png")] == ["mine.png"]
+
+
+def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch, tmp_path):
+    from gdtorch import questions
+
+    def until_full(*_):
+        yield run["2-one-step"]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(questions, "answers", until_full)
+    status, out, error = main("questions", "--name", "x")
+    assert (status, out) == (3, "")
+    assert error == "gdtorch: cannot write to runs/x: No space left on device\n"
+    reader = EventAccumulator(str(tmp_path / "runs" / "x"))
+    reader.Reload()
+    assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]
 
 
 @pytest.mark.parametrize(

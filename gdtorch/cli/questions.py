@@ -7,7 +7,7 @@ __all__ = ["main"]
 import argparse
 import gc
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,14 +52,13 @@ def main(program: str, arguments: Sequence[str]) -> int:
     from ..questions import answers
 
     gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
-    folder = claimed(options, ())
     rows = load_table("post").learned
     net = SigmoidNet(seed=options.seed, start=options.start).double()
+    folder = claimed(options, ())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # products as small as these only wait for threads
     try:
-        answered = list(answers(net, rows, options.seed))
-        _write(folder, answered)
+        answered = _write(folder, answers(net, rows, options.seed))
     except OSError as error:
         say(f"cannot write to {folder}: {error.strerror}")
         return 3
@@ -93,26 +92,36 @@ def _parser(program: str) -> Parser:
     return parser
 
 
-def _write(folder: Path, answered: Sequence[Answer]) -> None:
-    """Write each answer's text and picture for TensorBoard, the pictures as files, too."""
+def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
+    """Write each answer as it comes: text and picture for TensorBoard, the picture as a file, too.
+
+    Ctrl-C then leaves all answers until then.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import summary
 
     from ..board import EventFile
     from ..figures import png
 
+    answered = []
     with closing(EventFile(folder)) as file:
-        for answer in answered:
+        for answer in answers:
             file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
             figure = answer.figure()
             if figure is not None:
                 image = png(figure)
                 (folder / f"{answer.name}.png").write_bytes(image)
-                file.add_image(answer.name, image)
+                picture = Summary.Image(encoded_image_string=image)
+                file.add(Summary(value=[Summary.Value(tag=answer.name, image=picture)]))
+            file.flush()
+            answered.append(answer)
+    return answered
 
 
 def _text(options: argparse.Namespace, folder: Path, answered: Sequence[Answer]) -> str:
     command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    pictures = ", ".join(f"{answer.name}.png" for answer in answered if answer.figure())
+    names = (f"{answer.name}.png" for answer in answered)
+    pictures = ", ".join(name for name in names if (folder / name).exists())
     return "\n\n".join(
         [
             f"network 3-15-1, 60 weights, float64, from start {options.start} of seed "
