@@ -241,18 +241,17 @@ def test_surface_is_the_plane_of_numpys_principal_directions(run):
     centre = path.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(path.T))
     np.testing.assert_allclose(answer.variance, (values / values.sum())[[-1, -2]], rtol=1e-9)
-    for k in (0, 1):
-        along = (path - centre) @ vectors[:, -1 - k]
-        shadow = answer.shadows["sgd"][:, k].numpy()
-        sign = np.sign(along @ shadow)
-        np.testing.assert_allclose(shadow, sign * along, atol=1e-9)
+    plane = vectors[:, [-1, -2]].T
+    plane *= np.sign(np.sum(((path - centre) @ plane.T) * answer.shadows["sgd"].numpy(), axis=0))[
+        :, None
+    ]
+    np.testing.assert_allclose(answer.shadows["sgd"], (path - centre) @ plane.T, atol=1e-9)
+    for i, j in ((0, 0), (119, 0), (0, 119), (20, 90)):
+        there = centre + answer.axes[0, i].item() * plane[0] + answer.axes[1, j].item() * plane[1]
+        assert answer.losses[j, i].item() == pytest.approx(loss(there), rel=1e-6)
     assert answer.same_bits
     assert torch.equal(answer.shadows["sgd"], answer.shadows["manual"])
     assert answer.loss[0] == pytest.approx(loss(path[-1]), rel=1e-12)
-    # The path's mean is the plane's origin: the loss there, between four points of the grid.
-    (i, j), grid = ((axis < 0).sum() for axis in answer.axes), answer.losses.numpy()
-    around = grid[j - 1 : j + 1, i - 1 : i + 1]
-    assert around.min() <= loss(centre) <= around.max()
 
 
 def side_by_side(count):
