@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["png", "quartic"]
+__all__ = ["png", "quartic", "quotient_error", "spectrum", "stability", "surface"]
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from torch import Tensor
 
 # Okabe and Ito's palette, which the colour-blind can tell apart: black, orange, sky blue, bluish
 # green, yellow, blue, vermilion, reddish purple. (Wong, Nature Methods 8, 441, 2011.)
@@ -24,8 +28,11 @@ COLOURS = (
     "#D55E00",
     "#CC79A7",
 )
-PATHS = [COLOURS[i] for i in (5, 6, 3, 1, 7, 2, 0)]  # all but yellow, too pale for a thin line
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = COLOURS
+PATHS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)  # not yellow: too pale for a line
 DPI = 200  # twice what a screen shows
+LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
+LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
 
 
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
@@ -40,6 +47,119 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def quotient_error(steps: Tensor, errors: Tensor, weights: Sequence[str]) -> Figure:
+    """Error of the difference quotient 1.3.4 against its h.
+
+    Args:
+        steps: h, of shape (h,).
+        errors: relative to autograd, of shape (h, weights).
+        weights: their names.
+    """
+    figure, axes = _figure(6, 4)
+    for name, error, colour, marker in zip(
+        weights, errors.T, (BLUE, VERMILION), "os", strict=False
+    ):
+        axes.loglog(steps, error, color=colour, marker=marker, markersize=5, label=name)
+    best = int(errors.amax(dim=1).argmin())
+    axes.axvline(steps[best].item(), color="0.6", linewidth=1, zorder=0)
+    axes.annotate(
+        f"best h = 1e{math.log10(steps[best].item()):.0f}",
+        (steps[best].item(), 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, -12),
+        textcoords="offset points",
+    )
+    axes.set(
+        xlabel="h of the difference quotient (1.3.4)",
+        ylabel="largest difference from autograd,\nrelative to the weight's largest derivative",
+        title="too small an h drowns in rounding, too large an h leaves the curve",
+    )
+    axes.title.set_size("medium")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figure:
+    """Sharpness in units of its limit 2/lr along training, and the loss under it.
+
+    Args:
+        rates: learning rates.
+        sharpness: of shape (learning rates, steps + 1).
+        losses: of the same shape.
+    """
+    figure, (above, below) = _figure(7, 5.2, nrows=2, sharex=True, height_ratios=(3, 2))
+    for lr, sharp, loss, colour, style in zip(
+        rates, sharpness, losses, (SKY, BLUE, ORANGE, VERMILION), LINE_STYLES, strict=True
+    ):
+        above.semilogy(sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
+        below.semilogy(loss, style, color=colour)
+    above.axhline(1, color="0.4", linewidth=1, label="limit 2 / lr")
+    above.set(ylabel="sharpness, in units of 2 / lr")
+    below.set(ylabel="loss L", xlabel="steps of training")
+    below.set_xscale("symlog", linthresh=1)
+    below.set_xlim(left=0)
+    figure.legend(loc="outside upper center", ncols=len(rates) + 1, frameon=False)
+    return figure
+
+
+def spectrum(spectra: Tensor, steps: int) -> Figure:
+    """Every eigenvalue of the Hessian, at the start and at the end of training.
+
+    Args:
+        spectra: ascending, of shape (2, n).
+        steps: how many lie between the two.
+    """
+    figure, panels = _figure(8, 3.6, ncols=2, sharey=True)
+    panels[0].set_yscale("symlog", linthresh=LINEAR)
+    for axes, values, place in zip(
+        panels, spectra, ("at the start", f"after {steps} steps"), strict=True
+    ):
+        numbers = np.arange(1, len(values) + 1)
+        for chosen, colour, marker, sign in (
+            (values < 0, VERMILION, "v", "negative"),
+            (values >= 0, BLUE, "o", "positive"),
+        ):
+            label = f"{int(chosen.sum())} {sign}"
+            axes.plot(numbers[chosen], values[chosen], marker, color=colour, ms=4, label=label)
+        axes.axhline(0, color="0.6", linewidth=1, zorder=0)
+        axes.set(title=place, xlabel="number of the eigenvalue, from the smallest")
+        axes.legend(frameon=False, loc="upper left")
+    panels[0].set_ylabel("eigenvalue of the Hessian")
+    return figure
+
+
+def surface(
+    axes: Tensor, losses: Tensor, paths: Mapping[str, Tensor], variance: tuple[float, float]
+) -> Figure:
+    """Contours of log₁₀ of the loss on a plane, and the paths of trainers on it.
+
+    Args:
+        axes: coordinates of the plane's points, of shape (2, points).
+        losses: of shape (points, points), the second coordinate first.
+        paths: trainer → its path on the plane, of shape (steps + 1, 2).
+        variance: share of the path's variance along each coordinate.
+    """
+    figure, panel = _figure(6, 4.2)
+    height = losses.log10()
+    levels = np.arange(math.floor(4 * height.min()), math.ceil(4 * height.max()) + 1) / 4
+    greys = ListedColormap(colormaps["Greys_r"](np.linspace(0.4, 1, len(levels) - 1)))
+    contours = panel.contourf(*axes, height, levels=levels, cmap=greys)
+    panel.contour(*axes, height, levels=levels, colors="0.6", linestyles="solid", linewidths=0.4)
+    figure.colorbar(contours, label="log₁₀ of the loss L", ticks=levels[::2])
+    panel.plot(*paths["manual"].T, color=SKY, linewidth=5, label="manual")
+    panel.plot(*paths["sgd"].T, "--", color=BLACK, linewidth=2, label="sgd")
+    panel.plot(*paths["post"].T, color=VERMILION, linewidth=1.2, label="post")
+    start, end = paths["sgd"][0], paths["sgd"][-1]
+    for point, marker, label in ((start, "o", "start"), (end, "s", "end")):
+        panel.plot(*point, marker, color=YELLOW, markeredgecolor=BLACK, ms=9, label=label)
+    panel.set(
+        xlabel=f"first principal direction of the path ({variance[0]:.0%} of its variance)",
+        ylabel=f"second ({variance[1]:.0%})",
+    )
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    return figure
 
 
 def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EVENT_SUFFIX = ".gdtorch"  # every event file of ours ends with it: so we know our own
-OTHER_FILES = ("initial.pt", "final.pt", "quartic.png")  # beside the events
+WEIGHT_FILES = ("initial.pt", "final.pt")
+PICTURE_FILES = (
+    "quartic.png",
+    "1-difference-quotient.png",
+    "4-sharpness.png",
+    "5-spectrum.png",
+    "6-surface.png",
+)
 LONGEST_NAME = 200  # bytes; file systems take 255
 
 
@@ -20,9 +27,9 @@ def claim(
 ) -> Path:
     """Make an empty folder for a run, and the log directory where it is missing.
 
-    An earlier run under that name goes, if `overwrite`: its event files, `OTHER_FILES` beside
-    them, and the folders that this empties. Whatever else lies there stays, and links are
-    not followed.
+    An earlier run under that name goes, if `overwrite`: its event files, its weights and pictures
+    by their names, and the folders that this empties. Whatever else lies there stays, and links
+    are not followed.
 
     Args:
         logdir: TensorBoard's log directory.
@@ -107,13 +114,14 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The files that gdtorch wrote: events of ours, weights and pictures beside them."""
+    """The files that gdtorch wrote: events of ours, and weights and pictures beside them."""
     files = []
     for place in _places(folder):
         events = list(place.glob(f"*tfevents*{EVENT_SUFFIX}"))
         if events:
             files += events
-            files += [place / file for file in OTHER_FILES if (place / file).is_file()]
+            named = (place / file for file in WEIGHT_FILES + PICTURE_FILES)
+            files += [file for file in named if file.is_file()]
     return files
 
 

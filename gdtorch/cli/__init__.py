@@ -16,7 +16,7 @@ from types import FrameType
 
 from .options import RefusedError, nearest, say
 
-COMMANDS = ("compare", "lockstep", "quartic")
+COMMANDS = ("compare", "lockstep", "questions", "quartic")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,98 @@
+"""Pictures: PNG files at twice a screen's resolution, in colours that all can tell apart."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from gdtorch import figures
+
+CURVE = torch.logspace(0, -3, 50, dtype=torch.float64)
+
+
+AXIS = torch.linspace(0, 1, 9, dtype=torch.float64)
+RISING = 10 ** (AXIS + AXIS[:, None] - 1)  # a loss that rises to the right and upwards
+PATH = torch.stack([CURVE, CURVE**2], dim=1)
+
+
+def surface():
+    paths = dict.fromkeys(("post", "manual", "sgd"), PATH)
+    return figures.surface(AXIS.expand(2, -1), RISING, paths, (0.9, 0.1))
+
+
+DRAWN = {
+    "quotient_error": lambda: figures.quotient_error(
+        CURVE, torch.stack([CURVE, 2 * CURVE], dim=1), ["syn0", "syn1"]
+    ),
+    "stability": lambda: figures.stability([0.1, 1, 3, 10], *(2 * [CURVE.expand(4, -1)])),
+    "spectrum": lambda: figures.spectrum(torch.linspace(-1, 1, 120).reshape(2, 60), 1000),
+    "surface": surface,
+}
+
+
+@pytest.fixture(params=DRAWN.values(), ids=DRAWN)
+def figure(request):
+    return request.param()
+
+
+def test_every_figure_is_drawn_here():
+    assert set(DRAWN) == set(figures.__all__) - {"png"}
+
+
+def test_png_is_twice_a_screens_resolution_and_labelled(figure):
+    image = imread(io.BytesIO(figures.png(figure)), format="png")
+    width, height = figure.get_size_inches()
+    assert image.shape[:2] == (round(200 * height), round(200 * width))
+    assert any(axes.get_xlabel() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel()
+    assert figure.legends or all(axes.get_legend() for axes in figure.axes)
+
+
+def test_no_text_lies_over_another(figure):
+    figure.draw_without_rendering()
+    texts = []
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = axis.get_major_ticks()
+            texts += [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    for legend in (*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))):
+        texts += legend.get_texts()
+    boxes = [text.get_window_extent() for text in texts if text.get_visible() and text.get_text()]
+    boxes = [box for box in boxes if box.width > 0]
+    assert len(boxes) > 9
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other), (one, other)
+
+
+def simulated(colour):
+    """What somebody without red cones sees, in linear RGB (Viénot et al., 1999)."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]) ** 2.2
+    return np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]) @ rgb
+
+
+def test_palette_is_okabe_and_itos_and_apart_for_the_red_blind():
+    assert figures.COLOURS[0] == "#000000"
+    assert len(set(figures.COLOURS)) == 8
+    for one, other in itertools.combinations(figures.COLOURS, 2):
+        assert np.abs(simulated(one) ** (1 / 2.2) - simulated(other) ** (1 / 2.2)).max() > 0.05
+
+
+def test_the_surface_is_drawn_where_its_losses_are():
+    """The darkest grey, for the smallest loss, stands in the corner that holds it."""
+    figure = surface()
+    image = imread(io.BytesIO(figures.png(figure)), format="png")
+    box = figure.axes[0].get_window_extent()
+    height = image.shape[0]
+
+    def grey(x, y):
+        column, row = round(box.x0 + x * box.width), round(height - box.y0 - y * box.height)
+        return image[row, column, :3].mean()
+
+    low, high, right, top = grey(0.02, 0.06), grey(0.98, 0.94), grey(0.9, 0.03), grey(0.05, 0.9)
+    assert low < min(right, top)
+    assert max(right, top) < high
