@@ -37,7 +37,7 @@ def test_the_example_runs():
 
 def test_every_command_shown_has_options_that_exist(main):
     shown = re.findall(r"^python train\.py (--[^#\n]*)", README, re.MULTILINE)
-    assert len(shown) == 4
+    assert len(shown) == 7
     for options in shown:
         status, _, error = main(*options.split(), "--steps", 2)
         assert status == 0 or "NAME" in error, error

@@ -46,8 +46,8 @@ SETTINGS = (
 THREADED = 1_000_000  # products smaller than that only wait for threads
 EPILOG = """\
 commands:
-  compare (this one, the default), lockstep, quartic; python train.py COMMAND --help tells about
-  each
+  compare (this one, the default), lockstep, questions, quartic; python train.py COMMAND --help
+  tells about each
 
 example:
   python train.py --lr 0.5 --momentum 0.9 --nesterov --steps 2000 --name nesterov

@@ -28,7 +28,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..board import EventFiles
+    from ..events import EventFiles
     from ..loop import Interrupts
     from ..trajectory import Inspection, Report
 
@@ -187,7 +187,7 @@ def _inspect(
 
     from torch.utils.tensorboard.summary import text
 
-    from ..board import EventFiles
+    from ..events import EventFiles
     from ..loop import unwritable
     from ..rundir import clear
 

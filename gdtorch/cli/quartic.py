@@ -16,7 +16,7 @@ from .options import Parser, RefusedError, as_json, claimed, emit, number, say
 from .training import add_descent_options, add_output_options, check_descent, make_descent
 
 if TYPE_CHECKING:
-    from ..board import EventFile
+    from ..events import EventFile
     from ..loop import Interrupts
     from .quartic_report import Walk
 
@@ -103,7 +103,7 @@ def _walk_all(
     """Follow each start, log it, and at the end the text and the picture."""
     from torch.utils.tensorboard import summary
 
-    from ..board import EventFile
+    from ..events import EventFile
     from ..figures import png, quartic
     from .quartic_report import outcome, text
 

@@ -100,7 +100,7 @@ def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import summary
 
-    from ..board import EventFile
+    from ..events import EventFile
     from ..figures import png
 
     answered = []
