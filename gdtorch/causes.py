@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from .distance import Weights
 from .evidence import Fit, Move, chunks, largest
 
+NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes
 
 Factor = float | dict[str, float] | None
@@ -60,7 +61,9 @@ def first_update(move: Move, lr: float) -> Diagnosis:
     if everywhere and decay and _weak(move):
         return _ambiguous(1, move, "scale", "weight decay")
     if everywhere:
-        return _scale(move.names, everywhere)
+        scale = _scale(move.names, everywhere)
+        other = f"a weight decay of {-decay.coefficients[0] / lr:.6g} as well" if decay else ""
+        return replace(scale, evidence=other)
     single = _scale_of_one(move)
     if single:
         return single
@@ -182,7 +185,7 @@ def undecided(step: int) -> Diagnosis:
 def later_update(step: int, move: Move) -> Diagnosis:
     """An update after the second, the first that rounding does not explain."""
     fit = move.fit(move.names, "theirs")
-    if fit:
+    if fit and abs(fit.coefficients[0]) > NO_CHANGE:
         return _schedule(step, move, fit)
     return _unexplained(step, move, f"updates agree up to step {step - 1}, then in no simple way")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Detective"]
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -106,17 +108,18 @@ class Detective:
 
     def _step(self, step: int, before: Pair, now: Pair) -> Diagnosis | None:
         """Judge one step; None while rounding explains it."""
-        if step > 2 and not self.waiting and now.distance <= (1 + GROWTH) * before.distance:
+        stretched = (1 + GROWTH) * before.distance if step > 2 and not self.waiting else 0.0
+        if now.distance <= stretched and now.distance < math.inf:
             return None
         first = (self.earlier, before.theirs) if self.earlier else None
         move = Move(before, now, self.epsilon, first)
         if self.waiting and self.earlier:
             return third_update(move, self.earlier, self.waiting, self.lr)
-        if not move.parted:
-            return None
         broken = move.broken()
         if broken:
             return Diagnosis("not finite", step=step, weights=tuple(broken))
+        if not move.parted:
+            return None
         if step == 1:
             return first_update(move, self.lr)
         if step > 2:

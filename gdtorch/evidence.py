@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Fit", "Move", "Pair", "chunks", "largest", "precision"]
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -115,12 +114,15 @@ class Move:
         return [n for n in self.names if any((t.abs() > x).any() for _, t, x in self._updates(n))]
 
     def broken(self) -> list[str]:
-        """The weights with an element that is finite in one trajectory only."""
-        return [
-            name
-            for name in self.names
-            if not torch.equal(self.after.mine[name].isfinite(), self.after.theirs[name].isfinite())
-        ]
+        """The weights with an element that is finite in one only, or infinite with two signs."""
+        names = []
+        for name in self.names:
+            for m, t in chunks(self.after.mine[name], self.after.theirs[name]):
+                opposite = (m == -t) & m.isinf()
+                if ((m.isfinite() != t.isfinite()) | opposite).any():
+                    names.append(name)
+                    break
+        return names
 
     def fit(self, names: Sequence[str], *candidates: str) -> Fit | None:
         """Fit the difference in these weights to candidates, all weights by the same numbers.
@@ -186,7 +188,8 @@ class Move:
         """Updates of both, and the most that storing the weights makes of their difference."""
         pairs = (self.before.mine, self.before.theirs, self.after.mine, self.after.theirs)
         for m0, t0, m1, t1 in chunks(*(weights[name] for weights in pairs)):
-            finite = m1.isfinite() | t1.isfinite()  # both not finite is no difference
+            # What is not finite is no evidence here: `broken` looks at that.
+            finite = (m0 + t0 + m1 + t1).isfinite()
             stored = self.epsilon * (m1.abs() + t1.abs())
             mine, theirs = (m1 - m0).where(finite, 0.0), (t1 - t0).where(finite, 0.0)
             yield mine, theirs, stored.where(finite, 0.0)
@@ -203,8 +206,7 @@ class Move:
     def _signal(self, name: str) -> float:
         """The largest difference of the updates, in units of what rounding explains."""
         largest = [((m - t).abs() / noise).max() for m, t, noise in self._updates(name)]
-        signal = float(max(largest, default=0.0))
-        return math.inf if math.isnan(signal) else signal
+        return float(max(largest, default=0.0))
 
 
 def precision(weights: Weights) -> torch.dtype:

@@ -22,13 +22,14 @@ MEANING = {
     "initial weights": "The two do not begin at the same weights, so nothing later can be "
     "compared. Copy the initial weights of one into the other.",
     "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
-    "scale": "Every weight moves too far by the same factor: a factor in the learning rate or in "
-    "the loss.",
+    "scale": "Every step is off by the same factor: a factor in the learning rate or in the loss.",
     "scale of one weight": "A factor in the gradient of those weights alone, or a learning rate of "
     "their own.",
-    "weight decay": "One of the two adds λ · weights to the gradient. Set weight_decay alike in "
-    "both.",
-    "momentum": "One of the two carries its last update into the next. Set momentum alike in both.",
+    "weight decay": "One of the two adds more λ · weights to the gradient than the other (λ · w² "
+    "in the loss adds 2λ · w). Set weight_decay alike in both.",
+    "momentum": "One of the two carries more of its last update into the next. Set momentum alike "
+    "in both; if it is, and lr changes here, then one of them has lr within its velocity: "
+    "v = μ · v + lr · g is not lr · (μ · v + g).",
     "gradients not zeroed": "Gradients add up from step to step. Call optimizer.zero_grad() (or "
     "set the sums to 0) before each backward pass.",
     "dampening": "One of the two leaves a part of each fresh gradient out of its velocity, as "
@@ -40,9 +41,14 @@ MEANING = {
     "then update.",
     "not finite": "An overflow, a division by 0 or a logarithm of 0 in one of the two: look at "
     "that step.",
-    "unexplained": "No single cause in the list explains this. If nothing agrees from the first "
-    "update on, different rows, another loss or another rule (Adam, L1) are likely.",
+    "unexplained": "No single cause in the list explains this.",
 }
+FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
+LATER = (
+    "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
+    "with momentum) are likely; or both run away, and rounding with them: try a smaller lr."
+)
+USUAL = (0.4, 0.995)  # momenta that a factor may come from
 MANY_ULPS = 10_000  # past that the number tells nobody anything
 TRANSPOSED = "One is the other's transpose: transpose it, and the products that it is in."
 SHAPE = "The two have different sizes. Give both the same layers."
@@ -53,6 +59,7 @@ def explain(
     first: Difference | None,
     rows: int | None,
     precisions: Sequence[torch.dtype],
+    steps: int,
 ) -> str:
     """The report in words.
 
@@ -61,15 +68,22 @@ def explain(
         first: where they part.
         rows: how many rows the loss is over, if that is known.
         precisions: the precision that mine and theirs have run in.
+        steps: how many steps were compared.
     """
-    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions)}."]
+    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps)}."]
     lines.append(_where(first))
     if diagnosis.cause == "shape":
         lines.append(f"Means: {TRANSPOSED if diagnosis.evidence else SHAPE}")
     else:
         lines.append(f"Means: {MEANING[diagnosis.cause]}")
-    if diagnosis.cause == "scale" and isinstance(diagnosis.factor, float):
-        lines += _candidates(diagnosis.factor, diagnosis.error, rows)
+    if diagnosis.cause == "unexplained":
+        lines[-1] += f" {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
+    if diagnosis.cause.startswith("scale"):
+        factor = diagnosis.factor
+        for value in factor.values() if isinstance(factor, dict) else (factor,):
+            lines += _candidates(value or 0.0, diagnosis.error, rows)
+        if diagnosis.evidence:
+            lines.append(f"So few numbers are explained by {diagnosis.evidence}.")
     if diagnosis.second:
         second, factor = diagnosis.second
         lines.append(f"There as well: {second}, {factor:.6g}. {MEANING[second]}")
@@ -78,23 +92,25 @@ def explain(
     return "\n".join(line for line in lines if line)
 
 
-def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype]) -> str:
+def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -> str:
+    each = f"after each of {steps} steps" if steps else "before the first step; none was compared"
     cause, factor, names = diagnosis.cause, diagnosis.factor, listed(diagnosis.weights)
     seen = {
-        "identical": "every weight has the same bits after every step",
+        "identical": f"every weight has the same bits {each}",
         "rounding": "the distance is what the order of the arithmetic allows",
         "precision": _precisions(precisions),
         "names": f"{names} in one of the two only",
         "shape": f"{names} has another shape" + (", transposed" if diagnosis.evidence else ""),
         "initial weights": f"{names} differs before the first step",
         "sign": "my first update is theirs with the other sign",
-        "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only",
+        "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only, or "
+        "infinite with two signs",
     }
     if cause in seen:
         return seen[cause]
     if isinstance(factor, dict):
-        each = (f"{name} by {_number(k, diagnosis.error)}" for name, k in factor.items())
-        return f"my first update is theirs multiplied, {listed([*each])}; the others agree"
+        by = (f"{name} by {_number(k, diagnosis.error)}" for name, k in factor.items())
+        return f"my first update is theirs multiplied, {listed([*by])}; the others agree"
     if factor is None:
         return f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
     number, who = _number(abs(factor), diagnosis.error), "mine" if factor > 0 else "theirs"
@@ -136,7 +152,7 @@ def _candidates(factor: float, error: float, rows: int | None) -> list[str]:
         }
     lines = [text for value, text in known.items() if _near(factor, value, error)]
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
-        if 0 < value < 1 and _near(value * 100, round(value * 100), error * 100):
+        if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):
             lines.append(f"1 {sign} momentum, with a momentum of {value:.2g}")
     return [f"Perhaps: {', or '.join(lines)}."] if lines else []
 

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 __all__ = ["Inspection", "Lockstep", "Report", "lockstep"]
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from .causes import Diagnosis
 from .diagnosis import Detective
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
-
-Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
+from .reading import Arrays, check_memory, on_one_device, read
 
 
 class Lockstep:
@@ -119,10 +114,15 @@ class Inspection:
         rename: Mapping[str, str] | None = None,
         lr: float | None = None,
     ) -> None:
-        if steps < 0:
-            raise ValueError(f"steps is {steps}; compare 0 steps or more")
-        self.read = (_read(mine, "mine", rename or {}), _read(theirs, "theirs", rename or {}))
+        _check("steps", steps, int, 0)
+        _check("rows", 1 if rows is None else rows, int, 1)
+        _check("lr", 0 if lr is None else lr, float, 0)
+        if mine is theirs and isinstance(mine, Iterator):
+            raise ValueError("mine and theirs are one iterator; make two")
+        self.read = zip(read(mine, "mine"), read(theirs, "theirs"), strict=False)
+        self.rename = dict(rename or {})
         self.steps, self.rows = steps, rows
+        self.complete = False
         self.detective = Detective(lr)
         self.comparison = Comparison()
         self.weights: tuple[Weights, Weights] = ({}, {})
@@ -130,19 +130,37 @@ class Inspection:
         self.parting: Difference | None = None
 
     def __iter__(self) -> Iterator[int]:
-        for step, (mine, theirs) in enumerate(zip(*self.read, strict=False)):
+        for step, both in enumerate(self.read):
+            mine, theirs = self._renamed(*both)
             if step == 0 and self._incomparable(mine, theirs):
                 return
-            mine, theirs = _on_one_device(mine, theirs)
+            if step == 1:
+                check_memory(mine, theirs)
+            mine, theirs = on_one_device(mine, theirs)
             self.weights = mine, theirs
             self.differences = self.comparison.update(step, mine, theirs)
             self.detective.look(step, mine, theirs, max(self.differences.values()))
             if self.detective.parted and self.parting is None:
                 name = max(self.differences, key=lambda name: self.differences[name])
                 self.parting = farthest(step, name, mine[name], theirs[name])
+            self.complete = step == self.steps
             yield step
-            if step == self.steps:
+            if self.complete:
                 return
+
+    def _renamed(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
+        """Give a weight its new name in mine, or in theirs where mine has none of its old name."""
+        ours = {old: new for old, new in self.rename.items() if old in mine}
+        others = {old: new for old, new in self.rename.items() if old not in mine}
+        for old in others:
+            if old not in theirs:
+                raise ValueError(f"rename: neither has a weight {old}; mine has {', '.join(mine)}")
+        both = []
+        for weights, names in ((mine, ours), (theirs, others)):
+            both.append({names.get(name, name): weight for name, weight in weights.items()})
+            if len(both[-1]) < len(weights):
+                raise ValueError("rename gives two weights the same name")
+        return both[0], both[1]
 
     def _incomparable(self, mine: Weights, theirs: Weights) -> bool:
         if set(mine) != set(theirs):
@@ -160,12 +178,19 @@ class Inspection:
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
         diagnosis = self.detective.conclude(identical=self.comparison.identical)
-        first = self.parting or self.comparison.first_difference
-        text = explain(diagnosis, first, self.rows, self.detective.precisions)
+        first = self.comparison.first_difference
+        if diagnosis.step and self.parting:
+            first = self.parting
+        steps = self.comparison.steps
+        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps)
+        if not self.complete and diagnosis.cause not in {"names", "shape"}:
+            text += (
+                f"\nOf {self.steps} steps {steps} could be compared: one of the two ended there."
+            )
         return Report(
             diagnosis.cause,
             diagnosis.factor,
-            self.comparison.steps,
+            steps,
             first,
             self.comparison.weights,
             diagnosis,
@@ -189,7 +214,8 @@ def lockstep(
         theirs: the trajectory that mine is held against.
         steps: how many steps to compare at most; the shorter trajectory ends it.
         rows: how many rows the loss is over, so that a factor of N or 1/N can be named.
-        rename: name → name it is to have, for weights named differently in the two.
+        rename: name → name it is to have, for weights named differently in the two; a name of
+            mine, or else one of theirs.
         lr: learning rate, so that a weight decay is given as λ and not as lr · λ.
 
     Raises:
@@ -201,49 +227,8 @@ def lockstep(
     return inspection.report()
 
 
-def _read(trajectory: Iterable[Arrays], who: str, rename: Mapping[str, str]) -> Iterator[Weights]:
-    """The trajectory's weights as tensors that share memory with its arrays where they can."""
-    shapes: dict[str, torch.Size] = {}
-    for step, arrays in enumerate(trajectory):
-        if not isinstance(arrays, Mapping) or not arrays:
-            raise ValueError(
-                f"{who}, step {step}: a {type(arrays).__name__} where a mapping name → array "
-                "should be; yield one for the initial weights, then one after each step"
-            )
-        weights = {
-            rename.get(name, name): _tensor(array, f"{who}, step {step}: {name}")
-            for name, array in arrays.items()
-        }
-        if len(weights) < len(arrays):
-            raise ValueError(f"{who}: rename gives two weights the same name")
-        now = {name: weight.shape for name, weight in weights.items()}
-        if now != (shapes or now):
-            raise ValueError(f"{who}, step {step}: other weights or shapes than at step 0")
-        shapes = now
-        yield weights
-    if not shapes:
-        raise ValueError(f"{who} is empty; its first item must be the initial weights")
-
-
-def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
-    try:
-        if not isinstance(array, Tensor):
-            array = np.asarray(array)
-            if not array.dtype.isnative:
-                array = array.astype(array.dtype.newbyteorder("="))
-            if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-                array = array.copy()  # torch reads neither
-            array = torch.as_tensor(array)
-        tensor: Tensor = array.detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{where} is no array of numbers ({error})") from error
-    if tensor.is_complex() or tensor.numel() == 0 or tensor.layout != torch.strided:
-        raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
-    return tensor if tensor.is_floating_point() else tensor.double()
-
-
-def _on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
-    devices = {weight.device for weights in (mine, theirs) for weight in weights.values()}
-    if len(devices) == 1:
-        return mine, theirs
-    return {n: w.cpu() for n, w in mine.items()}, {n: w.cpu() for n, w in theirs.items()}
+def _check(name: str, value: object, kind: type, low: int) -> None:
+    number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if not number or not low <= value < math.inf:  # type: ignore[operator]
+        whole = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} is {value!r}; give {whole}, {low} or more")

@@ -30,6 +30,7 @@ DRAWN = {
     "stability": lambda: figures.stability([0.1, 1, 3, 10], *(2 * [CURVE.expand(4, -1)])),
     "spectrum": lambda: figures.spectrum(torch.linspace(-1, 1, 120).reshape(2, 60), 1000),
     "surface": surface,
+    "quartic": lambda: figures.quartic({"0.5": [0.5, 0.4, 0.3], "3": [3.0, 2.4, 2.2]}),
 }
 
 

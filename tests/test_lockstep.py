@@ -378,7 +378,9 @@ def test_a_scale_names_its_candidates(factor, words):
 
 def test_one_number_is_explained_by_the_simplest_cause():
     # From w = 2: −0.6 against −0.2 is thrice the update, or a decay of 0.2 · w. A scale, then.
-    assert lockstep(vectors([2], [1.4]), vectors([2], [1.8])).cause == "scale"
+    report = lockstep(vectors([2], [1.4]), vectors([2], [1.8]))
+    assert report.cause == "scale"
+    assert "explained by a weight decay of 0.2 as well" in str(report)
     assert lockstep(vectors([2], [2.2]), vectors([2], [1.8])).cause == "sign"
     # And a weight of a single number is no evidence for a scale of its own.
     mine = [{"w": [1.0, 2.0], "b": [1.0]}, {"w": [0.9, 1.7], "b": [0.5]}]
@@ -468,8 +470,11 @@ def test_first_difference_and_growth_per_weight():
 
 BAD = {
     "is empty": ([], vectors([1])),
-    "a str where a mapping": ("ab", vectors([1])),
-    "a dict": (vectors([1]), [{}]),
+    "mine is a str, where an iterable": ("ab", vectors([1])),
+    "mine is a dict, where": ({"w": [1]}, vectors([1])),
+    "mine is a function, where .*; call it": (vectors, vectors([1])),
+    "theirs is a NoneType": (vectors([1]), None),
+    "a dict where a mapping": (vectors([1]), [{}]),
     "a list where a mapping": ([[1.0]], vectors([1])),
     "no array of numbers": ([{"w": "one"}], vectors([1])),
     "is empty, complex or sparse": ([{"w": [1j]}], vectors([1])),
@@ -483,11 +488,92 @@ def test_what_cannot_be_compared_is_refused(message):
         lockstep(*BAD[message])
 
 
-def test_options_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="steps is -1"):
-        lockstep(vectors([1]), vectors([1]), steps=-1)
+@pytest.mark.parametrize(
+    "option",
+    [{"steps": -1}, {"steps": 1.5}, {"rows": 0}, {"rows": "7"}, {"lr": math.nan}, {"lr": -1.0}],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(option):
+    ((name, _),) = option.items()
+    with pytest.raises(ValueError, match=f"{name} is .*; give a .*number"):
+        lockstep(vectors([1]), vectors([1]), **option)
+
+
+def test_rename_is_of_mine_or_else_of_theirs():
+    from_0 = [{"W0": [1.0], "W1": [2.0]}, {"W0": [1.5], "W1": [2.5]}]
+    from_1 = [{"W1": [1.0], "W2": [2.0]}, {"W1": [1.5], "W2": [2.5]}]
+    assert lockstep(from_0, from_1, rename={"W0": "W1", "W1": "W2"}).identical
+    assert lockstep(from_1, from_0, rename={"W1": "W0", "W2": "W1"}).identical
+    with pytest.raises(ValueError, match="neither has a weight typo"):
+        lockstep(from_0, from_1, rename={"typo": "W1"})
     with pytest.raises(ValueError, match="the same name"):
-        lockstep([{"a": [1.0], "b": [1.0]}], vectors([1]), rename={"a": "b"})
+        lockstep(from_0, from_0, rename={"W0": "W1"})
+
+
+def test_names_need_not_be_strings():
+    assert lockstep([{0: [1.0]}, {0: [2.0]}], [{0: [1.0]}, {0: [3.0]}]).cause == "scale"
+
+
+def test_memory_that_both_change_is_refused():
+    start = np.ones(3)
+
+    def mine():
+        yield {"w": start}
+        while True:
+            np.subtract(start, 0.1, out=start)
+            yield {"w": start}
+
+    def theirs():
+        w = torch.from_numpy(start)  # no copy
+        while True:
+            yield {"w": w}
+
+    with pytest.raises(ValueError, match="the same memory for w"):
+        lockstep(mine(), theirs())
+    # To begin with the same array is no mistake, as long as no step writes into it.
+    one = ({"w": start - step} if step else {"w": start} for step in range(3))
+    assert lockstep(one, [{"w": start}, {"w": start - 1}, {"w": start - 2}]).identical
+    iterator = iter(vectors([1], [2]))
+    with pytest.raises(ValueError, match="one iterator"):
+        lockstep(iterator, iterator)
+
+
+def test_a_nan_that_becomes_a_number_in_both_is_no_difference():
+    both = vectors([np.nan, 1], [1, 2], [2, 3])
+    assert lockstep(both, vectors([np.nan, 1], [1, 2], [2, 3])).identical
+
+
+def test_infinities_of_two_signs_are_a_difference():
+    for start in ([], [[1, 2]], [[1, 2], [1, 3]]):
+        report = lockstep(
+            vectors([1, 1], *start, [2, np.inf]), vectors([1, 1], *start, [2, -np.inf])
+        )
+        assert (report.cause, report.diagnosis.step) == ("not finite", 1 + len(start))
+
+
+def test_how_much_was_compared_is_said():
+    assert "after each of 2 steps" in str(
+        lockstep(vectors([1], [2], [3]), vectors([1], [2], [3]), steps=2)
+    )
+    assert "Of 100 steps 1 could be compared" in str(lockstep(vectors([1], [2]), vectors([1], [2])))
+    full = str(lockstep(vectors([1], [2]), vectors([1], [2]), steps=1))
+    assert "could be compared" not in full
+    assert "none was compared" in str(lockstep(vectors([1]), vectors([1]), steps=0))
+
+
+def test_a_start_that_differs_is_seen_at_step_0():
+    # In float64, but for a start that was rounded to float32 on the way.
+    mine = vectors(np.float32([0.1, 0.3]), [0.2, 0.5])
+    report = lockstep(mine, vectors([0.1, 0.3], [0.2, 0.5]))
+    assert (report.cause, report.first_difference.step) == ("initial weights", 0)
+
+
+def test_rounding_that_grew_is_no_schedule():
+    rng = np.random.default_rng(0)
+    start, update = rng.normal(size=(2, 50))
+    theirs = [start - step * update for step in range(6)]
+    mine = [w + 1e-12 * update * (step == 5) for step, w in enumerate(theirs)]
+    assert lockstep(vectors(*mine), vectors(*theirs)).cause in {"rounding", "unexplained"}
 
 
 def test_an_exception_of_the_users_own_is_left_alone():

@@ -221,3 +221,26 @@ def test_a_dashboard_that_is_open_sees_the_run_under_way(main, tmp_path, monkeyp
     assert sizes == sorted(sizes)
     assert sizes[0] > 40  # more than the line that every event file begins with
     assert sizes[-1] > 2 * sizes[0]
+
+
+def test_neighbours_of_the_same_name_are_two(main, tmp_path):
+    for folder, lr in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.py").write_text(f"LR = {lr}\n")
+        (tmp_path / folder / "run.py").write_text(
+            "import model\ndef f():\n"
+            "    w = [1.0, 2.0]\n"
+            "    while True:\n"
+            "        yield {'w': w}\n"
+            "        w = [x - model.LR * x * x for x in w]\n"
+        )
+    status, out, _ = main("lockstep", "a/run.py:f", "b/run.py:f")
+    assert status == 1
+    assert "0.5 times theirs" in out
+
+
+def test_a_file_may_bear_the_name_of_what_gdtorch_imports(tmp_path):
+    (tmp_path / "random.py").write_text("def f(): return [{'w': [1.0]}]\n")
+    command = [sys.executable, str(ROOT / "train.py"), "lockstep", "random.py:f", "random.py:f"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -57,12 +57,15 @@ def main(program: str, arguments: Sequence[str]) -> int:
     rename = _renamed(options.rename)
     if options.overwrite and options.name is None:
         raise RefusedError("--overwrite needs the --name of the run to replace")
+    # All of ours is imported before any code of theirs, which may bear the names of what we need.
+    from ..loop import Interrupts
+    from ..trajectory import Inspection
+
     try:
-        mine, theirs = (_trajectory(name, options.lr) for name in (options.mine, options.theirs))
-
-        from ..loop import Interrupts
-        from ..trajectory import Inspection
-
+        folders: list[Path] = []
+        mine, theirs = (
+            _trajectory(name, options.lr, folders) for name in (options.mine, options.theirs)
+        )
         gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
         inspection = Inspection(
             mine, theirs, options.steps, rows=options.rows, rename=rename, lr=options.lr
@@ -107,7 +110,13 @@ def _parser(program: str) -> Parser:
     add("theirs", metavar="FILE:FUNCTION", help="the one to hold it against")
     add("--steps", type=integer(0, 2**62), default=100, help="how many updates to compare")
     add("--rows", type=integer(1, 2**62), help="how many rows the loss is over, to name a factor")
-    add("--rename", nargs="+", default=[], metavar="A=B", help="weights named differently")
+    add(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="A=B",
+        help="weights named differently; after the files",
+    )
     add("--lr", type=number(0), help="learning rate, to give a weight decay as a number")
     add_run_options(add)
     add("--json", action="store_true", help="print the report as JSON")
@@ -121,7 +130,8 @@ def _renamed(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=") for pair in pairs)
 
 
-def _trajectory(name: str, lr: float | None) -> Iterator[Mapping[str, Any]]:
+def _trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Mapping[str, Any]]:
+    """The trajectory that FILE:FUNCTION names; `folders` are those of the files before it."""
     file, colon, function = name.rpartition(":")
     if not colon or not file or not function:
         raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
@@ -130,7 +140,7 @@ def _trajectory(name: str, lr: float | None) -> Iterator[Mapping[str, Any]]:
     if not Path(file).is_file():
         raise RefusedError(f"{name}: there is no file {file}")
     try:
-        made = _function(name, file, function)()
+        made = _function(name, file, function, folders)()
     except RefusedError:
         raise
     except (Exception, SystemExit) as error:
@@ -140,20 +150,31 @@ def _trajectory(name: str, lr: float | None) -> Iterator[Mapping[str, Any]]:
     return _guarded(name, made)
 
 
-def _function(name: str, file: str, function: str) -> Any:  # noqa: ANN401 (what the user has)
+def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
     path = Path(file).resolve()
     spec = importlib.util.spec_from_file_location(str(path), path)
     if spec is None or spec.loader is None:
         raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses and pickles look for it
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # so that it finds what lies beside it
+    _make_neighbours_importable(path.parent, folders)
     spec.loader.exec_module(module)
     made = getattr(module, function, None)
     if not callable(made):
         raise RefusedError(f"{name}: {file} has no function {function}")
     return made
+
+
+def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
+    """Let a file import what lies beside it, and not the other file's neighbour of that name."""
+    names = {place.stem for place in folder.iterdir()}
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "")
+        if name.split(".")[0] in names and any(map(file.is_relative_to, others)):
+            del sys.modules[name]
+    if folder not in others:
+        sys.path.insert(0, str(folder))
+        others.append(folder)
 
 
 def _guarded(name: str, trajectory: Iterable[Any]) -> Iterator[Any]:

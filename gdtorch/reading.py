@@ -1,0 +1,81 @@
+"""What a user's trajectory yields, as tensors; and what cannot be compared, refused."""
+
+from __future__ import annotations
+
+__all__ = ["Arrays", "check_memory", "on_one_device", "read"]
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .distance import Weights
+
+Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
+
+
+def check_memory(mine: Weights, theirs: Weights) -> None:
+    """Refuse arrays that both trajectories change: whatever they do would look the same."""
+    for name, weight in mine.items():
+        if weight.data_ptr() == theirs[name].data_ptr():
+            raise ValueError(
+                f"mine and theirs yield the same memory for {name}, so that each changes the "
+                "other's; let each begin with a copy of its own"
+            )
+
+
+def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
+    """The trajectory's weights as tensors that share memory with its arrays where they can."""
+    if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
+        hint = "; call it" if callable(trajectory) else ""
+        kind = type(trajectory).__name__
+        raise ValueError(  # noqa: TRY004 (what cannot be compared is a ValueError throughout)
+            f"{who} is a {kind}, where an iterable of weights should be{hint}"
+        )
+    shapes: dict[str, torch.Size] = {}
+    for step, arrays in enumerate(trajectory):
+        if not isinstance(arrays, Mapping) or not arrays:
+            raise ValueError(
+                f"{who}, step {step}: a {type(arrays).__name__} where a mapping name → array "
+                "with at least one should be; yield one for the initial weights, then one after "
+                "each step"
+            )
+        weights = {
+            str(name): _tensor(array, f"{who}, step {step}: {name}")
+            for name, array in arrays.items()
+        }
+        now = {name: weight.shape for name, weight in weights.items()}
+        if now != (shapes or now):
+            raise ValueError(f"{who}, step {step}: other weights or shapes than at step 0")
+        shapes = now
+        yield weights
+    if not shapes:
+        raise ValueError(f"{who} is empty; its first item must be the initial weights")
+
+
+def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
+    try:
+        if not isinstance(array, Tensor):
+            array = np.asarray(array)
+            if not array.dtype.isnative:
+                array = array.astype(array.dtype.newbyteorder("="))
+            if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+                array = array.copy()  # torch reads neither
+            array = torch.as_tensor(array)
+        tensor: Tensor = array.detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{where} is no array of numbers ({error})") from error
+    odd = tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta
+    if odd or tensor.numel() == 0:
+        raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
+    return tensor if tensor.is_floating_point() else tensor.double()
+
+
+def on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
+    """Both as they are, or on the CPU where they lie on several devices."""
+    devices = {weight.device for weights in (mine, theirs) for weight in weights.values()}
+    if len(devices) == 1:
+        return mine, theirs
+    return {n: w.cpu() for n, w in mine.items()}, {n: w.cpu() for n, w in theirs.items()}
