@@ -92,7 +92,7 @@ def outcome(walk: Walk) -> str:
     if walk.ran_away:
         return f"ran away after step {walk.steps}"
     moving = "still moving" if walk.rest is None else walk.kind
-    return f"{moving}, at {round(walk.path[-1], 6):.3g}"
+    return f"{moving}, at {round(walk.path[-1], 6) + 0.0:.3g}"  # 0, not −0
 
 
 def facts(options: argparse.Namespace, folder: Path, walks: Sequence[Walk]) -> dict[str, Any]:
