@@ -592,3 +592,9 @@ def test_the_installed_program_is_the_same(tmp_path):
         [program, "--steps", "2"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert "the same bits in all 60 weights after each of 2 steps" in result.stdout
+
+
+def test_the_package_is_the_same_program(tmp_path):
+    command = [sys.executable, "-m", "gdtorch", "--help"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("usage: python -m gdtorch [-h]")
