@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EventFile", "EventFiles"]
 
 import contextlib
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ class EventFile:
 
     def add_image(self, tag: str, image: bytes) -> None:
         """Write a picture, a PNG file's bytes."""
-        value = Summary.Image(encoded_image_string=image)
+        width, height = struct.unpack_from(">II", image, 16)  # of the PNG's first chunk
+        value = Summary.Image(encoded_image_string=image, width=width, height=height)
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
 
     def flush(self) -> None:

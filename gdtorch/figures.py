@@ -179,9 +179,10 @@ def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
     curve.plot(x, _f(x), color="0.75", linewidth=2, zorder=0)
     for number, (name, path) in enumerate(paths.items()):
         colour = PATHS[number % len(PATHS)]
+        line = ".-" if number < len(PATHS) else ".:"
         steps = np.arange(len(path))
         curve.plot(path, _f(np.array(path)), ".", color=colour, markersize=4)
-        track.plot(path, steps, ".-", color=colour, markersize=4, linewidth=1, label=name)
+        track.plot(path, steps, line, color=colour, markersize=4, linewidth=1, label=name)
         for axes, heights in ((curve, _f(np.array(path))), (track, steps)):
             axes.plot(path[0], heights[0], "o", color=colour, markerfacecolor="w", markersize=9)
             axes.plot(path[-1], heights[-1], "D", color=colour, markeredgecolor="w", markersize=8)

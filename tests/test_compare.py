@@ -114,7 +114,10 @@ def test_post_is_left_out_where_its_loop_lacks_the_option(main, tmp_path):
     [
         ("--lr 0.5", "5 steps of descent at lr 0.5"),
         ("--lr 0.5 --maximize", "5 steps of ascent at lr 0.5"),
-        ("--descent stochastic", "5 steps of stochastic descent, one row a step, at lr 1"),
+        (
+            "--descent stochastic",
+            "5 steps of stochastic descent, one row a step, all rows in each epoch, at lr 1",
+        ),
         ("--descent steepest", "5 steps of steepest descent, each as long as lowers the loss most"),
         ("--descent steepest --maximize", "steepest ascent, each as long as raises the loss most"),
     ],

@@ -131,7 +131,7 @@ def test_a_start_that_is_not_done_is_still_moving(main):
     status, out, _ = main("quartic", "--from", "0.9", "--steps", 2)
     assert status == 0
     where = f"{numpys(0.9, 0.1, 2)[-1]:.6f}"
-    assert re.search(rf"^0\.9 +still moving at {where} +\S+ +\S+ +neither", out, re.MULTILINE)
+    assert re.search(rf"^0\.9 +not at rest: {where} +\S+ +\S+ +neither", out, re.MULTILINE)
 
 
 def test_a_point_that_is_left_again_does_not_count_as_rest(main):
@@ -158,7 +158,8 @@ def test_overwrite_takes_away_all_that_it_wrote(main, tmp_path):
         ("--from x", "--from: 'x' is not a number"),
         ("--from 1 2 1.0", "--from names a start twice; name it once"),
         ("--from 0 -0", "--from names a start twice"),
-        ("--from 1e51", "--from 1e+51 is too far out; stay within ±1e+50"),
+        ("--from 1e7", "--from 10000000 is too far out; stay within ±1e+06"),
+        ("--from " + " ".join(map(str, range(15))), "--from takes up to 14 starts; these are 15"),
         ("--from 1 --descent stochastic", "--descent: invalid choice: 'stochastic'"),
         ("--from 1 --descent steepest --lr 0.1", "finds its own step sizes; leave out --lr"),
         ("--from 1 --steps 0", "--steps: 0 is not 1 or more"),
@@ -194,3 +195,14 @@ def test_without_quartic_nothing_loads_matplotlib(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+def test_a_start_that_leaves_a_maximum_late_is_at_rest_late(main):
+    _, out, _ = main("quartic", "--from", "1.0000000000000002", "--descent", "steepest", "--json")
+    (walk,) = json.loads(out)["starts"].values()
+    assert (walk["x"], walk["at_rest_after"]) == (2.0, 1)
+
+
+def test_a_gradient_that_rounds_to_zero_is_not_called_zero(main):
+    _, out, _ = main("quartic", "--from", "1e-300")
+    assert "from 1e-300: the gradient rounds to zero, on a minimum" in out

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .quartic_report import Walk
 
 LR = 0.1
-FARTHEST_START = 1e50  # so that f and f′ there are finite
+FARTHEST_START = 1e6  # farther out nothing new is to be seen
+MOST_STARTS = 14  # that a picture can tell apart
 AWAY = 1e9  # times as far as it began, or from 1: it will not come back
 PICTURE = "quartic.png"
 EPILOG = """\
@@ -43,6 +44,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
     starts = {repr(x + 0.0).removesuffix(".0"): x + 0.0 for x in options.starts}  # −0 is 0
     if len(starts) < len(options.starts):
         raise RefusedError("--from names a start twice; name it once")
+    if len(starts) > MOST_STARTS:
+        raise RefusedError(f"--from takes up to {MOST_STARTS} starts; these are {len(starts)}")
     for name, x in starts.items():
         if abs(x) > FARTHEST_START:
             raise RefusedError(f"--from {name} is too far out; stay within ±{FARTHEST_START:g}")
@@ -174,7 +177,8 @@ def _rest(path: Sequence[float]) -> int | None:
     from ..quartic import REST, Quartic
 
     quartic = Quartic(path)
-    moving = (quartic.gradient()["x"].abs() > REST).tolist()
+    slope, away = quartic.gradient()["x"], quartic.x.detach() - path[-1]
+    moving = ((slope.abs() > REST) | (away.abs() > REST)).tolist()
     step = len(path) - moving[::-1].index(True) if True in moving else 0
     return step if step < len(path) else None
 

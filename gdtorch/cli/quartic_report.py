@@ -58,7 +58,7 @@ def text(options: argparse.Namespace, walks: Sequence[Walk]) -> list[str]:
     header = ["from", "came to rest at", "f there", "f″ there", "kind of point", "after step"]
     lines = [_heading(options), "", *aligned([header, *map(_cells, walks)]), ""]
     lines += [
-        f"from {walk.start}: the gradient is zero, on a {walk.kind}, so no step moves x"
+        f"from {walk.start}: the gradient {_zero(walk)}, on a {walk.kind}, so no step moves x"
         for walk in walks
         if walk.path[0] == walk.path[-1] and walk.gradient == 0
     ]
@@ -73,11 +73,15 @@ def text(options: argparse.Namespace, walks: Sequence[Walk]) -> list[str]:
     return lines
 
 
+def _zero(walk: Walk) -> str:
+    return "is zero" if walk.path[0] in {0.0, 1.0, 2.0} else "rounds to zero"
+
+
 def _cells(walk: Walk) -> list[str]:
     if walk.ran_away:
         return [walk.start, "ran away", "", "", "", str(walk.steps)]
     if walk.rest is None:
-        where = f"still moving at {walk.path[-1]:.6f}"
+        where = f"not at rest: {walk.path[-1]:.6g}"
         return [walk.start, where, f"{walk.f:.6f}", f"{walk.second_derivative:.2f}", walk.kind, ""]
     numbers = [
         f"{round(walk.path[-1], 6) + 0.0:.6f}",
@@ -91,7 +95,7 @@ def outcome(walk: Walk) -> str:
     """What became of a start, in a few words."""
     if walk.ran_away:
         return f"ran away after step {walk.steps}"
-    moving = "still moving" if walk.rest is None else walk.kind
+    moving = "not at rest" if walk.rest is None else walk.kind
     return f"{moving}, at {round(walk.path[-1], 6) + 0.0:.3g}"  # 0, not −0
 
 

@@ -197,9 +197,9 @@ def in_words(settings: Mapping[str, Any]) -> str:
     way = "ascent" if settings["maximize"] else "descent"
     if settings["descent"] == "steepest":
         lowers = "raises" if settings["maximize"] else "lowers"
-        return f"steepest {way}, each as long as {lowers} the loss most"
+        return f"steepest {way}, each as long as {lowers} the loss most, up to 2¹⁰⁰"
     if settings["descent"] == "stochastic":
-        way = f"stochastic {way}, one row a step,"
+        way = f"stochastic {way}, one row a step, all rows in each epoch,"
     return f"{way} at lr {settings['lr']:g}"
 
 

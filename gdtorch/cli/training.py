@@ -33,12 +33,13 @@ def add_descent_options(
     """Add how far, how and which way to go; `options.lr` is None until `check_descent`."""
     add("--steps", type=integer(1, LARGEST), default=steps, help="how many updates")
     add("--lr", type=number(0), help=f"learning rate: the post's alpha (default: {lr})")
-    rows = "all rows a step; stochastic: one row a step; " if "stochastic" in descents else ""
+    one = "stochastic: one row a step; " if "stochastic" in descents else ""
     add(
         "--descent",
         choices=descents,
         default="batch",
-        help=f"batch: {rows}steepest: each step as long as serves best, found by line search",
+        help=f"batch: all rows a step; {one}steepest: each step as long as serves best, found by "
+        "line search",
     )
     add("--maximize", action="store_true", help="ascend, as torch.optim.SGD")
 

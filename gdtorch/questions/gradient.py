@@ -85,7 +85,7 @@ def three_ways(net: SigmoidNet, rows: Rows, seed: int) -> ThreeWays:
     loss, theta = loss_function(net, rows), flat_weights(net)
     weights = dict(net.named_parameters())
     sizes = [weight.numel() for weight in weights.values()]
-    autograd = torch.func.grad(loss)(theta)
+    autograd = torch.cat([g.flatten() for g in by_autograd(net, rows)])
     by_hand = torch.cat([g.flatten() for g in net.gradient(rows).values()])
 
     def differences(gradient: Tensor) -> list[float]:
@@ -156,12 +156,15 @@ class BothWays(Answer):
         ]
 
 
+def by_autograd(net: SigmoidNet, rows: Rows) -> tuple[Tensor, ...]:
+    """∂L/∂θ by autograd, as `loss.backward()` computes it, one tensor for each parameter."""
+    return torch.autograd.grad(net.loss(rows), list(net.parameters()))
+
+
 def both_ways(net: SigmoidNet, rows: Rows) -> BothWays:
     """∂L/∂θ by hand and by autograd, and the shapes of what is multiplied."""
     by_hand = net.gradient(rows)
-    by_autograd = dict(
-        zip(by_hand, torch.autograd.grad(net.loss(rows), list(net.parameters())), strict=True)
-    )
+    autograd = dict(zip(by_hand, by_autograd(net, rows), strict=True))
     hidden, output = net.layers(rows.inputs)
     return BothWays(
         {
@@ -169,6 +172,6 @@ def both_ways(net: SigmoidNet, rows: Rows) -> BothWays:
             "syn1": (tuple(hidden.mT.shape), tuple(output.shape)),
         },
         {name: tuple(gradient.shape) for name, gradient in by_hand.items()},
-        {name: tuple(gradient.shape) for name, gradient in by_autograd.items()},
-        all(torch.equal(by_hand[name], by_autograd[name]) for name in by_hand),
+        {name: tuple(gradient.shape) for name, gradient in autograd.items()},
+        all(torch.equal(by_hand[name], autograd[name]) for name in by_hand),
     )

@@ -45,6 +45,7 @@ class OneStep(Answer):
     """Question 2.
 
     Args:
+        rows: each row's bits.
         targets: y of each row.
         points: a step at each of several points of training.
         linear_error: of 1.4.2 for one linear layer: the largest difference of any row.
@@ -56,6 +57,7 @@ class OneStep(Answer):
     question: ClassVar = "Question 2: why may the gradient of δ be used for θ?"
     post: ClassVar = "x·xᵀ > 0, so that every δ moves the right way (1.4.2)"
 
+    rows: Sequence[str]
     targets: Sequence[float]
     points: Sequence[Step]
     linear_error: float
@@ -65,7 +67,8 @@ class OneStep(Answer):
     def measured(self) -> list[str]:
         """Predictions and what happened, row by row."""
         count = len(self.targets)
-        cells = [["", "", *(f"y = {y:g}" for y in self.targets), "right", "alone"]]
+        heads = (f"{row}: {y:g}" for row, y in zip(self.rows, self.targets, strict=True))
+        cells = [["row: target", "", *heads, "right", "alone"]]
         for step in self.points:
             cells += [
                 [f"step {step.before + 1}", "1.4.2", *map(_signed, step.predicted), "", ""],
@@ -104,6 +107,7 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> OneStep:
     predicted, happened = linear_step(rows, net.syn0.detach()[:, :1])
     wanted = rows.targets - rows.inputs @ net.syn0.detach()[:, :1]
     return OneStep(
+        ["".join(f"{bit:g}" for bit in row) for row in rows.inputs.tolist()],
         rows.targets.flatten().tolist(),
         points,
         (predicted - happened).abs().max().item(),

@@ -76,7 +76,7 @@ class Stability(Answer):
     def measured(self) -> list[str]:
         """Sharpness, limit and loss at each learning rate."""
         steps = self.losses.shape[1] - 1
-        header = ["lr", "2/lr", "sharpness, peak", "at step", "above", "loss rose", "not above"]
+        header = ["lr", "2/lr", "sharpness, peak", "at step", "above", "loss rose", "though below"]
         rows = [
             [
                 f"{c.lr:g}",
@@ -93,7 +93,7 @@ class Stability(Answer):
         return [
             "Close to a minimum a step lowers the loss while the sharpness, the Hessian's largest "
             f"eigenvalue, is below 2/lr. Of {steps} steps, how many began with a sharpness above "
-            "that, how many raised the loss, and how many of these had not begun above it:",
+            "that, how many raised the loss, and how many did so though they began below it:",
             aligned([[*header, f"loss after {steps}"], *rows]),
         ]
 
