@@ -176,9 +176,10 @@ def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options, mes
 
 
 def test_starts_as_far_out_as_is_allowed(main):
-    status, starts, _ = facts(main, "--from", "1e50", "-1e50", "-1e-50", "--descent", "steepest")
+    status, starts, _ = facts(main, "--from", "1e6", "-1e6", "-1e-50", "--descent", "steepest")
     assert status == 0
     assert all(start["identical"] for start in starts.values())
+    assert {start["kind"] for start in starts.values()} == {"minimum"}
 
 
 def test_help_loads_no_matplotlib(train):
