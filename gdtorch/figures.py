@@ -224,7 +224,8 @@ def ensemble(
         above.plot(x, percent, marker=marker, markersize=5, color=colour, label=name)
     above.set(ylabel="share of the starts, in %", ylim=(-4, 104))
     above.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    least, low, median, high, greatest = np.array(losses)[:, order]
+    finite = np.where(np.isfinite(losses), losses, np.nan)[:, order]
+    least, low, median, high, greatest = finite
     below.fill_between(x, least, greatest, color=SKY, alpha=0.25, label="all")
     below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
     below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")

@@ -67,7 +67,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
             raise _StoppedError(interrupts.received)
 
     try:
-        with interrupts, Processes(options.device, check) as processes:
+        with Processes(options.device, check) as processes, interrupts:
             return _ensemble(options, processes, check)
     except _StoppedError as stop:
         (received,) = stop.args
@@ -121,8 +121,10 @@ def _parser(program: str) -> Parser:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what does not go together."""
+    """Refuse what does not go together; after a restart of torchrun's, resume."""
     check_sgd(options, options.lr)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        options.resume, options.overwrite = options.name is not None, False
     for option in ("resume", "overwrite"):
         if getattr(options, option) and options.name is None:
             raise RefusedError(f"--{option} needs the --name of the run")

@@ -83,18 +83,12 @@ class Report:
     def replay(self, start: int, lr: float) -> str:
         """The command that trains one start as a full logged run."""
         s = self.settings
-        options = {
-            "start": start,
-            "seed": s.seed,
-            "lr": _exact(lr),
-            "steps": s.steps,
-            "dtype": s.dtype,
-        }
-        others = {"hidden": 15, "device": "cpu", "momentum": 0, "dampening": 0, "weight_decay": 0}
-        options |= {key: getattr(s, key) for key, default in others.items()
-                    if getattr(s, key) != default}  # fmt: skip
-        words = [f"--{key.replace('_', '-')} {value}" for key, value in options.items()]
-        words += [f"--{key}" for key in ("nesterov", "maximize") if getattr(s, key)]
+        words = [f"--start {start} --seed {s.seed} --lr {lr!r} --steps {s.steps} --dtype {s.dtype}"]
+        defaults = {"hidden": 15, "device": "cpu", "momentum": 0, "dampening": 0, "weight_decay": 0}
+        for option, default in defaults.items():
+            if (value := getattr(s, option)) != default:
+                words.append(f"--{option.replace('_', '-')} {value}")
+        words += [f"--{option}" for option in ("nesterov", "maximize") if getattr(s, option)]
         program = sys.argv[0]
         python = "python " if program.endswith(".py") else ""
         return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
@@ -117,8 +111,9 @@ class Report:
         s = self.settings
         last = s.first_start + s.starts - 1
         return (
-            f"starts {s.first_start} to {last} of seed {s.seed}; network 3-{s.hidden}-1, {s.dtype}, "
-            f"table post: {count(s.steps, 'step')} of {'ascent' if s.maximize else 'descent'}"
+            f"network 3-{s.hidden}-1, {s.dtype}, from starts {s.first_start} to {last} of seed "
+            f"{s.seed}; table post; {count(s.steps, 'step')} of "
+            f"{'ascent' if s.maximize else 'descent'} at each lr"
         )
 
     def _tables(self) -> list[str]:
@@ -183,10 +178,6 @@ def _telling(tally: Tally) -> dict[str, int]:
         if start is not None:
             starts[f"stuck on a {kind}"] = start
     return starts
-
-
-def _exact(x: float) -> str:
-    return repr(x).removesuffix(".0")
 
 
 def _histogram(tag: str, counts: Integers, edges: np.ndarray[Any, np.dtype[np.float64]]) -> Any:  # noqa: ANN401
