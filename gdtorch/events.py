@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import RecordWriter
 
-from .rundir import EVENT_SUFFIX
+from .rundir import OUR_SUFFIX
 
 FLUSH_SECONDS = 1.0  # how far a dashboard that is open during the run lags behind
 
@@ -28,7 +28,7 @@ class EventFile:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        self.path = folder / f"events.out.tfevents.{int(time.time()):010d}{EVENT_SUFFIX}"
+        self.path = folder / f"events.out.tfevents.{int(time.time()):010d}{OUR_SUFFIX}"
         self.writer = RecordWriter(self.path.open("xb"))
         version = Event(wall_time=time.time(), file_version="brain.Event:2")
         self.writer.write(version.SerializeToString())

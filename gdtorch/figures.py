@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["png", "quartic", "quotient_error", "spectrum", "stability", "surface"]
+__all__ = ["ensemble", "png", "quartic", "quotient_error", "spectrum", "stability", "surface"]
 
 import io
 import math
@@ -202,3 +202,35 @@ def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
 
 def _f(x: Any) -> Any:  # noqa: ANN401 (an array of NumPy's)
     return ((x - 1) ** 2 - 1) ** 2 / 4
+
+
+def ensemble(
+    rates: Sequence[float], shares: Mapping[str, Sequence[float]], losses: Sequence[Sequence[float]]
+) -> Figure:
+    """What becomes of very many starts, against the learning rate: shares of them, and the loss.
+
+    Args:
+        rates: learning rates.
+        shares: what to call each share → its value at each rate, in [0, 1].
+        losses: the least, the 1 % quantile, the median, the 99 % quantile and the greatest, each of
+            them at each rate.
+    """
+    order = np.argsort(rates)
+    x = np.array(rates)[order]
+    figure, (above, below) = _figure(7, 6, nrows=2, sharex=True)
+    for (name, share), colour, marker in zip(
+        shares.items(), (BLUE, GREEN, VERMILION, ORANGE, BLACK), "osv^X", strict=False
+    ):
+        percent = 100 * np.array(share)[order]
+        above.plot(x, percent, marker=marker, markersize=5, color=colour, label=name)
+    above.set(ylabel="share of the starts, in %", ylim=(-4, 104))
+    above.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    finite = np.where(np.isfinite(losses), losses, np.nan)[:, order]
+    least, low, median, high, greatest = finite
+    below.fill_between(x, least, greatest, color=SKY, alpha=0.25, label="all")
+    below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
+    below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")
+    below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
+    below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
+    below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

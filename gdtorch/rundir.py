@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_SUFFIX", "claim", "clear"]
+__all__ = ["OUR_SUFFIX", "claim", "clear"]
 
 import contextlib
 import os
@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-EVENT_SUFFIX = ".gdtorch"  # every event file of ours ends with it: so we know our own
+OUR_SUFFIX = ".gdtorch"  # every event and block file of ours ends with it: so we know our own
 WEIGHT_FILES = ("initial.pt", "final.pt")
+ENSEMBLE_FILES = ("settings.json", "summary.json", "unfinished-settings.json")
 PICTURE_FILES = (
+    "ensemble.png",
     "quartic.png",
     "1-difference-quotient.png",
     "4-sharpness.png",
@@ -23,7 +25,12 @@ LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 def claim(
-    logdir: Path, name: str | None, parts: Sequence[str] = (), *, overwrite: bool = False
+    logdir: Path,
+    name: str | None,
+    parts: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> Path:
     """Make an empty folder for a run, and the log directory where it is missing.
 
@@ -36,6 +43,7 @@ def claim(
         name: the run's name in it; None for a time stamp that no other run has or gets.
         parts: the folders that the run will make in its own.
         overwrite: whether to remove a run of gdtorch's under that name.
+        resume: whether to take an ensemble's folder under that name as it is.
 
     Raises:
         ValueError: the name is no folder name, or is taken, or the earlier run cannot be removed;
@@ -44,6 +52,8 @@ def claim(
     """
     if name is not None:
         _check_name(name)
+        if resume and _holds_ensemble(logdir / name):
+            return logdir / name
         _check_free(logdir / name, parts, overwrite=overwrite)
     missing = [folder for folder in (logdir, *logdir.parents) if not folder.exists()]
     try:
@@ -91,6 +101,15 @@ def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
     _check_removable(folder, parts)
 
 
+def _holds_ensemble(folder: Path) -> bool:
+    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
+        return True
+    return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
+
+
 def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     """Raise ValueError where a run cannot be removed without loss of what is not ours."""
     ours = _ours(folder)
@@ -114,13 +133,13 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The files that gdtorch wrote: events of ours, and weights and pictures beside them."""
+    """The files that gdtorch wrote: its events and blocks, and those of known names beside them."""
     files = []
     for place in _places(folder):
-        events = list(place.glob(f"*tfevents*{EVENT_SUFFIX}"))
-        if events:
-            files += events
-            named = (place / file for file in WEIGHT_FILES + PICTURE_FILES)
+        marked = list(place.glob(f"*{OUR_SUFFIX}"))
+        if marked:
+            files += marked
+            named = (place / file for file in WEIGHT_FILES + PICTURE_FILES + ENSEMBLE_FILES)
             files += [file for file in named if file.is_file()]
     return files
 

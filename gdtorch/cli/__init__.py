@@ -16,7 +16,7 @@ from types import FrameType
 
 from .options import RefusedError, nearest, say
 
-COMMANDS = ("compare", "lockstep", "questions", "quartic")
+COMMANDS = ("compare", "lockstep", "questions", "quartic", "ensemble")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = f"{name} {command}"
         else:
             command = "compare"
+        _check_alone(command)
         status: int = import_module(f".{command}", __name__).main(name, arguments)
     except RefusedError as error:
         say(error)
@@ -70,6 +71,13 @@ def _leave(number: int, _: FrameType | None) -> None:
     """
     os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
     os._exit(128 + number)
+
+
+def _check_alone(command: str) -> None:
+    """Refuse to run in many processes what is for one."""
+    crowd = "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
+    if crowd and command != "ensemble":
+        raise RefusedError(f"{command} is for one process, and torchrun for ensemble alone")
 
 
 def _command(word: str) -> str:

@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, number, say
+from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, say
 from .training import (
     SGD_OPTIONS,
     add_descent_options,
     add_output_options,
+    add_sgd_options,
     check_descent,
+    check_device,
     check_numbers,
     choose_trainers,
     make_descent,
@@ -46,8 +48,8 @@ SETTINGS = (
 THREADED = 1_000_000  # products smaller than that only wait for threads
 EPILOG = """\
 commands:
-  compare (this one, the default), lockstep, questions, quartic; python train.py COMMAND --help
-  tells about each
+  compare (this one, the default), lockstep, questions, quartic, ensemble; python train.py
+  COMMAND --help tells about each
 
 example:
   python train.py --lr 0.5 --momentum 0.9 --nesterov --steps 2000 --name nesterov
@@ -166,10 +168,7 @@ def _parser(program: str) -> Parser:
     add("--device", default="cpu", help="cpu, cuda, cuda:1 or another that torch knows")
     add("--table", default="post", help="post, xor, parity3, or the path of a CSV file")
     add("--init", metavar="FILE.pt", help="saved weights instead of a start")
-    add("--momentum", type=number(0), default=0.0, help="as torch.optim.SGD")
-    add("--dampening", type=number(), default=0.0, help="of momentum, as torch.optim.SGD")
-    add("--weight-decay", type=number(0), default=0.0, help="as torch.optim.SGD")
-    add("--nesterov", action="store_true", help="Nesterov momentum, as torch.optim.SGD")
+    add_sgd_options(add)
     add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
     add("--log-every", type=integer(1, LARGEST), default=1, help="scalars every so many steps")
     add(
@@ -204,11 +203,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
     from ..trainers import SGD, Manual, Post
 
     dtype = getattr(torch, options.dtype)
-    try:
-        torch.ones(1, dtype=dtype, device=options.device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ValueError(f"--device {options.device} cannot be used here: {first_line}") from error
+    check_device(options.device, options.dtype)
     table = load_table(options.table).to(dtype, options.device)
     if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
         raise ValueError(f"table {table.name} holds numbers too large for {options.dtype}")

@@ -122,7 +122,8 @@ def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Path:
     if not options.logdir or (logdir.exists() and not logdir.is_dir()):
         raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
     try:
-        return claim(logdir, options.name, parts, overwrite=options.overwrite)
+        resume = getattr(options, "resume", False)
+        return claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
     except ValueError as error:
         raise RefusedError(error) from error
     except OSError as error:

@@ -6,8 +6,11 @@ __all__ = [
     "SGD_OPTIONS",
     "add_descent_options",
     "add_output_options",
+    "add_sgd_options",
     "check_descent",
+    "check_device",
     "check_numbers",
+    "check_sgd",
     "choose_trainers",
     "make_descent",
 ]
@@ -44,6 +47,14 @@ def add_descent_options(
     add("--maximize", action="store_true", help="ascend, as torch.optim.SGD")
 
 
+def add_sgd_options(add: Callable[..., object]) -> None:
+    """Add the options of `torch.optim.SGD` that are neither `--lr` nor `--maximize`."""
+    add("--momentum", type=number(0), default=0.0, help="as torch.optim.SGD")
+    add("--dampening", type=number(), default=0.0, help="of momentum, as torch.optim.SGD")
+    add("--weight-decay", type=number(0), default=0.0, help="as torch.optim.SGD")
+    add("--nesterov", action="store_true", help="Nesterov momentum, as torch.optim.SGD")
+
+
 def add_output_options(add: Callable[..., object]) -> None:
     """Add what is printed, and the run in TensorBoard's log directory."""
     add_run_options(add)
@@ -77,13 +88,30 @@ def check_descent(options: argparse.Namespace, lr: float) -> None:
         )
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """Refuse what fits no run of `compare`."""
+def check_sgd(options: argparse.Namespace, rates: Sequence[float]) -> None:
+    """Refuse what `torch.optim.SGD` would refuse, and what is too large for the dtype."""
     if options.nesterov and (options.momentum == 0 or options.dampening != 0):
         raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
     for option in ("lr", "momentum", "dampening", "weight_decay"):
-        if options.dtype == "float32" and abs(getattr(options, option) or 0) > FLOAT32_MAX:
+        values = rates if option == "lr" else [getattr(options, option)]
+        if options.dtype == "float32" and any(abs(value) > FLOAT32_MAX for value in values):
             raise RefusedError(f"--{option.replace('_', '-')} is too large for float32")
+
+
+def check_device(device: str, dtype: str) -> None:
+    """Refuse a device on which there is no arithmetic; loads torch."""
+    import torch
+
+    try:
+        torch.ones(1, dtype=getattr(torch, dtype), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise RefusedError(f"--device {device} cannot be used here: {first_line}") from error
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse what fits no run of `compare`."""
+    check_sgd(options, [] if options.lr is None else [options.lr])
     seeded = options.seed and options.descent != "stochastic"  # which shuffles by it
     if options.init is not None and (seeded or options.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")

@@ -1,0 +1,234 @@
+"""The unit of work: which starts it has, who does it, and its file, whole and checked or not there.
+
+A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally goes into a
+file of its own, named by the unit alone, so that it matters neither which process wrote it nor how
+many there were. What is read back is integers under a checksum; nothing of it is ever executed.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BlockError", "Settings", "Unit", "deal", "read_settings", "read_tally", "write_file",
+           "write_settings", "write_tally"]  # fmt: skip
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..rundir import OUR_SUFFIX
+from .tally import Tally, checkpoints
+
+UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds of one core
+UNIT_BLOCKS = 16  # at most, so that there are units for many processes
+FOLDER = "blocks"
+SETTINGS = "settings.json"
+MAGIC = b"gdtorch1"
+HEADER = struct.Struct("<8s16s16sQ")  # magic, whose it is, checksum, bytes to come
+
+
+class BlockError(ValueError):
+    """A file that holds no tally of this unit; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Starts `first` to `first + starts − 1` at one learning rate.
+
+    Args:
+        number: its place among all units.
+        lr: the learning rate.
+        first: its first start.
+        starts: how many; they fill whole blocks but for the last unit's.
+    """
+
+    number: int
+    lr: float
+    first: int
+    starts: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the bits of an ensemble's result depend on.
+
+    Args:
+        starts: how many starts each learning rate has.
+        steps: how many steps each start is trained for.
+        lr: learning rates.
+        seed: which family of starts.
+        first_start: the first of them.
+        hidden: hidden units.
+        dtype: of all arithmetic, by its name.
+        device: on which it is done.
+        momentum: this and the next four as in `torch.optim.SGD`.
+        engine: what does the arithmetic: compiled or not, which torch, which vector instructions.
+        block: how many starts the engine advances at once.
+    """
+
+    starts: int
+    steps: int
+    lr: tuple[float, ...]
+    seed: int
+    first_start: int
+    hidden: int
+    dtype: str
+    device: str
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    engine: str
+    block: int
+
+    @property
+    def unit_starts(self) -> int:
+        """How many starts a unit has: whole blocks, for some seconds of work."""
+        blocks = UNIT_WORK // (self.block * self.steps * self.hidden)
+        return self.block * min(max(1, blocks), UNIT_BLOCKS)
+
+    @property
+    def units(self) -> int:
+        """How many units there are, over all learning rates."""
+        return len(self.lr) * -(-self.starts // self.unit_starts)
+
+    def unit(self, number: int) -> Unit:
+        """The unit of a number, 0 to `units` − 1; those of one learning rate are together."""
+        rate, part = divmod(number, self.units // len(self.lr))
+        offset = part * self.unit_starts
+        starts = min(self.unit_starts, self.starts - offset)
+        return Unit(number, self.lr[rate], self.first_start + offset, starts)
+
+    def facts(self) -> dict[str, Any]:
+        """The settings, for JSON."""
+        return asdict(self) | {"lr": list(self.lr)}
+
+    def digest(self) -> bytes:
+        """Sixteen bytes that no other settings have."""
+        return blake2b(json.dumps(self.facts()).encode(), digest_size=16).digest()
+
+
+def deal(settings: Settings, rank: int, processes: int) -> Iterator[Unit]:
+    """The units of one of so many processes: in turn, so that nobody need ask anybody."""
+    return map(settings.unit, range(rank, settings.units, processes))
+
+
+def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> None:
+    """Write a unit's tally into its file.
+
+    Raises:
+        OSError: it cannot be written; then the file is as it was.
+    """
+    content = zlib.compress(tally.vector.astype("<i8").tobytes())
+    header = HEADER.pack(MAGIC, _owner(settings, unit), _checksum(content), len(content))
+    file = _file(folder, unit)
+    made = not file.parent.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if made:
+        _sync(folder)
+    write_file(file, header + content)
+
+
+def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
+    """Read a unit's tally back; None where it has not been written.
+
+    Raises:
+        BlockError: the file is not what was written for this unit of these settings.
+        OSError: it cannot be read.
+    """
+    file = _file(folder, unit)
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    if len(content) < HEADER.size:
+        raise BlockError(f"{file} is truncated")
+    magic, owner, checksum, length = HEADER.unpack_from(content)
+    content = content[HEADER.size :]
+    if magic != MAGIC:
+        raise BlockError(f"{file} is no block file of gdtorch's")
+    if owner != _owner(settings, unit):
+        raise BlockError(f"{file} belongs to other settings or starts")
+    if len(content) != length:
+        raise BlockError(f"{file} is {'truncated' if len(content) < length else 'too long'}")
+    if checksum != _checksum(content):
+        raise BlockError(f"{file} is altered: its checksum is another")
+    vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
+    return Tally(vector, len(checkpoints(settings.steps)))
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write the settings of the run in a folder.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    write_file(folder / SETTINGS, json.dumps(settings.facts(), indent=2).encode() + b"\n")
+    _sync(folder.parent)  # which holds the folder's own name
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run in a folder, as `Settings.facts`; None where there are none.
+
+    Raises:
+        BlockError: the file is damaged. The blocks tell for themselves whose they are.
+        OSError: it cannot be read.
+    """
+    file = folder / SETTINGS
+    try:
+        facts = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise BlockError(f"{file} is damaged")
+    return facts
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file, so that it is there whole after a power loss, or as it was before.
+
+    Raises:
+        OSError: it cannot be written; then it is as it was.
+    """
+    # One name for each file, so that what a kill leaves behind is written over and not heaped up.
+    temporary = file.with_name(f"unfinished-{file.name}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(file.parent)
+
+
+def _file(folder: Path, unit: Unit) -> Path:
+    return folder / FOLDER / f"{unit.number:09d}{OUR_SUFFIX}"
+
+
+def _owner(settings: Settings, unit: Unit) -> bytes:
+    return blake2b(settings.digest() + repr(unit).encode(), digest_size=16).digest()
+
+
+def _checksum(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
+
+
+def _sync(folder: Path) -> None:
+    """Make names in a folder last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

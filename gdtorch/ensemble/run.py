@@ -1,0 +1,184 @@
+"""Train unit after unit and add up what became of their networks."""
+
+from __future__ import annotations
+
+__all__ = ["count", "progress_bar", "run"]
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data import Table
+from ..net import initial_weights
+from .blocks import BlockError, Settings, Unit, deal, read_tally, write_tally
+from .engine import Engine, State
+from .processes import Processes
+from .stuck import saddles, sample_size, stuck
+from .tally import Integers, Networks, Tally, checkpoints
+
+SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
+
+
+def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tqdm[NoReturn]:
+    """A bar in networks × steps, of this process's share; where there are more, times their number.
+
+    On rank 0 alone, on a terminal, once the run proves slow.
+    """
+    shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
+    units = deal(settings, processes.rank, processes.count) if shown else ()
+    return tqdm(
+        total=processes.count * settings.steps * sum(unit.starts for unit in units),
+        unit=" networks × steps",
+        unit_scale=True,
+        delay=SLOW_SECONDS,
+        disable=not shown,
+    )
+
+
+def run(
+    folder: Path,
+    settings: Settings,
+    processes: Processes,
+    table: Table,
+    make_engine: Callable[[float], Engine],
+    bar: tqdm[NoReturn],
+    check: Callable[[], None],
+    damaged: Callable[[BlockError], None],
+) -> list[Tally]:
+    """Do those units of this process that have no sound file yet, and add up the tallies of all.
+
+    One block of networks, and one tally for each learning rate, are in memory at a time.
+
+    Args:
+        folder: the run's, in which the units' files lie.
+        settings: those of the ensemble.
+        processes: among which the units are dealt.
+        table: the rows to learn and held out, in the engine's dtype and on its device.
+        make_engine: learning rate → engine.
+        bar: what shows how far this is.
+        check: called between steps; what it raises leaves the units done so far, and no half one.
+        damaged: is told of each file that was there and holds no tally of its unit.
+
+    Returns:
+        For each of `settings.lr` the sum over this process's units.
+
+    Raises:
+        OSError: a unit's file cannot be read or written.
+    """
+    tallies = {lr: Tally.empty(len(checkpoints(settings.steps))) for lr in settings.lr}
+
+    def tick(work: int) -> None:
+        bar.update(work * processes.count)
+        check()
+
+    for unit in deal(settings, processes.rank, processes.count):
+        try:
+            tally = read_tally(folder, settings, unit)
+        except BlockError as error:
+            damaged(error)
+            tally = None
+        if tally is None:
+            tally = count(make_engine(unit.lr), settings, unit, table, tick)
+            write_tally(folder, settings, unit, tally)
+        else:
+            check()
+            bar.initial += unit.starts * settings.steps * processes.count  # no part of the rate
+            bar.n += unit.starts * settings.steps * processes.count
+        tallies[unit.lr] += tally
+    return list(tallies.values())
+
+
+def count(
+    engine: Engine, settings: Settings, unit: Unit, table: Table, tick: Callable[[int], None]
+) -> Tally:
+    """Train the starts of a unit, block by block, and count what became of them.
+
+    The last block is filled up with starts that are not counted: the arithmetic of a start then
+    does not depend on how many others there are.
+
+    Args:
+        engine: of the unit's learning rate.
+        settings: those of the ensemble.
+        unit: which starts.
+        table: the rows to learn and held out, in the engine's dtype and on its device.
+        tick: is told the work done, in networks × steps, as it is done.
+    """
+    at = checkpoints(settings.steps)
+    tally = Tally.empty(len(at))
+    size = (table.features + 1) * settings.hidden
+    rows = table.learned.to(torch.float64, "cpu")
+    sample: list[Tensor] = []
+    sampled: list[int] = []
+    for first in range(unit.first, unit.first + unit.starts, settings.block):
+        counted = min(settings.block, unit.first + unit.starts - first)
+        state = engine.begin(initial_weights(settings.seed, first, settings.block, size))
+        first_right, right = _train(engine, state, table, at, counted, tick)
+        weights = engine.weights(state)[:counted].cpu()
+        networks = _networks(engine, state, table, first, counted, first_right, right)
+        wrong = np.flatnonzero(np.isfinite(networks.losses) & ~networks.learned)
+        losses = torch.from_numpy(networks.losses[wrong])
+        networks.stuck[wrong] = stuck(weights[wrong], losses, rows, settings, unit.lr).numpy()
+        tally += Tally.of(networks, len(at))
+        chosen = np.flatnonzero(networks.stuck)[: sample_size(size) - len(sampled)]
+        sample += weights[chosen].unbind()
+        sampled += networks.starts[chosen].tolist()
+    if sampled:
+        saddle = saddles(torch.stack(sample), rows, settings, unit.lr).numpy()
+        tally.note("saddle", np.array(sampled)[saddle])
+        tally.note("plateau", np.array(sampled)[~saddle])
+    return tally
+
+
+def _train(
+    engine: Engine,
+    state: State,
+    table: Table,
+    at: Integers,
+    counted: int,
+    tick: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """Train a block; the first checkpoint with all rows right, or −1, and whether they are now."""
+    inputs, targets = table.learned
+    right = _right(engine.outputs(state, inputs), targets).all(dim=0)
+    first_right = torch.where(right, 0, -1)
+    for index, steps in enumerate(np.diff(at).tolist(), start=1):
+        engine.advance(state, steps)
+        tick(steps * counted)
+        if index == len(at) - 1 or (first_right < 0).any():
+            right = _right(engine.outputs(state, inputs), targets).all(dim=0)
+            first_right[right & (first_right < 0)] = index
+    return first_right, right
+
+
+def _networks(
+    engine: Engine,
+    state: State,
+    table: Table,
+    first: int,
+    counted: int,
+    first_right: Tensor,
+    right: Tensor,
+) -> Networks:
+    """What a trained block's networks amount to; none is stuck yet."""
+    held_out = engine.outputs(state, table.held_out.inputs)
+    arrays = (
+        engine.losses(state).double(),
+        right,
+        held_out[0].double(),
+        _right(held_out, table.held_out.targets).all(dim=0),
+        first_right,
+        torch.zeros_like(right),
+    )
+    starts = np.arange(first, first + counted)
+    return Networks(starts, *(array[:counted].cpu().numpy() for array in arrays))
+
+
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether output (rows, count) and target (rows, 1) lie on the same side of ½."""
+    return (outputs > 0.5) == (targets > 0.5)

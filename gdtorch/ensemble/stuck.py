@@ -1,0 +1,96 @@
+"""Whether a network is stuck: no step to come would matter, by its gradient and its Hessian."""
+
+from __future__ import annotations
+
+__all__ = ["saddles", "sample_size", "stuck"]
+
+import torch
+from torch import Tensor
+from torch.nn.utils import vector_to_parameters
+
+from ..curvature import EXACT, extremes, spectra
+from ..data import Rows
+from ..net import SigmoidNet
+from .blocks import Settings
+
+SMALL = 0.01  # share of the loss; a fall by less does not matter
+SAMPLE = 64  # Hessians of a unit at most
+SAMPLE_WORK = 2_000_000  # entries of all their Hessians, if there is more than one
+
+
+def reach(settings: Settings, lr: float) -> float:
+    """How far as many steps again go along a gradient that stays: lr · steps, momentum added up."""
+    if settings.momentum >= 1:
+        return float("inf")
+    added_up = (1 - settings.dampening) / (1 - settings.momentum) if settings.momentum else 1
+    return lr * settings.steps * max(0, added_up)
+
+
+@torch.no_grad()
+def stuck(weights: Tensor, losses: Tensor, rows: Rows, settings: Settings, lr: float) -> Tensor:
+    r"""Whether as many steps again would change the loss by less than 1 %, judged by the gradient.
+
+    To first order a step changes the loss by lr · ‖g‖², so that is reach · ‖g‖² < 0.01 · L. In
+    float64, because float32 rounds the smallest gradients to zero.
+
+    Args:
+        weights: of shape (count, weights), as `initial_weights` has them.
+        losses: L, of shape (count,).
+        rows: the rows learned.
+        settings: those of the ensemble.
+        lr: learning rate.
+
+    Returns:
+        Booleans of shape (count,).
+    """
+    sizes = [rows.inputs.shape[1] * settings.hidden, settings.hidden]
+    syn0, syn1 = weights.double().split(sizes, dim=1)
+    net = SigmoidNet(rows.inputs.shape[1], settings.hidden)
+    net.syn0.data = syn0.unflatten(1, (-1, settings.hidden))
+    net.syn1.data = syn1[:, :, None]
+    gradients = net.gradient(rows)
+    squares = torch.zeros(len(weights), dtype=torch.float64)
+    for name, weight in net.named_parameters():
+        gradient = _sign(settings) * gradients[name] + settings.weight_decay * weight
+        squares += gradient.square().sum(dim=(-2, -1))
+    return reach(settings, lr) * squares < SMALL * losses.double()
+
+
+def saddles(weights: Tensor, rows: Rows, settings: Settings, lr: float) -> Tensor:
+    r"""Whether stuck networks would be carried away all the same: saddles, not plateaus.
+
+    Off a stationary point, a distance along an eigenvector with eigenvalue h < 0 of the Hessian
+    grows by exp(−h · lr) a step. A saddle is where as many steps again make that e or more: there
+    is a way down, if a slow one. Elsewhere neither gradient nor curvature leads away: a plateau.
+
+    Args:
+        weights: of shape (count, weights).
+        rows: the rows learned.
+        settings: those of the ensemble.
+        lr: learning rate.
+
+    Returns:
+        Booleans of shape (count,).
+    """
+    net = SigmoidNet(rows.inputs.shape[1], settings.hidden).double()
+    ends = _extremes(net, rows, weights.double()) * _sign(settings)
+    return (ends.amin(dim=1) + settings.weight_decay) * reach(settings, lr) < -1
+
+
+def sample_size(weights: int) -> int:
+    """How many Hessians of a unit are looked at, by how many weights a network has."""
+    return max(1, min(SAMPLE, SAMPLE_WORK // weights**2))
+
+
+def _extremes(net: SigmoidNet, rows: Rows, thetas: Tensor) -> Tensor:
+    if thetas.shape[1] <= EXACT:
+        return spectra(net, rows, thetas)[:, [0, -1]]
+    ends = []
+    for theta in thetas:
+        vector_to_parameters(theta, net.parameters())
+        ends.append(extremes(net, rows))
+    return torch.tensor(ends, dtype=torch.float64)
+
+
+def _sign(settings: Settings) -> int:
+    return -1 if settings.maximize else 1
