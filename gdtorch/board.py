@@ -7,42 +7,27 @@ __all__ = ["Board"]
 import copy
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import summary
 
 from .curvature import extremes
 from .data import Table
 from .descent import Steepest
 from .events import EventFiles
-from .measure import measure
+from .measure import DESCRIPTIONS, layout, measure
 from .net import SigmoidNet
 from .trainers import Trainer
 
 HISTOGRAMS = 50  # a run
 HISTOGRAM_LIMIT = 1e150  # a histogram holds a sum of squares, which overflows past that
+COLUMNS = {"trainer", "descent", "lr", "momentum", "start"}  # that the table of hparams opens with
 BINS = 30  # of a histogram; TensorBoard draws no more
-LAYOUT = {
-    "Do they agree?": {
-        "largest distance from sgd, or the last trainer (0: the same)": [
-            "Multiline",
-            ["difference/.*"],
-        ],
-    },
-    "Do they learn?": {
-        "loss": ["Multiline", ["^loss$"]],
-        "accuracy: share of rows right": ["Multiline", ["^accuracy$"]],
-        "loss on the rows held out": ["Multiline", ["held_out/loss"]],
-    },
-    "What do they predict?": {
-        "output for each row held out": ["Multiline", [r"held_out/\d+"]],
-        "output for each row learned": ["Multiline", ["prediction/.*"]],
-    },
-}
-STEP_SIZE = {"How far?": {"step size of the line search": ["Multiline", ["^step_size$"]]}}
-EDGE = {"At the edge?": {"the Hessian: extremes, limit": ["Multiline", ["curvature/.*"]]}}
+SMALLEST = 1e-20  # its logarithm stands for 0's: well below the last bit of a weight near 1
 
 
 class Board:
@@ -86,7 +71,7 @@ class Board:
         self.table = table
         self.curvature, self.limit = curvature, limit
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
-        self.files = EventFiles(folder, self.names)
+        self.files = EventFiles(folder, self.names, DESCRIPTIONS)
         self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
         self._begin(settings)
 
@@ -94,12 +79,15 @@ class Board:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
-        layout = LAYOUT | (STEP_SIZE if self.steepest else {}) | (EDGE if self.curvature else {})
-        self.files[""].add(summary.custom_scalars(layout))
+        charts = layout(
+            self.table, self.names, steepest=self.steepest, curvature=self.curvature is not None
+        )
+        self.files[""].add(summary.custom_scalars(charts))
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **settings}, metrics
             )
+            _lead_with(COLUMNS, experiment)
             self.files[trainer.name].add(experiment)
             self.files[trainer.name].add(start)
             self._save(trainer, "initial.pt")
@@ -126,8 +114,10 @@ class Board:
             scalars = dict(zip(tags, numbers, strict=True))
             for weight, distance in differences.get(name, {}).items():
                 scalars[f"difference/{weight}"] = distance
+                scalars[f"difference_log10/{weight}"] = log10(distance)
             if self.steepest and step > 0:
                 scalars["step_size"] = trainer.lr
+                scalars["step_size_log10"] = log10(trainer.lr)
             if self.shows_curvature(step):
                 scalars |= self._curvature(trainer)
             self.files[name].add_scalars(scalars, step)
@@ -191,3 +181,17 @@ class Board:
     def close(self) -> None:
         """Close the event files; where the disk is full, what did not fit is lost."""
         self.files.close()
+
+
+def _lead_with(names: Collection[str], experiment: Summary) -> None:
+    """Have TensorBoard's table of hparams show these first: it takes five, those that differ."""
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in names
+    plugin_data.content = content.SerializeToString()
+
+
+def log10(x: float) -> float:
+    """log₁₀ x, so that 1e-15 can be seen beside 1e-2; −20 for all below 1e-20, 0 among them."""
+    return math.log10(max(x, SMALLEST))

@@ -9,14 +9,25 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_SCALAR,
+    DATA_CLASS_TENSOR,
+    Summary,
+    SummaryMetadata,
+)
 from torch.utils.tensorboard import RecordWriter
 
 from .rundir import OUR_SUFFIX
 
 FLUSH_SECONDS = 1.0  # how far a dashboard that is open during the run lags behind
+# Metadata without a data class is overwritten by TensorBoard, description and all.
+DESCRIBED = {
+    "simple_value": ("scalars", DATA_CLASS_SCALAR),
+    "histo": ("histograms", DATA_CLASS_TENSOR),
+}
 
 
 class EventFile:
@@ -24,10 +35,16 @@ class EventFile:
 
     Args:
         folder: where it is to lie; made, if it is missing.
+        descriptions: what TensorBoard says of the chart of a tag, in Markdown: under the tag, or
+            under its part before the slash.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, descriptions: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         folder.mkdir(exist_ok=True)
+        self.descriptions = descriptions
+        self.described: set[str] = set()
         self.path = folder / f"events.out.tfevents.{int(time.time()):010d}{OUR_SUFFIX}"
         self.writer = RecordWriter(self.path.open("xb"))
         version = Event(wall_time=time.time(), file_version="brain.Event:2")
@@ -39,9 +56,26 @@ class EventFile:
         self.add(Summary(value=values), step)
 
     def add(self, values: Summary, step: int = 0) -> None:
-        """Write a summary as one event."""
+        """Write a summary as one event; the first value of a tag takes the tag's description."""
+        for value in values.value:
+            if value.tag not in self.described:
+                self._describe(value)
         event = Event(wall_time=time.time(), step=step, summary=values)
         self.writer.write(event.SerializeToString())
+
+    def _describe(self, value: Summary.Value) -> None:
+        self.described.add(value.tag)
+        group = value.tag.partition("/")[0]
+        text = self.descriptions.get(value.tag, self.descriptions.get(group))
+        kind = value.WhichOneof("value")
+        if text and kind in DESCRIBED:
+            plugin, data_class = DESCRIBED[kind]
+            plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
+            value.metadata.CopyFrom(
+                SummaryMetadata(
+                    summary_description=text, plugin_data=plugin_data, data_class=data_class
+                )
+            )
 
     def add_image(self, tag: str, image: bytes) -> None:
         """Write a picture, a PNG file's bytes."""
@@ -65,10 +99,16 @@ class EventFiles:
     Args:
         folder: the run's folder.
         parts: the folders in it.
+        descriptions: see `EventFile`.
     """
 
-    def __init__(self, folder: Path, parts: Sequence[str]) -> None:
-        self.files = {part: EventFile(folder / part) for part in ("", *parts)}
+    def __init__(
+        self,
+        folder: Path,
+        parts: Sequence[str],
+        descriptions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.files = {part: EventFile(folder / part, descriptions) for part in ("", *parts)}
         self.flushed = time.monotonic()
 
     def __getitem__(self, part: str) -> EventFile:

@@ -1,15 +1,48 @@
-"""What networks side by side amount to: every scalar of one step, for all of them in one pass."""
+"""Every number that TensorBoard shows of networks, what it says of each, and where it stands."""
 
 from __future__ import annotations
 
-__all__ = ["measure"]
+__all__ = ["DESCRIPTIONS", "layout", "measure"]
+
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from .data import Table
+from .data import Rows, Table
 from .net import SigmoidNet, squared_error
 
 MANY_ROWS = 16  # a chart with more lines than that tells nobody anything
+DESCRIPTIONS = {
+    "loss": "½ Σ (target − output)² over the rows learned. Curves that coincide hide one another: "
+    "the charts under *difference* tell them apart.",
+    "accuracy": "Share of the rows learned whose output lies on the same side of ½ as the target; "
+    "1 is all of them.",
+    "difference": "The largest difference of any element of this weight from sgd's at the same "
+    "step (from the last trainer named, where sgd does not run). manual is to stay at 0: the same "
+    "bits. post leaves in its first steps, because it updates syn1 before it uses it for syn0. "
+    "TensorBoard prints less than 1e-15 as 0; *difference log10* does not.",
+    "difference_log10": "The logarithm to base 10 of *difference*, so that 1e-15 can be seen "
+    "beside 1e-2. −20 stands for no difference, or one below 1e-20. For a number near 1, the last "
+    "bit is −16 in float64 and −7 in float32.",
+    "held_out/loss": "½ Σ (target − output)² over the rows held out, which no trainer sees.",
+    "held_out": "The output for a row that no trainer sees; the tag names its inputs or its "
+    "number in the table.",
+    "prediction": "The output for a row learned; the tag names its inputs or its number in the "
+    "table.",
+    "gradient_norm": "Euclidean norm of the loss's gradient by this weight, over all rows learned, "
+    "at the weights after this step.",
+    "weight_norm": "Euclidean norm of this weight after this step.",
+    "step_size": "How far the line search went along the gradient to come here.",
+    "step_size_log10": "The logarithm to base 10 of *step size*; −20 stands for 0.",
+    "curvature/sharpness": "The largest eigenvalue of the loss's Hessian. Above *curvature/limit*, "
+    "steps are not stable.",
+    "curvature/smallest": "The smallest eigenvalue of the loss's Hessian. Below 0, the loss is not "
+    "convex here.",
+    "curvature/limit": "The sharpness up to which steps are stable: 2 / lr, more with momentum.",
+    "syn0": "The weights from the inputs to the hidden units, all elements.",
+    "syn1": "The weights from the hidden units to the output, all elements.",
+    "hidden": "The outputs of the hidden units for all rows learned.",
+}
 
 
 @torch.no_grad()
@@ -31,18 +64,90 @@ def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[fl
         "loss": squared_error(output, table.learned.targets),
         "accuracy": right.to(output.dtype).mean(dim=(-2, -1)),
     }
+    outputs = {"prediction": output}
     if table.held_out_labels:
-        held_out = networks(table.held_out.inputs)
-        scalars["held_out/loss"] = squared_error(held_out, table.held_out.targets)
+        outputs["held_out"] = networks(table.held_out.inputs)
+        scalars["held_out/loss"] = squared_error(outputs["held_out"], table.held_out.targets)
     for name, gradient in networks.gradient(table.learned).items():
         weights = networks.get_parameter(name)
         scalars[f"gradient_norm/{name}"] = torch.linalg.vector_norm(gradient, dim=(-2, -1))
         scalars[f"weight_norm/{name}"] = torch.linalg.vector_norm(weights, dim=(-2, -1))
     tags, values = list(scalars), [torch.stack(list(scalars.values()), dim=1)]
-    if 0 < len(table.held_out_labels) <= MANY_ROWS:
-        tags += [f"held_out/{label}" for label in table.held_out_labels]
-        values.append(held_out.flatten(1))
-    if len(table.learned_labels) + len(table.held_out_labels) <= MANY_ROWS:
-        tags += [f"prediction/{label}" for label in table.learned_labels]
-        values.append(output.flatten(1))
+    for tag, labels, _ in _row_by_row(table):
+        tags += [f"{tag}/{label}" for label in labels]
+        values.append(outputs[tag].flatten(1))
     return tags, torch.cat(values, dim=1).tolist()
+
+
+def layout(
+    table: Table, trainers: Sequence[str], *, steepest: bool, curvature: bool
+) -> dict[str, dict[str, list[str | list[str]]]]:
+    """The page of custom scalars: groups of charts, none of them without a curve.
+
+    Args:
+        table: the rows to learn and held out.
+        trainers: who is shown.
+        steepest: whether `step_size` is logged.
+        curvature: whether the tags of `curvature` are.
+
+    Returns:
+        Group → title → chart, as `torch.utils.tensorboard.summary.custom_scalars` takes it.
+    """
+    groups = {
+        "Do they agree?": _agreement(trainers),
+        "Do they learn?": {
+            "loss (curves that coincide hide one another)": "loss",
+            "accuracy: share of rows right": "accuracy",
+        },
+        "What do they predict?": _outputs(table),
+    }
+    if table.held_out_labels:
+        groups["Do they learn?"]["loss on the rows held out, which nobody learns"] = "held_out/loss"
+    if steepest:
+        groups["How far?"] = {
+            "step size that the line search chose": "step_size",
+            "log10 of it": "step_size_log10",
+        }
+    if curvature:
+        groups["At the edge?"] = {
+            "sharpness, and the limit of stable steps": "curvature/(sharpness|limit)",
+            "smallest eigenvalue (below 0: not convex)": "curvature/smallest",
+        }
+    return {
+        group: {title: ["Multiline", [f"^{tag}$"]] for title, tag in charts.items()}
+        for group, charts in groups.items()
+        if charts
+    }
+
+
+def _agreement(trainers: Sequence[str]) -> dict[str, str]:
+    if len(trainers) == 1:
+        return {}
+    reference = "sgd" if "sgd" in trainers else trainers[-1]
+    charts = {}
+    for weight in ("syn0", "syn1"):
+        charts[f"{weight}: largest distance from {reference}"] = f"difference/{weight}"
+        charts[f"{weight}: log10 of it (−20: no distance)"] = f"difference_log10/{weight}"
+    return charts
+
+
+def _outputs(table: Table) -> dict[str, str]:
+    """The rows that should come out above ½ in one chart, the others in another."""
+    charts = {}
+    for tag, labels, rows in _row_by_row(table):
+        what = "held out" if tag == "held_out" else "learned"
+        above = (rows.targets > 0.5).flatten().tolist()
+        for side, right in ((True, "above"), (False, "below")):
+            chosen = [label for label, a in zip(labels, above, strict=True) if a is side]
+            if chosen:
+                title = f"{what}, right is {right} ½: {', '.join(chosen)}"
+                charts[title] = f"{tag}/({'|'.join(chosen)})"
+    return charts
+
+
+def _row_by_row(table: Table) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
+    """The rows that are few enough for a curve each: tag, labels, rows."""
+    if 0 < len(table.held_out_labels) <= MANY_ROWS:
+        yield "held_out", table.held_out_labels, table.held_out
+    if len(table.learned_labels) + len(table.held_out_labels) <= MANY_ROWS:
+        yield "prediction", table.learned_labels, table.learned

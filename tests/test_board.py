@@ -23,6 +23,7 @@ SCALARS = {
     *(f"{kind}_norm/{weight}" for kind in ("gradient", "weight") for weight in ("syn0", "syn1")),
 }
 DIFFERENCES = {"difference/syn0", "difference/syn1"}
+LOGARITHMS = {"difference_log10/syn0", "difference_log10/syn1"}
 
 
 def read(folder):
@@ -35,6 +36,12 @@ def scalars(reader, tag):
     """Steps and values of a tag, as TensorBoard has them: float32."""
     events = reader.Scalars(tag)
     return [e.step for e in events], np.array([e.value for e in events], np.float32)
+
+
+def logged(main, tmp_path, *options):
+    status, _, error = main("--quiet", "--name", "x", *options)
+    assert (status, error) == (0, "")
+    return tmp_path / "runs" / "x"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +90,7 @@ def measured(syn0, syn1):
 
 def test_every_tag_at_every_step(run):
     for trainer in ("post", "manual", "sgd"):
-        wanted = SCALARS | (DIFFERENCES if trainer != "sgd" else set())
+        wanted = SCALARS | (DIFFERENCES | LOGARITHMS if trainer != "sgd" else set())
         assert set(run[trainer].Tags()["scalars"]) == wanted
         for tag in wanted:
             assert scalars(run[trainer], tag)[0] == list(range(1001))
@@ -96,6 +103,17 @@ def test_manual_never_differs_and_post_does_from_the_first_step(run):
         _, values = scalars(run["post"], tag)
         assert values[0] == 0
         assert values[2:].all()
+
+
+def test_the_logarithm_shows_a_last_bit_beside_the_rest_and_stops_at_1e_20(run):
+    for tag in DIFFERENCES:
+        logarithm = tag.replace("difference", "difference_log10")
+        assert (scalars(run["manual"], logarithm)[1] == -20).all()
+        differences = scalars(run["post"], tag)[1].astype(np.float64)
+        shown = scalars(run["post"], logarithm)[1]
+        assert shown[0] == -20
+        # Both are rounded to float32: the difference by 6e-8 of itself, the logarithm by 2e-6.
+        np.testing.assert_allclose(shown[2:], np.log10(differences[2:]), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("trainer", ["manual", "sgd"])
@@ -188,23 +206,91 @@ def test_hparams_stand_in_the_trainers_own_run(run):
     ]
 
 
-def test_layout_has_the_three_questions_and_its_tags_exist(run):
-    proto = run[""].Tensors("custom_scalars__config__")[0].tensor_proto
-    layout = layout_pb2.Layout.FromString(proto.string_val[0])
+def test_the_table_of_hparams_opens_on_what_was_varied(run):
+    experiment = hparams(run["manual"], "_hparams_/experiment").experiment
+    first = {info.name for info in experiment.hparam_infos if info.differs}
+    assert first == {"trainer", "descent", "lr", "momentum", "start"}  # it shows five
+
+
+def layout_of(reader):
+    proto = reader.Tensors("custom_scalars__config__")[0].tensor_proto
+    return layout_pb2.Layout.FromString(proto.string_val[0])
+
+
+def test_layout_has_the_three_questions_and_shows_all_but_the_norms(run):
+    layout = layout_of(run[""])
     assert [category.title for category in layout.category] == [
         "Do they agree?",
         "Do they learn?",
         "What do they predict?",
     ]
-    shown = set()
-    for category in layout.category:
-        for chart in category.chart:
-            # TensorBoard's frontend matches tags as these regular expressions do.
-            tags = [t for t in SCALARS | DIFFERENCES if re.match(chart.multiline.tag[0], t)]
-            assert tags, chart.title
-            shown |= set(tags)
-    norms = {tag for tag in SCALARS if "_norm/" in tag}
-    assert shown == (SCALARS | DIFFERENCES) - norms
+    # TensorBoard matches tags as these regular expressions do.
+    patterns = [chart.multiline.tag[0] for group in layout.category for chart in group.chart]
+    tags = SCALARS | DIFFERENCES | LOGARITHMS
+    shown = {tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)}
+    assert shown == {tag for tag in tags if "_norm/" not in tag}
+
+
+def test_rows_are_shown_by_the_side_on_which_they_should_come_out(run):
+    charts = {c.title: c.multiline.tag[0] for c in layout_of(run[""]).category[2].chart}
+    rows = {
+        title: [bits for bits in (*BITS, "111") if re.match(pattern, f"prediction/{bits}")]
+        or [bits for bits in (*BITS, "111") if re.match(pattern, f"held_out/{bits}")]
+        for title, pattern in charts.items()
+    }
+    assert rows == {  # XNOR of the first two bits
+        "held out, right is above ½: 111": ["111"],
+        "learned, right is above ½: 000, 001, 110": ["000", "001", "110"],
+        "learned, right is below ½: 010, 011, 100, 101": ["010", "011", "100", "101"],
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainers", "sgd"],
+        ["--trainers", "post", "manual"],
+        ["--table", "parity3"],
+        ["--table", "long.csv"],
+        ["--table", "ones.csv"],
+        ["--descent", "steepest", "--curvature", 1],
+        ["--curvature", 1],
+    ],
+)
+def test_no_chart_is_empty_and_no_two_groups_are_the_same(main, tmp_path, options):
+    rows = "".join(f"{i / 20},{i % 2},{int(i == 16)}\n" for i in range(17))
+    (tmp_path / "long.csv").write_text(f"x,y,held_out\n{rows}")
+    (tmp_path / "ones.csv").write_text("x,y\n0,1\n1,1\n")
+    folder = logged(main, tmp_path, *options, "--steps", 2)
+    tags = {t for part in folder.iterdir() if part.is_dir() for t in read(part).Tags()["scalars"]}
+    layout = layout_of(read(folder))
+    titles = [group.title for group in layout.category]
+    assert len(set(titles)) == len(titles)
+    for group in layout.category:
+        assert group.chart
+        for chart in group.chart:
+            assert any(re.match(chart.multiline.tag[0], tag) for tag in tags), chart.title
+
+
+def test_the_first_value_of_a_tag_bears_its_description_and_no_other(run):
+    """TensorBoard takes a description from there, if the value says what kind it is."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    (file,) = (run["folder"] / "post").glob("*tfevents*")
+    first = {}
+    for event in map(Event.FromString, RawEventFileLoader(str(file)).Load()):
+        for value in event.summary.value:
+            if value.WhichOneof("value") in ("simple_value", "histo"):
+                assert value.HasField("metadata") == (value.tag not in first), value.tag
+                first.setdefault(value.tag, value.metadata)
+    histograms = {"syn0", "syn1", "hidden"}
+    assert set(first) == SCALARS | DIFFERENCES | LOGARITHMS | histograms
+    for tag, metadata in first.items():
+        plugin, kind = ("histograms", 2) if tag in histograms else ("scalars", 1)
+        assert (metadata.plugin_data.plugin_name, metadata.data_class) == (plugin, kind)
+        assert len(metadata.summary_description) > 20, tag
+    assert "no trainer sees" in first["held_out/111"].summary_description
 
 
 def test_weights_are_saved_before_and_after(run):
@@ -216,26 +302,19 @@ def test_weights_are_saved_before_and_after(run):
             assert np.array_equal(state["syn1"].numpy(), syn1)
 
 
-def logged(main, tmp_path, *options):
-    status, _, error = main("--quiet", "--name", "x", *options)
-    assert (status, error) == (0, "")
-    return tmp_path / "runs" / "x"
-
-
 def test_steepest_logs_the_step_that_led_to_each_point(main, tmp_path):
     """Times the gradient before it, it is how far the weights went."""
     options = ["--descent", "steepest", "--steps", 4, "--dtype", "float64"]
     folder = logged(main, tmp_path, *options)
-    layout = layout_pb2.Layout.FromString(
-        read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
-    assert layout.category[-1].chart[0].multiline.tag == ["^step_size$"]
+    assert layout_of(read(folder)).category[-1].chart[0].multiline.tag == ["^step_size$"]
     first = torch.load(folder / "sgd" / "initial.pt", weights_only=True)
     syn0, syn1 = (weight.numpy() for weight in first.values())
     for trainer in ("manual", "sgd"):
         reader = read(folder / trainer)
         steps, sizes = scalars(reader, "step_size")
         assert steps == [1, 2, 3, 4]
+        logarithms = scalars(reader, "step_size_log10")[1]
+        np.testing.assert_allclose(10.0**logarithms, sizes, rtol=1e-5)  # float32's logarithms
         gradient = reference.gradient(syn0, syn1)
         after = measured(
             *(w - np.float64(sizes[0]) * g for w, g in zip((syn0, syn1), gradient, strict=True))
@@ -277,10 +356,7 @@ def test_curvature_every_so_many_steps_is_the_hessians(main, tmp_path):
         assert sharpness[0] == pytest.approx(values[-1], abs=1e-7)
         assert scalars(reader, "curvature/smallest")[1][0] == pytest.approx(values[0], abs=1e-7)
         assert scalars(reader, "curvature/limit")[1].tolist() == [6, 6, 6]  # 2 (1 + ½) / ½
-    layout = layout_pb2.Layout.FromString(
-        read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
-    assert layout.category[-1].title == "At the edge?"
+    assert layout_of(read(folder)).category[-1].title == "At the edge?"
 
 
 def test_looking_at_the_curvature_changes_nothing(main, tmp_path):
