@@ -1,0 +1,276 @@
+"""What a person sees: TensorBoard in a real browser, after a real run.
+
+In CI, GDTORCH_CI=1 says that the browser must be there, and that the pictures in docs/ must be
+what it shows: one that is not is taken anew.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack, redirect_stdout
+from io import BytesIO, StringIO
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from gdtorch.cli import main
+
+pytestmark = pytest.mark.xdist_group("browser")  # one worker, so that one server and one browser
+CHROMIUM = shutil.which("chromium")
+CI = os.environ.get("GDTORCH_CI") == "1"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+SIZE = {"width": 1100, "height": 1270}
+SAME = 16  # see `apart`: charts shift by a pixel now and then; another title is 24
+LOADED = """async runs => {
+    const texts = await (await fetch("/data/plugin/text/tags")).json();
+    return runs.every(run => run in texts);
+}"""  # a run's text is the last that is written
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    """Where runs/ lies."""
+    if CHROMIUM is None:
+        (pytest.fail if CI else pytest.skip)("no chromium (Debian: apt-get install chromium)")
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def printed(logs):
+    """What the default run prints."""
+    return _train(logs, "--name", "first")
+
+
+@pytest.fixture(scope="module")
+def open_page(logs, printed):
+    """Open a page of the dashboard that the run names, or of that of all runs."""
+    (command,) = re.findall(r"^To see it:  tensorboard (.*)", printed, re.MULTILINE)
+    with ExitStack() as stack:
+        servers = {"one run": _serve(stack, logs, *command.split())}
+        _train(logs, "quartic", "--from", "-1", "3", "--steps", "9", "--name", "quartic")
+        servers["all runs"] = _serve(stack, logs, "--logdir", "runs", "--load_fast", "false")
+        trainers = ["post", "manual", "sgd"]
+        runs = {
+            "one run": [".", *trainers],
+            "all runs": ["first", "quartic", *(f"first/{trainer}" for trainer in trainers)],
+        }
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path=CHROMIUM, args=FLAGS
+        )
+        stack.callback(browser.close)
+        context = browser.new_context(viewport=SIZE)
+        context.route(re.compile("^http(?!://127[.])"), lambda route: route.abort())
+        urls = {}
+        for name, server in servers.items():
+            address = next(line for line in server.stderr if "http://" in line)
+            urls[name] = re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+            page = context.new_page()
+            page.goto(f"{urls[name]}data/runs")  # a page of that server, and a light one
+            page.wait_for_function(LOADED, arg=runs[name])
+            page.close()
+
+        tabs = {}
+
+        def go(name, place, tab="any"):
+            page = tabs.get((name, tab)) or context.new_page()
+            page.goto(f"{urls[name]}#{place}")
+            tabs[name, tab] = page
+            return page
+
+        yield go
+
+
+def _train(logs, *arguments):
+    """Run the program there; what it prints."""
+    with redirect_stdout(StringIO()) as out, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(logs)
+        assert main([*arguments]) == 0
+    return out.getvalue()
+
+
+def _serve(stack, logs, *arguments):
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", *arguments, "--host=127.0.0.1", "--port=0"],
+        cwd=logs,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    stack.callback(server.stderr.close)
+    stack.callback(server.wait)
+    stack.callback(server.terminate)
+    return server
+
+
+@pytest.fixture(scope="module")
+def questions(open_page, printed):
+    """The page whose address the run prints, its charts drawn as they are; title → chart."""
+    (place,) = re.findall(r"http://localhost:6006/#(\S+)", printed)
+    page = open_page("one run", f"{place}&_smoothingWeight=0", "questions")
+    cards = page.locator("tf-custom-scalar-multi-line-chart-card")
+    # Two trainers differ from sgd, in 4 charts; three have a loss, an accuracy, a loss on the row
+    # held out, an output for it, and one for each of 7 rows.
+    for what in (".match-list-entry", "path.line"):
+        expect(cards.locator(what)).to_have_count(2 * 4 + 3 * (3 + 1 + 7))
+    titles = cards.locator("tf-card-heading .heading-row:first-child")
+    return page, dict(zip(titles.all_inner_texts(), cards.all(), strict=True))
+
+
+def curves(card):
+    """Tag and trainer → the curve in pixels, (points, 2), by the colour the legend gives it."""
+    look = """(elements, property) => elements.map(element =>
+        [getComputedStyle(element)[property], element.textContent, element.getAttribute("d")])"""
+    entries = card.locator(".match-list-entry").evaluate_all(look, "color")
+    paths = {
+        colour: np.array(re.findall(r"[-\d.]+", path), float).reshape(-1, 2)
+        for colour, _, path in card.locator("path.line").evaluate_all(look, "stroke")
+    }
+    return {re.search(r"\((\w+)\)", text).group(1): paths[colour] for colour, text, _ in entries}
+
+
+def test_all_three_trainers_are_listed(questions):
+    page, _ = questions
+    listed = page.locator("tf-runs-selector .item-label-container").all_text_contents()
+    assert [name.strip() for name in listed] == [".", "post", "manual", "sgd"]
+
+
+def test_the_printed_address_asks_three_questions_in_order(questions):
+    page, charts = questions
+    groups = page.locator("tf-category-paginated-view .category-name")
+    assert groups.all_inner_texts() == [
+        "Do they agree?",
+        "Do they learn?",
+        "What do they predict?",
+    ]
+    assert list(charts) == [
+        "syn0: largest distance from sgd",
+        "syn0: log10 of it (−20: no distance)",
+        "syn1: largest distance from sgd",
+        "syn1: log10 of it (−20: no distance)",
+        "loss (curves that coincide hide one another)",
+        "accuracy: share of rows right",
+        "loss on the rows held out, which nobody learns",
+        "held out, right is above ½: 111",
+        "learned, right is above ½: 000, 001, 110",
+        "learned, right is below ½: 010, 011, 100, 101",
+    ]
+
+
+def test_loss_curves_lie_over_one_another(questions):
+    _, charts = questions
+    drawn = curves(charts["loss (curves that coincide hide one another)"])
+    assert set(drawn) == {"post", "manual", "sgd"}
+    assert np.array_equal(drawn["manual"], drawn["sgd"])
+    assert not np.array_equal(drawn["post"], drawn["sgd"])
+    for line in drawn.values():
+        steps, height = line.T
+        assert np.ptp(steps) > 200  # pixels, of a chart that is 330 wide
+        assert np.ptp(height) > 100
+
+
+@pytest.mark.parametrize("weight", ["syn0", "syn1"])
+def test_manual_stays_at_zero_and_post_leaves_at_once(questions, weight):
+    _, charts = questions
+    distance = curves(charts[f"{weight}: largest distance from sgd"])
+    logarithm = curves(charts[f"{weight}: log10 of it (−20: no distance)"])
+    for drawn in (distance, logarithm):
+        assert set(drawn) == {"post", "manual"}
+        assert np.ptp(drawn["manual"][:, 1]) == 0
+        assert (drawn["post"][0] == drawn["manual"][0]).all()
+    # Upwards is less. The distance grows over the run; its logarithm is there at the second step.
+    assert np.ptp(distance["post"][:, 1]) > 100
+    assert logarithm["post"][0, 1] - logarithm["post"][2, 1] > 100
+
+
+def test_the_text_tells_the_outcome(open_page):
+    page = open_page("one run", "text")
+    first = page.locator("tf-text-loader").first
+    expect(first).to_contain_text("manual = sgd: the same bits in all 60 weights")
+    expect(first).to_contain_text("post ≠ sgd: they part at step 1 in syn0")
+    expect(first.locator("#heading-run")).to_have_text(".")
+
+
+def test_the_table_of_hparams_has_a_line_for_each_trainer(open_page):
+    page = open_page("one run", "hparams")
+    cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    expect(cells.filter(has_text=re.compile(r"^\s*sgd\s*$"))).not_to_have_count(0)
+    texts = [text.strip() for text in cells.all_inner_texts()]
+    for text in ("trainer", "descent", "lr", "momentum", "start", "loss", "accuracy"):
+        assert text in texts, text
+    for trainer in ("post", "manual", "sgd"):
+        assert texts.count(trainer) == 2  # as the trial, and as an hparam
+
+
+def test_histograms_are_drawn_for_each_trainer(open_page):
+    page = open_page("one run", "histograms")
+    cards = page.locator("tf-histogram-loader")
+    for tag in ("hidden", "syn0"):  # the third group opens at a click
+        for trainer in ("manual", "post", "sgd"):
+            card = cards.filter(has=page.locator("#heading-run", has_text=trainer)).filter(
+                has=page.locator(".name", has_text=tag)
+            )
+            expect(card.locator(".histogram path")).to_have_count(50)
+    take(page, "histograms")
+
+
+def test_images_are_shown(open_page):
+    page = open_page("all runs", "images&regexInput=quartic")
+    image = page.locator("tf-image-loader img")
+    expect(image).to_have_count(1)
+    page.wait_for_function("image => image.naturalWidth > 400", arg=image.element_handle())
+
+
+@pytest.mark.parametrize("dashboard", ["one run", "all runs"])  # by either of two servers
+def test_charts_say_what_they_show(open_page, dashboard):
+    page = open_page(dashboard, "scalars&_smoothingWeight=0&tagFilter=loss|accuracy|difference")
+    card = (
+        page.locator("tf-scalar-card")
+        .filter(has=page.locator(".name", has_text="difference_log10/syn0"))
+        .first
+    )
+    card.locator("tf-card-heading paper-icon-button").click()
+    description = card.locator("#descriptionDialog")
+    expect(description).to_be_visible()
+    expect(description).to_contain_text("−20 stands for no difference")
+    tags = page.request.get(f"{page.url.partition('#')[0]}data/plugin/scalars/tags").json()
+    for run in ("post", "manual", "sgd"):
+        charts = tags[run if dashboard == "one run" else f"first/{run}"]
+        assert {"loss", "accuracy", "held_out/111", "weight_norm/syn0"} <= set(charts)
+        assert all(chart["description"] for chart in charts.values())
+
+
+def test_the_picture_of_the_printed_address(questions):
+    page, _ = questions
+    take(page, "custom-scalars")
+
+
+def take(page, name):
+    """In CI, hold docs/dashboard-NAME.png against the page; take it anew if it is out of date."""
+    if not CI:
+        return
+    page.mouse.move(0, 0)
+    shown = Image.open(BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
+    file = ROOT / "docs" / f"dashboard-{name}.png"
+    if not file.exists() or apart(shown, Image.open(file).convert("RGB")) > SAME:
+        shown.quantize(256).save(file, optimize=True)
+        pytest.fail(f"{file} was out of date and has been taken anew: look at it, and commit it")
+
+
+def apart(mine, theirs):
+    """The largest difference of the mean colour of any square of 16 by 16 pixels, of 255."""
+    if mine.size != theirs.size:
+        return 255
+    mine, theirs = (np.asarray(image.reduce(16), float) for image in (mine, theirs))
+    return abs(mine - theirs).max()
