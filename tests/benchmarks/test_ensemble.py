@@ -38,7 +38,7 @@ def one_core(monkeypatch):
 def show(capsys):
     def line(*cells):
         with capsys.disabled():
-            print("\n" + "".join(f"{cell:>14}" for cell in cells[1:]) + f"   {cells[0]}", end="")
+            print("\n" + "".join(f"{cell:>16}" for cell in cells[1:]) + f"   {cells[0]}", end="")
 
     return line
 
@@ -130,8 +130,8 @@ def c(folder):
     return (lambda: advance(weights.data_ptr(), BLOCK, 50, LR)), BLOCK * 50
 
 
-def nanoseconds(contenders, rounds=7):
-    """Turn by turn, the median of each one's nanoseconds per network and step."""
+def nanoseconds(contenders, rounds=15):
+    """Turn by turn, each one's nanoseconds per network and step: (least disturbed, median)."""
     measured = {name: [] for name in contenders}
     for call, _ in contenders.values():
         call()  # what is done once only
@@ -140,7 +140,7 @@ def nanoseconds(contenders, rounds=7):
             start = time.perf_counter()
             call()
             measured[name].append((time.perf_counter() - start) / network_steps * 1e9)
-    return {name: statistics.median(values) for name, values in measured.items()}
+    return {name: (min(ns), statistics.median(ns)) for name, ns in measured.items()}
 
 
 def test_against_what_one_would_pick_instead(show, tmp_path):
@@ -159,28 +159,29 @@ def test_against_what_one_would_pick_instead(show, tmp_path):
             contenders[name] = make()
         except pytest.skip.Exception as reason:
             show(f"{name}: {reason}", "-", "-")
-    medians = nanoseconds(contenders)
-    show("float32, 3-15-1, one core", "ns/step", "of the engine")
-    for name, median in medians.items():
-        show(name, f"{median:.1f}", f"{median / medians['this engine']:.2f}")
-    assert medians["this engine"] <= 50  # 25 with a process on each of two cores
-    assert medians["this engine"] <= 1.25 * medians.get("C by hand, AVX-512", torch.inf)
-    assert medians["this engine"] <= medians.get("JAX jit(vmap(scan))", torch.inf) / 5
+    found = nanoseconds(contenders)
+    least = {name: ns for name, (ns, _) in found.items()}
+    show("float32, 3-15-1, one core", "ns: least", "median", "ratio of least")
+    for name, (ns, median) in found.items():
+        show(name, f"{ns:.1f}", f"{median:.1f}", f"{ns / least['this engine']:.2f}")
+    assert least["this engine"] <= 50  # 25 with a process on each of two cores
+    assert least["this engine"] <= 1.25 * least.get("C by hand, AVX-512", torch.inf)
+    assert least["this engine"] <= least.get("JAX jit(vmap(scan))", torch.inf) / 7
 
 
 def test_wider_networks_cost_by_the_weight(show):
     widths = (4, 15, 64, 256, 1024)
-    medians = nanoseconds({hidden: engine(hidden=hidden) for hidden in widths}, rounds=3)
-    show("hidden units", "ns/step", "ns/weight")
-    for hidden, median in medians.items():
-        show(f"{hidden}", f"{median:.1f}", f"{median / (4 * hidden):.2f}")
-    assert medians[1024] / 1024 <= 2 * medians[15] / 15
+    found = nanoseconds({hidden: engine(hidden=hidden) for hidden in widths}, rounds=5)
+    show("hidden units", "ns: least", "median", "least per weight")
+    for hidden, (ns, median) in found.items():
+        show(f"{hidden}", f"{ns:.1f}", f"{median:.1f}", f"{ns / (4 * hidden):.2f}")
+    assert found[1024][0] / 1024 <= 2 * found[15][0] / 15
 
 
 def test_starts_by_the_block(show):
     """A block takes what it takes, full or not; memory is that of one block."""
     made = Engine(ROWS, 15, {"lr": LR})
-    show("starts", "ns/step", "seconds, 20 steps")
+    show("starts, 20 steps each", "ns", "seconds")
     for starts in (10**3, 10**4, 10**5, 10**6):
         begun = time.perf_counter()
         for first in range(0, starts, BLOCK):
