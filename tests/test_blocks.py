@@ -176,6 +176,7 @@ def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, ca
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
 
 
+@pytest.mark.slow
 def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
     """SIGKILL at any call, half of them in the midst of writing a file; each time it goes on."""
     program = Path(__file__).with_name("killed.py")

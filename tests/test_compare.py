@@ -61,7 +61,7 @@ def test_the_default_run_prints_a_table_and_the_verdicts(train, tmp_path):
         re.MULTILINE,
     )
     assert lines[-2].endswith(f"tensorboard --logdir runs/{folder.name}")
-    assert lines[-1].endswith("http://localhost:6006/#custom_scalars")
+    assert lines[-1].endswith("http://localhost:6006/#custom_scalars&_smoothingWeight=0")
 
 
 def test_json_holds_the_same_facts(main, tmp_path):

@@ -14,6 +14,7 @@ from gdtorch import Manual, Rows, SigmoidNet, initial_weights, load_table
 from gdtorch.ensemble.engine import BLOCK, MOST_ROWS, Engine, State
 from gdtorch.ensemble.step import _exp
 
+pytestmark = pytest.mark.xdist_group("engine")  # one worker, so that what is compiled is so once
 POST = load_table("post").learned
 SIZE = 60  # weights of a network of 3-15-1
 STEPS = 200
@@ -77,7 +78,11 @@ def test_weights_are_those_of_manual(options, dtype, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("plain", torch.float32), ("plain", torch.float64), ("every", torch.float32)],
+    [
+        ("plain", torch.float32),
+        pytest.param("plain", torch.float64, marks=pytest.mark.slow),
+        pytest.param("every", torch.float32, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_compiled_weights_are_those_of_manual(name, dtype):
@@ -115,7 +120,8 @@ def random_rows(rows, features, seed=0):
     ],
     ids=["xor", "parity3", "numbers", "many rows"],
 )
-def test_any_table_and_any_number_of_hidden_units(rows, hidden):
+def test_any_table_and_any_number_of_hidden_units(rows, hidden, monkeypatch):
+    monkeypatch.setattr("gdtorch.ensemble.engine.BLOCK", 64)
     weights = initial_weights(0, 0, 3, (rows.inputs.shape[1] + 1) * hidden)
     engine = Engine(rows, hidden, {"lr": 0.1}, compiled=len(rows.inputs) > MOST_ROWS)
     assert engine.reason == ("a table of more than 64 rows" if len(rows.inputs) > 64 else "")
@@ -179,7 +185,8 @@ def test_the_same_bits_with_one_thread_and_with_two(engine):
     assert found[0] == found[1]
 
 
-def test_a_state_saved_and_restored_goes_on_with_the_same_bits(tmp_path):
+def test_a_state_saved_and_restored_goes_on_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr("gdtorch.ensemble.engine.BLOCK", 64)
     engine = Engine(POST, 15, OPTIONS["dampening"], compiled=False)
     weights = initial_weights(0, 0, 5, SIZE)
     whole, state = run(engine, weights, 30), run(engine, weights, 10)
@@ -223,6 +230,7 @@ def test_exp_out_of_range_is_the_range_s_end(x, as_at):
     assert _exp(torch.tensor(math.nan)).isnan()
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_runs_uncompiled_and_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

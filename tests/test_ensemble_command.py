@@ -310,6 +310,7 @@ def rank(number, parent):
     raise AssertionError(f"there is no rank {number}")
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_is_terminated_then_three_then_one(main, tmp_path, monkeypatch):
     """SIGTERM to rank 1 ends both; three processes end what two began, with one process's bits."""
     options = ["ensemble", "--starts", 20_000, "--steps", 40, "--lr", 1, 10, 30]

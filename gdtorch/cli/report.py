@@ -20,6 +20,8 @@ from ..net import SigmoidNet
 from ..trajectory import Lockstep
 from .options import as_json
 
+# Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.
+PAGE = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
 FEW_ROWS = 4  # held out: each gets a column of its own
 
 
@@ -142,7 +144,7 @@ class Report:
         lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
         command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
-        lines += ["", f"To see it:  {command}", "then open   http://localhost:6006/#custom_scalars"]
+        lines += ["", f"To see it:  {command}", f"then open   {PAGE}"]
         return "\n".join(lines)
 
     def markdown(self) -> dict[str, str]:
