@@ -229,6 +229,7 @@ def ensemble(
     below.fill_between(x, least, greatest, color=SKY, alpha=0.25, label="all")
     below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
     below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")
-    below.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss L at the end")
+    below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
+    below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
     below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

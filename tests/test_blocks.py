@@ -1,0 +1,209 @@
+"""Units of work: dealt out without gap or overlap, written whole, damage named."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdtorch import load_table
+from gdtorch.ensemble import blocks
+from gdtorch.ensemble.blocks import (
+    BlockError,
+    Settings,
+    deal,
+    read_settings,
+    read_tally,
+    write_file,
+    write_settings,
+    write_tally,
+)
+from gdtorch.ensemble.processes import Processes
+from gdtorch.ensemble.run import progress_bar, run
+from gdtorch.ensemble.tally import Networks, Tally, checkpoints
+
+SETTINGS = Settings(
+    starts=1000, steps=20, lr=(0.1, 1.0), seed=0, first_start=7, hidden=15, dtype="float32",
+    device="cpu", momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False,
+    engine="a test's", block=8,
+)  # fmt: skip
+
+
+def tally(seed=0, settings=SETTINGS):
+    """Some tally that fits the settings."""
+    random = np.random.default_rng(seed)
+    flags = random.random((3, 50)) < 0.5
+    return Tally.of(
+        Networks(np.arange(50), random.random(50), flags[0], random.random(50), flags[1],
+                 random.integers(-1, 3, 50), flags[2]),
+        len(checkpoints(settings.steps)),
+    )  # fmt: skip
+
+
+@given(
+    st.integers(1, 5000),
+    st.integers(0, 2**62),
+    st.integers(1, 10**7),
+    st.integers(1, 64),
+    st.sampled_from([1, 2, 3, 5]),
+)
+def test_every_start_is_dealt_once_at_each_rate(starts, first, steps, block, processes):
+    settings = replace(SETTINGS, starts=starts, first_start=first, steps=steps, block=block)
+    units = [unit for rank in range(processes) for unit in deal(settings, rank, processes)]
+    assert sorted(unit.number for unit in units) == list(range(settings.units))
+    for lr in settings.lr:
+        mine = sorted((u for u in units if u.lr == lr), key=lambda u: u.first)
+        assert mine[0].first == first
+        for unit, following in zip(mine, mine[1:], strict=False):
+            assert unit.first + unit.starts == following.first
+            assert unit.starts % block == 0
+        assert mine[-1].first + mine[-1].starts == first + starts
+
+
+def test_a_share_is_dealt_as_it_is_taken():
+    """A list of so many units would fit no memory."""
+    assert next(deal(replace(SETTINGS, starts=2**62), 3, 5)).number == 3
+
+
+def test_a_tally_comes_back_as_it_was(tmp_path):
+    unit = SETTINGS.unit(3)
+    assert read_tally(tmp_path, SETTINGS, unit) is None
+    write_tally(tmp_path, SETTINGS, unit, tally())
+    back = read_tally(tmp_path, SETTINGS, unit)
+    assert np.array_equal(back.vector, tally().vector)
+    assert back.median_steps([0, 10, 20]) == tally().median_steps([0, 10, 20])
+    assert [path.name for path in (tmp_path / "blocks").iterdir()] == ["000000003.gdtorch"]
+
+
+class RunsCode:
+    """Unpickled, this makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def whole(folder):
+    write_tally(folder, SETTINGS, SETTINGS.unit(0), tally())
+    (file,) = (folder / "blocks").iterdir()
+    return file, file.read_bytes()
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "another program's": lambda content: b"not a block file" * 10,
+    "a pickle that runs code": lambda content: pickle.dumps(RunsCode()) * 20,
+    "longer": lambda content: content + b"\0",
+    "twice": lambda content: content * 2,
+    "zeros": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_noticed_and_named(tmp_path, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, content = whole(tmp_path)
+    file.write_bytes(DAMAGE[kind](content))
+    with pytest.raises(BlockError, match=file.name):
+        read_tally(tmp_path, SETTINGS, SETTINGS.unit(0))
+    assert not Path("executed").exists()
+
+
+def test_every_truncation_and_every_altered_byte_is_noticed(tmp_path):
+    file, content = whole(tmp_path)
+    for at in range(len(content)):
+        altered = bytearray(content)
+        altered[at] ^= 1 << at % 8
+        for damaged in (content[:at], bytes(altered)):
+            file.write_bytes(damaged)
+            with pytest.raises(BlockError, match=r"000000000\.gdtorch"):
+                read_tally(tmp_path, SETTINGS, SETTINGS.unit(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [(SETTINGS, 1), (replace(SETTINGS, seed=1), 0), (replace(SETTINGS, engine="another"), 0)],
+    ids=["another unit", "another seed", "another engine"],
+)
+def test_what_belongs_elsewhere_is_noticed(tmp_path, settings, number):
+    file, content = whole(tmp_path)
+    file.with_name(f"{number:09d}.gdtorch").write_bytes(content)
+    with pytest.raises(BlockError, match="belongs to other settings or starts"):
+        read_tally(tmp_path, settings, settings.unit(number))
+
+
+def test_settings_come_back_and_damage_is_named(tmp_path):
+    assert read_settings(tmp_path) is None
+    write_settings(tmp_path, SETTINGS)
+    assert read_settings(tmp_path) == SETTINGS.facts()
+    for content in (b"", b"[1]", b"{", bytes(range(256))):
+        (tmp_path / "settings.json").write_bytes(content)
+        with pytest.raises(BlockError, match=r"settings\.json is damaged"):
+            read_settings(tmp_path)
+
+
+def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
+    """After a power loss there is the old file or the new: content, then name, then folder."""
+    done = []
+    sync, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), sync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda *names: (done.append("name"), rename(*names)))
+    write_file(tmp_path / "x", b"content")
+    content, name, folder = done
+    assert (content.st_size, content.st_ino) == (7, (tmp_path / "x").stat().st_ino)
+    assert name == "name"
+    assert folder.st_ino == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, call):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    write_file(tmp_path / "x", b"former")
+    monkeypatch.setattr(os if call == "fsync" else Path, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path / "x", b"new")
+    monkeypatch.undo()
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
+
+
+def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
+    """SIGKILL, at any call of a function of Python's or C's; each time the run goes on."""
+    program = Path(__file__).with_name("killed.py")
+    environment = os.environ | {"PATH": "/nowhere", "OMP_NUM_THREADS": "1"}  # no compiler
+    result = subprocess.run(
+        [sys.executable, program, tmp_path], env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "50 kills, the same bits\n"
+
+
+def peak(folder, settings):
+    """Bytes that adding up the tallies of all units takes; they are all there."""
+    for unit in deal(settings, 0, 1):
+        write_tally(folder, settings, unit, tally())
+    processes = Processes("cpu", lambda: None)
+    bar = progress_bar(settings, processes, quiet=True)
+    tracemalloc.start()
+    run(folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail)
+    size = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return size
+
+
+def test_memory_does_not_grow_with_the_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(blocks, "UNIT_BLOCKS", 1)
+    few, many = (replace(SETTINGS, starts=80 * n) for n in (1, 20))
+    assert (few.units, many.units) == (20, 400)
+    peak(tmp_path / "a", few)  # what the first call alone takes
+    # 5 % for what Python itself keeps.
+    assert peak(tmp_path / "c", many) <= 1.05 * peak(tmp_path / "b", few)
