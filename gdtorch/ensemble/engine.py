@@ -1,108 +1,184 @@
-"""The step over a block of starts: an eager stand-in."""
+"""The engine: gradient descent for a block of networks at once, starts innermost, compiled."""
 
 from __future__ import annotations
 
 __all__ = ["BLOCK", "Engine", "State"]
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data import Rows
+from ..options import check_options
+from .step import Rule, Step, Weights, add_up, gradient, outputs, sgd_step
 
-BLOCK = 1024
+BLOCK = 8192  # starts: enough that a compiled call lasts long against what calling it costs
+MOST_ROWS = 64  # the compiled step has each row's arithmetic written out
 
 
 @dataclass
 class State:
-    """Weights of a block of networks, starts innermost."""
+    """A block of networks, to save and to restore bit for bit.
 
-    syn0: Tensor  # (features, hidden, count)
-    syn1: Tensor  # (hidden, count)
-    velocity: list[Tensor] = field(default_factory=list)
+    Args:
+        syn0: of shape (features, hidden, BLOCK): starts innermost, so that one vector
+            instruction works on neighbouring starts.
+        syn1: of shape (hidden, BLOCK).
+        velocity0: the velocity of syn0, in its shape; without momentum, of shape (0,).
+        velocity1: the velocity of syn1, likewise.
+        count: how many of the block's starts are asked for; the others fill it up.
+        steps: how many steps have been taken.
+    """
+
+    syn0: Tensor
+    syn1: Tensor
+    velocity0: Tensor
+    velocity1: Tensor
+    count: int
     steps: int = 0
 
 
 class Engine:
-    """Advance a block of networks of equal shape, starts innermost."""
+    """Advance a block of networks of equal shape, starts innermost.
+
+    Each takes the steps that `Manual` takes, to rounding. A start's bits depend neither on its
+    neighbours in the block nor on how many threads there are.
+
+    Args:
+        rows: the rows that the loss is over, with one output.
+        hidden: hidden units.
+        options: `lr`, `momentum`, `dampening`, `weight_decay`, `nesterov` and `maximize` of
+            `torch.optim.SGD`, with its defaults.
+        dtype: float32 or float64.
+        device: where the networks live.
+        compiled: whether to compile the step; uncompiled, it is several times slower.
+
+    Attributes:
+        compiled: whether the step is compiled.
+        reason: why it could not be; empty where it is, or where nobody asked for it.
+
+    Raises:
+        ValueError: the options are such as `torch.optim.SGD` refuses, in its words.
+    """
 
     def __init__(
         self,
         rows: Rows,
         hidden: int,
-        options: Mapping[str, float],
+        options: Mapping[str, Any],
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         compiled: bool = True,
     ) -> None:
-        self.rows = rows.to(dtype, device)
-        self.hidden = hidden
-        self.options = dict(options)
-        self.dtype, self.device = dtype, device
-        self.compiled = False
-        self.reason = "this is the stand-in" if compiled else "asked not to"
+        given = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **options}
+        nesterov, maximize = given.pop("nesterov", False), given.pop("maximize", False)
+        check_options(**given, nesterov=nesterov)
+        inputs, targets = rows.to(dtype)
+        self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
+        self.features, self.targets = inputs.shape[1], targets.to(device)
+        self.rule = Rule(
+            tuple(map(tuple, inputs.tolist())),
+            tuple(targets.flatten().tolist()),
+            given["momentum"],
+            given["weight_decay"],
+            nesterov,
+            maximize,
+        )
+        self.lr = self._number(given["lr"])
+        # The first gradient goes into the velocity whole, the later ones less the dampening.
+        self.shares = self._number(1), self._number(1 - given["dampening"])
+        # Wide networks go through their steps a few at a time, so that they stay in cache.
+        self.width = max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
+        self.step, self.reason = sgd_step(self.rule), ""
+        if compiled and len(self.rule.inputs) > MOST_ROWS:
+            self.reason = f"a table of more than {MOST_ROWS} rows"
+        elif compiled:
+            self._compile()
+        self.compiled = compiled and not self.reason
 
     def begin(self, weights: Tensor) -> State:
-        """Begin."""
-        features = self.rows.inputs.shape[1]
-        weights = weights.to(self.device, self.dtype).T.contiguous()
-        syn0, syn1 = weights.split([features * self.hidden, self.hidden])
-        return State(syn0.reshape(features, self.hidden, -1).clone(), syn1.clone())
+        """Make a block of networks.
 
-    def _forward(self, state: State, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features, hidden, count = state.syn0.shape
-        h = torch.sigmoid((inputs @ state.syn0.view(features, -1)).view(-1, hidden, count))
-        return h, torch.sigmoid((h * state.syn1).sum(1))
-
-    def _gradient(self, state: State) -> list[Tensor]:
-        inputs, targets = self.rows
-        h, o = self._forward(state, inputs)
-        d = (o - targets) * (1 - o) * o
-        hd = d[:, None] * state.syn1 * (1 - h) * h
-        g0 = (inputs.T @ hd.view(len(inputs), -1)).view_as(state.syn0)
-        return [g0, (d[:, None] * h).sum(0)]
+        Args:
+            weights: up to BLOCK starts, of shape (count, size), as `initial_weights` gives them.
+        """
+        count, size = weights.shape
+        block = torch.zeros(size, BLOCK, dtype=self.dtype, device=self.device)
+        block[:, :count] = weights.T
+        syn0, syn1 = block.split([self.features * self.hidden, self.hidden])
+        syn0 = syn0.reshape(self.features, self.hidden, BLOCK).clone()
+        syn1 = syn1.clone()
+        if self.rule.momentum == 0:
+            return State(syn0, syn1, syn0.new_zeros(0), syn1.new_zeros(0), count)
+        return State(syn0, syn1, torch.zeros_like(syn0), torch.zeros_like(syn1), count)
 
     @torch.no_grad()
     def advance(self, state: State, steps: int) -> None:
-        """Advance."""
-        o = self.options
-        for _ in range(steps):
-            gradients = self._gradient(state)
-            for i, (weight, g) in enumerate(zip((state.syn0, state.syn1), gradients, strict=True)):
-                if o["maximize"]:
-                    g = -g
-                if o["weight_decay"]:
-                    g = g + o["weight_decay"] * weight
-                if o["momentum"]:
-                    if len(state.velocity) <= i:
-                        state.velocity.append(g.clone())
-                    else:
-                        state.velocity[i].mul_(o["momentum"]).add_(g, alpha=1 - o["dampening"])
-                    v = state.velocity[i]
-                    g = g + o["momentum"] * v if o["nesterov"] else v
-                weight.add_(g, alpha=-o["lr"])
-            state.steps += 1
+        """Take so many steps, in place."""
+        for weights, velocities in self._parts(state):
+            for step in range(state.steps, state.steps + steps):
+                self.step(weights, velocities, self.lr, self.shares[step > 0])
+        state.steps += steps
 
-    @torch.no_grad()
-    def outputs(self, state: State, inputs: Tensor) -> Tensor:
-        """Outputs."""
-        return self._forward(state, inputs)[1]
-
-    @torch.no_grad()
     def losses(self, state: State) -> Tensor:
-        """Losses."""
-        inputs, targets = self.rows
-        return (self.outputs(state, inputs) - targets).square().sum(0) / 2
+        """L = ½ Σ (y − δ)² of each network, of shape (count,)."""
+        error = self._outputs(state, self.rule.inputs) - self.targets
+        return add_up(error.square()) / 2
 
-    @torch.no_grad()
+    def outputs(self, state: State, inputs: Tensor) -> Tensor:
+        """The output δ, of shape (rows, count), for inputs of shape (rows, features)."""
+        return self._outputs(state, inputs.to(self.dtype).tolist())
+
     def gradient_norms(self, state: State) -> Tensor:
-        """Norms."""
-        g0, g1 = self._gradient(state)
-        return (g0.square().sum((0, 1)) + g1.square().sum(0)).sqrt()
+        """The Euclidean norm of each network's gradient, of shape (count,)."""
+        grad = torch.cat(gradient(self.rule, [*state.syn0, state.syn1]))
+        return add_up(grad.square())[: state.count].sqrt()
 
     def weights(self, state: State) -> Tensor:
-        """Weights."""
-        return torch.cat([state.syn0.flatten(0, 1), state.syn1]).T.contiguous()
+        """The weights, of shape (count, size), as `initial_weights` has them."""
+        return torch.cat([state.syn0.flatten(0, 1), state.syn1])[:, : state.count].T.contiguous()
+
+    def _number(self, number: float | Tensor) -> Tensor:
+        # A tensor is no constant of the compiled step: other learning rates need no other step.
+        return torch.tensor(float(number), dtype=self.dtype, device=self.device)
+
+    def _outputs(self, state: State, inputs: Iterable[Sequence[float]]) -> Tensor:
+        return torch.stack(outputs(inputs, [*state.syn0, state.syn1]))[:, : state.count]
+
+    def _parts(self, state: State) -> Iterator[tuple[Weights, Weights]]:
+        for begin in range(0, BLOCK, self.width):
+            part = slice(begin, begin + self.width)
+            weights = [w[..., part] for w in (*state.syn0, state.syn1)]
+            velocities = [v[..., part] for v in (*state.velocity0, state.velocity1)]
+            yield weights, velocities if self.rule.momentum else []
+
+    def _compile(self) -> None:
+        self.step, written_out = _compiled(self.rule), self.step
+        size = (self.features + 1) * self.hidden
+        part = next(self._parts(self.begin(torch.zeros(1, size))))
+        try:
+            # torch, as it loads what compiles, warns of its own use of torch.jit.
+            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+                self.step(*part, self.lr, self.shares[0])
+        except Exception as error:  # no compiler, or one that fails, each in its own way
+            self.step, self.reason = written_out, str(error).strip().splitlines()[0]
+
+
+@cache
+def _compiled(rule: Rule) -> Step:
+    """The step of a rule compiled, once for every shape and dtype that it meets."""
+    options: dict[str, Any] = {
+        "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
+        # Keep what takes this many operations, rather than compute it again for each reader:
+        # a hidden layer, which four loops read, takes more and anything else takes less.
+        "realize_opcount_threshold": 20,
+    }
+    return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
+        sgd_step(rule), dynamic=False, fullgraph=True, isolate_recompiles=True, options=options
+    )
