@@ -1,7 +1,9 @@
 """Units of work: dealt out without gap or overlap, written whole, damage named."""
 
+import itertools
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -61,7 +63,7 @@ def test_every_start_is_dealt_once_at_each_rate(starts, first, steps, block, pro
     for lr in settings.lr:
         mine = sorted((u for u in units if u.lr == lr), key=lambda u: u.first)
         assert mine[0].first == first
-        for unit, following in zip(mine, mine[1:], strict=False):
+        for unit, following in itertools.pairwise(mine):
             assert unit.first + unit.starts == following.first
             assert unit.starts % block == 0
         assert mine[-1].first + mine[-1].starts == first + starts
@@ -96,9 +98,9 @@ def whole(folder):
 
 
 DAMAGE = {
-    "empty": lambda content: b"",
-    "another program's": lambda content: b"not a block file" * 10,
-    "a pickle that runs code": lambda content: pickle.dumps(RunsCode()) * 20,
+    "empty": lambda _: b"",
+    "another program's": lambda _: b"not a block file" * 10,
+    "a pickle that runs code": lambda _: pickle.dumps(RunsCode()) * 20,
     "longer": lambda content: content + b"\0",
     "twice": lambda content: content * 2,
     "zeros": lambda content: bytes(len(content)),
@@ -175,7 +177,7 @@ def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, ca
 
 
 def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
-    """SIGKILL, at any call of a function of Python's or C's; each time the run goes on."""
+    """SIGKILL at any call, half of them in the midst of writing a file; each time it goes on."""
     program = Path(__file__).with_name("killed.py")
     environment = os.environ | {"PATH": "/nowhere", "OMP_NUM_THREADS": "1"}  # no compiler
     result = subprocess.run(
@@ -183,7 +185,11 @@ def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
         check=False,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "50 kills, the same bits\n"
+    kills, half_written, done, units = map(int, re.findall(r"\d+", result.stdout))
+    assert result.stdout.endswith("\nthe same bits\n")
+    assert (kills, units) == (50, 100)
+    assert half_written > 10
+    assert 10 < done < units
 
 
 def peak(folder, settings):
@@ -193,7 +199,9 @@ def peak(folder, settings):
     processes = Processes("cpu", lambda: None)
     bar = progress_bar(settings, processes, quiet=True)
     tracemalloc.start()
-    run(folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail)
+    run(
+        folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail
+    )
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size
@@ -205,5 +213,5 @@ def test_memory_does_not_grow_with_the_starts(tmp_path, monkeypatch):
     few, many = (replace(SETTINGS, starts=80 * n) for n in (1, 20))
     assert (few.units, many.units) == (20, 400)
     peak(tmp_path / "a", few)  # what the first call alone takes
-    # 5 % for what Python itself keeps.
-    assert peak(tmp_path / "c", many) <= 1.05 * peak(tmp_path / "b", few)
+    # Of the twenty times as many tallies, or units, none is kept; it is one more at the most.
+    assert peak(tmp_path / "c", many) < 1.5 * peak(tmp_path / "b", few)

@@ -88,8 +88,9 @@ def run(
             write_tally(folder, settings, unit, tally)
         else:
             check()
-            bar.initial += unit.starts * settings.steps * processes.count  # no part of the rate
-            bar.n += unit.starts * settings.steps * processes.count
+            if not bar.disable:
+                bar.initial += unit.starts * settings.steps * processes.count  # not of the rate
+                bar.n += unit.starts * settings.steps * processes.count
         tallies[unit.lr] += tally
     return list(tallies.values())
 
@@ -98,9 +99,6 @@ def count(
     engine: Engine, settings: Settings, unit: Unit, table: Table, tick: Callable[[int], None]
 ) -> Tally:
     """Train the starts of a unit, block by block, and count what became of them.
-
-    The last block is filled up with starts that are not counted: the arithmetic of a start then
-    does not depend on how many others there are.
 
     Args:
         engine: of the unit's learning rate.
@@ -117,10 +115,10 @@ def count(
     sampled: list[int] = []
     for first in range(unit.first, unit.first + unit.starts, settings.block):
         counted = min(settings.block, unit.first + unit.starts - first)
-        state = engine.begin(initial_weights(settings.seed, first, settings.block, size))
-        first_right, right = _train(engine, state, table, at, counted, tick)
-        weights = engine.weights(state)[:counted].cpu()
-        networks = _networks(engine, state, table, first, counted, first_right, right)
+        state = engine.begin(initial_weights(settings.seed, first, counted, size))
+        first_right, right = _train(engine, state, table, at, tick)
+        weights = engine.weights(state).cpu()
+        networks = _networks(engine, state, table, first, first_right, right)
         wrong = np.flatnonzero(np.isfinite(networks.losses) & ~networks.learned)
         losses = torch.from_numpy(networks.losses[wrong])
         networks.stuck[wrong] = stuck(weights[wrong], losses, rows, settings, unit.lr).numpy()
@@ -136,12 +134,7 @@ def count(
 
 
 def _train(
-    engine: Engine,
-    state: State,
-    table: Table,
-    at: Integers,
-    counted: int,
-    tick: Callable[[int], None],
+    engine: Engine, state: State, table: Table, at: Integers, tick: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
     """Train a block; the first checkpoint with all rows right, or −1, and whether they are now."""
     inputs, targets = table.learned
@@ -149,7 +142,7 @@ def _train(
     first_right = torch.where(right, 0, -1)
     for index, steps in enumerate(np.diff(at).tolist(), start=1):
         engine.advance(state, steps)
-        tick(steps * counted)
+        tick(steps * len(right))
         if index == len(at) - 1 or (first_right < 0).any():
             right = _right(engine.outputs(state, inputs), targets).all(dim=0)
             first_right[right & (first_right < 0)] = index
@@ -157,13 +150,7 @@ def _train(
 
 
 def _networks(
-    engine: Engine,
-    state: State,
-    table: Table,
-    first: int,
-    counted: int,
-    first_right: Tensor,
-    right: Tensor,
+    engine: Engine, state: State, table: Table, first: int, first_right: Tensor, right: Tensor
 ) -> Networks:
     """What a trained block's networks amount to; none is stuck yet."""
     held_out = engine.outputs(state, table.held_out.inputs)
@@ -175,8 +162,8 @@ def _networks(
         first_right,
         torch.zeros_like(right),
     )
-    starts = np.arange(first, first + counted)
-    return Networks(starts, *(array[:counted].cpu().numpy() for array in arrays))
+    starts = np.arange(first, first + len(right))
+    return Networks(starts, *(array.cpu().numpy() for array in arrays))
 
 
 def _right(outputs: Tensor, targets: Tensor) -> Tensor:
