@@ -19,10 +19,9 @@ from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, numb
 from .training import SGD_OPTIONS, add_output_options, add_sgd_options, check_device, check_sgd
 
 if TYPE_CHECKING:
-    from ..ensemble.blocks import Settings
+    from ..ensemble.blocks import BlockError, Settings
     from ..ensemble.engine import Engine
     from ..ensemble.processes import Processes
-    from ..events import EventFile
 
 MOST_HIDDEN = 10_000  # past that a block of networks takes gigabytes
 EPILOG = """\
@@ -142,8 +141,11 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     import torch
 
     from ..data import load_table
+    from ..ensemble.blocks import write_settings
     from ..ensemble.engine import Engine
     from ..ensemble.run import progress_bar, run
+    from ..events import EventFile
+    from ..rundir import OUR_SUFFIX
     from .ensemble_report import Report
 
     dtype = getattr(torch, options.dtype)
@@ -159,14 +161,18 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     with ExitStack() as stack:
         if processes.rank == 0:
             folder = _claimed(options, settings)
-            file = stack.enter_context(closing(_begin(folder, settings)))
+            for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
+                earlier.unlink()
+            file = stack.enter_context(closing(EventFile(folder)))
+            file.flush()  # the folder is now known as ours
+            write_settings(folder, settings)
             processes.told(json.dumps([str(folder), settings.facts()]))
-            if not engine.compiled:
-                say(f"{engine.reason}; steps are not compiled, and take far longer")
+            if engine.reason:
+                say(f"steps are not compiled, and take several times as long: {engine.reason}")
         else:
             folder = _told(options, settings, processes)
         with progress_bar(settings, processes, quiet=options.quiet) as bar:
-            tallies = run(folder, settings, processes, table, make_engine, bar, check, damaged=say)
+            tallies = run(folder, settings, processes, table, make_engine, bar, check, _damaged)
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
@@ -175,6 +181,10 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     if options.quiet and not options.json:
         return 0
     return emit(report.json() if options.json else report.text())
+
+
+def _damaged(error: BlockError) -> None:
+    say(f"{error}; its starts are trained anew")
 
 
 def _settings(options: argparse.Namespace, engine: Engine, processes: Processes) -> Settings:
@@ -225,20 +235,6 @@ def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
             "another --name"
         )
     return folder
-
-
-def _begin(folder: Path, settings: Settings) -> EventFile:
-    """Mark the folder as ours, by an event file, and write the settings down."""
-    from ..ensemble.blocks import write_settings
-    from ..events import EventFile
-    from ..rundir import OUR_SUFFIX
-
-    for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
-        earlier.unlink()
-    file = EventFile(folder)
-    file.flush()
-    write_settings(folder, settings)
-    return file
 
 
 def _told(options: argparse.Namespace, settings: Settings, processes: Processes) -> Path:

@@ -26,7 +26,7 @@ from ..rundir import OUR_SUFFIX
 from .tally import Tally, checkpoints
 
 UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds of one core
-UNIT_BLOCKS = 16  # at most, so that there are units for many processes
+UNIT_BLOCKS = 4  # at most, so that there are units for many processes
 FOLDER = "blocks"
 SETTINGS = "settings.json"
 MAGIC = b"gdtorch1"

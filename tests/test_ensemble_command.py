@@ -1,0 +1,478 @@
+"""`python train.py ensemble`: what it counts, prints and logs, how it ends early and goes on."""
+
+import errno
+import io
+import json
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from functools import partial, reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gdtorch import Manual, SigmoidNet, figures, initial_weights, load_table
+from gdtorch.cli import COMMANDS, ensemble_report
+from gdtorch.ensemble import blocks, engine
+from gdtorch.ensemble import run as running
+from gdtorch.ensemble.processes import Processes
+
+RUN = ["ensemble", "--starts", 70, "--steps", 60, "--lr", 1, 10, 30]
+NO_COMPILER = {"PATH": "/nowhere", "OMP_NUM_THREADS": "1"}
+
+
+BLOCK, UNIT_BLOCKS = engine.BLOCK, blocks.UNIT_BLOCKS
+
+
+@pytest.fixture
+def main(main, monkeypatch):
+    """The program with units of 16 starts, and no time spent on compiling and drawing."""
+    monkeypatch.setattr(engine, "BLOCK", 16)
+    monkeypatch.setattr(blocks, "UNIT_BLOCKS", 1)
+    monkeypatch.setattr(engine, "Engine", partial(engine.Engine, compiled=False))
+    monkeypatch.setattr(ensemble_report, "png", lambda _: b"a picture")
+    return main
+
+
+def run(main, *options):
+    """Run the example; its facts as JSON, and what went to standard error."""
+    status, out, error = main(*RUN, "--json", *options)
+    assert status == 0, error
+    return json.loads(out), error
+
+
+def trained(lr, count=70, steps=60, dtype=torch.float64):
+    """The same starts by `Manual`, side by side: outputs for all eight rows at every step."""
+    table = load_table("post").to(dtype)
+    net = SigmoidNet().to(dtype)
+    syn0, syn1 = initial_weights(0, 0, count, 60).to(dtype).split([45, 15], dim=1)
+    net.syn0.data, net.syn1.data = syn0.reshape(count, 3, 15), syn1.reshape(count, 15, 1)
+    manual = Manual(net, table.learned, lr)
+    everything = torch.cat([table.learned.inputs, table.held_out.inputs])
+    outputs = []
+    for _ in range(steps + 1):
+        outputs.append(manual.objective(everything).detach()[..., 0])
+        manual.step()
+    targets = torch.cat([table.learned.targets, table.held_out.targets])[:, 0]
+    return torch.stack(outputs).numpy(), targets.numpy()
+
+
+def test_it_counts_what_manual_trains(main):
+    facts, _ = run(main, "--dtype", "float64")
+    for rate in facts["rates"]:
+        outputs, targets = trained(rate["lr"])
+        right = (outputs > 0.5) == (targets > 0.5)  # (steps + 1, starts, rows)
+        learned = right[:, :, :7].all(axis=2)
+        losses = ((outputs[-1, :, :7] - targets[:7]) ** 2).sum(axis=1) / 2
+        counts = rate["counts"]
+        assert counts["learned"] == learned[-1].sum()
+        assert counts["held_out"] == right[-1, :, 7].sum()
+        assert counts["stuck"] + counts["falling"] == 70 - counts["learned"]
+        assert rate["shares"]["learned"] == learned[-1].mean()
+        assert counts["diverged"] == 0
+        for percent, loss in rate["loss"].items():
+            exact = np.quantile(losses, int(percent) / 100, method="inverted_cdf")
+            # The extremes to the rounding of 60 steps in another order, the others to half a bin.
+            assert loss == pytest.approx(exact, rel=1e-9 if percent in {"0", "100"} else 0.00501)
+        ever = learned[::10].any(axis=0)  # at a check, every 10 steps
+        first = 10 * learned[::10, ever].argmax(axis=0)
+        expected = np.quantile(first, 0.5, method="inverted_cdf") if ever.any() else None
+        assert rate["median_steps"] == expected
+        assert f"--start {losses.argmax()} " in rate["replay"]["the worst"]
+    assert sum(rate["counts"]["stuck"] for rate in facts["rates"]) > 20
+
+
+def test_the_table_the_summary_and_the_picture_say_the_same(main, tmp_path):
+    facts, _ = run(main, "--name", "x")
+    folder = tmp_path / "runs" / "x"
+    assert json.loads((folder / "summary.json").read_text()) == facts
+    status, out, error = main(*RUN, "--name", "x", "--resume")
+    assert (status, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == (
+        "network 3-15-1, float32, from starts 0 to 69 of seed 0; table post; "
+        "60 steps of descent at each lr"
+    )
+    for line, rate in zip(lines[3:6], facts["rates"], strict=True):
+        shares = [float(share) for share in re.findall(r"([\d.]+) %", line)]
+        kinds = ("learned", "held_out", "stuck", "falling")
+        assert shares == [round(100 * rate["shares"][kind], 2) for kind in kinds]
+    for line, rate in zip(lines[8:11], facts["rates"], strict=True):
+        assert list(map(float, line.split())) == pytest.approx(
+            [rate["lr"], *rate["loss"].values()], rel=1e-3
+        )
+    for rate in facts["rates"]:
+        assert all(replay in out for replay in rate["replay"].values())
+
+
+def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble_report, "png", figures.png)
+    facts, _ = run(main, "--name", "x")
+    folder = tmp_path / "runs" / "x"
+    sizes = {"scalars": 0, "histograms": 0, "images": 0}
+    reader = EventAccumulator(str(folder), size_guidance=sizes)
+    reader.Reload()
+    for rate in facts["rates"]:
+        step = round(1e6 * rate["lr"])
+        for tag, value in {
+            "share/learned": rate["shares"]["learned"],
+            "share/stuck": rate["shares"]["stuck"],
+            "loss/50": rate["loss"]["50"],
+            "loss/100": rate["loss"]["100"],
+        }.items():
+            (event,) = (e for e in reader.Scalars(tag) if e.step == step)
+            assert event.value == np.float32(value)
+        for tag in ("log10_loss", "held_out"):
+            (event,) = (e for e in reader.Histograms(tag) if e.step == step)
+            histogram = event.histogram_value
+            assert sum(histogram.bucket) == histogram.num == 70
+            if tag == "log10_loss":  # each loss within a bin of 1 %
+                ends = np.log10([rate["loss"]["0"], rate["loss"]["100"]])
+                assert abs(histogram.min - ends[0]) < np.log10(1.01)
+                assert abs(histogram.max - ends[1]) < np.log10(1.01)
+    (image,) = reader.Images("ensemble")
+    assert image.encoded_image_string == (folder / "ensemble.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "--dtype float64 --momentum 0.5 --nesterov --weight-decay 1e-4", "--hidden 4 --seed 3"],
+)
+def test_any_start_can_be_replayed(main, options):
+    facts, _ = run(main, *options.split())
+    rate = facts["rates"][0]
+    replay = shlex.split(rate["replay"]["the worst"])
+    assert replay[:2] == ["python", "train.py"]
+    status, out, _ = main(*replay[2:], "--json", "--quiet")
+    assert status == 0
+    (loss,) = {
+        trainer["loss"] for name, trainer in json.loads(out)["trainers"].items() if name != "post"
+    }
+    # 60 steps at lr 1, each of which rounds some 10 times, and enlarges no error: the sharpness is
+    # below 2/lr.
+    epsilon = torch.finfo(getattr(torch, facts["settings"]["dtype"])).eps
+    assert loss == pytest.approx(rate["loss"]["100"], rel=600 * epsilon)
+
+
+# Nothing is lost.
+
+
+def test_a_damaged_block_is_named_and_done_again(main, tmp_path):
+    undisturbed, _ = run(main, "--name", "x")
+    block = tmp_path / "runs" / "x" / "blocks" / "000000004.gdtorch"
+    block.write_bytes(block.read_bytes()[:-1])
+    resumed, error = run(main, "--name", "x", "--resume")
+    assert resumed == undisturbed
+    assert error == (
+        "gdtorch: runs/x/blocks/000000004.gdtorch is truncated; its starts are trained anew\n"
+    )
+    assert run(main, "--name", "x", "--resume") == (undisturbed, "")
+
+
+def test_damaged_settings_are_named_and_the_blocks_still_serve(main, tmp_path, monkeypatch):
+    undisturbed, _ = run(main, "--name", "x")
+    (tmp_path / "runs" / "x" / "settings.json").write_text("{")
+    monkeypatch.setattr(running, "count", pytest.fail)
+    resumed, error = run(main, "--name", "x", "--resume")
+    assert resumed == undisturbed
+    assert re.fullmatch(r"gdtorch: runs/x/settings\.json is damaged; .*\n", error)
+
+
+def test_other_settings_are_refused_with_the_difference(main, tmp_path):
+    run(main, "--name", "x")
+    files = {f: f.read_bytes() for f in (tmp_path / "runs").rglob("*") if f.is_file()}
+    options = ["--resume", "--name", "x", "--starts", 80, "--lr", 1, 3, "--momentum", 0.9]
+    status, out, error = main("ensemble", "--steps", 60, *options)
+    assert (status, out) == (2, "")
+    assert error == (
+        "gdtorch: --resume: runs/x was begun with starts 70, not 80, and lr 1.0 10.0 30.0, not "
+        "1.0 3.0, and momentum 0.0, not 0.9; repeat the former, or choose another --name\n"
+    )
+    assert files == {f: f.read_bytes() for f in (tmp_path / "runs").rglob("*") if f.is_file()}
+
+
+def test_resume_begins_what_there_is_not(main, tmp_path, monkeypatch):
+    begun, _ = run(main, "--name", "x", "--resume")
+    (tmp_path / "runs" / "y").mkdir()
+    resumed, _ = run(main, "--name", "y", "--resume")
+    assert begun["rates"] == resumed["rates"]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")  # torchrun knows no --resume
+    assert run(main, "--name", "x") == (begun, "")
+    status, _, error = main("--quiet", "--name", "z", "--steps", 2)
+    status, _, error = main(*RUN, "--name", "z", "--resume")
+    assert status == 2
+    assert "runs/z exists" in error
+
+
+def test_overwrite_leaves_nothing_of_it(main, tmp_path):
+    run(main, "--name", "x")
+    assert main("--quiet", "--steps", 2, "--name", "x", "--overwrite") == (0, "", "")
+    names = {path.name for path in (tmp_path / "runs" / "x").iterdir()}
+    assert {name for name in names if "tfevents" not in name} == {"post", "manual", "sgd"}
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on(main, tmp_path, monkeypatch):
+    undisturbed, _ = run(main, "--name", "undisturbed")
+    left = iter(range(14))
+    sync = os.fsync
+
+    def full(handle):
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, out, error = main(*RUN, "--name", "x")
+    assert (status, out) == (3, "")
+    assert error == (
+        "gdtorch: cannot write to runs/x: No space left on device; what is done is kept, go on "
+        "with: python train.py ensemble --starts 70 --steps 60 --lr 1 10 30 --name x --resume\n"
+    )
+    files = [path.name for path in (tmp_path / "runs" / "x" / "blocks").iterdir()]
+    assert 0 < len(files) < 15
+    assert not any("unfinished" in name for name in files)
+    monkeypatch.setattr(os, "fsync", sync)
+    assert run(main, "--name", "x", "--resume")[0]["rates"] == undisturbed["rates"]
+
+
+@pytest.mark.parametrize("size", [10, 800])
+def test_files_that_may_not_grow_end_the_run(main, size):
+    """10 bytes: no event file; 800: no block file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        status, out, error = main(*RUN, "--name", "x", "--quiet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, out) == (3, "")
+    assert re.fullmatch(r"gdtorch: cannot write to runs/x: File too large; .* --resume\n", error)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupt_names_the_command_that_goes_on(main, tmp_path, monkeypatch, number, status):
+    undisturbed, _ = run(main, "--name", "undisturbed")
+    write, left = running.write_tally, iter(range(3))
+
+    def interrupted(*arguments):
+        write(*arguments)
+        if next(left, None) is None:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(running, "write_tally", interrupted)
+    assert main(*RUN, "--overwrite", "--name", "x y")[0] == status
+    status, out, error = main(*RUN)
+    (folder,) = (f for f in (tmp_path / "runs").iterdir() if f.name[:2] == "20")
+    assert out == ""
+    assert error.startswith(f"gdtorch: interrupted ({number.name}); what is done is kept, ")
+    go_on = shlex.split(error.partition(": python train.py ")[2])
+    assert go_on[-3:] == ["--name", folder.name, "--resume"]
+    assert len(list((folder / "blocks").iterdir())) == 1
+    monkeypatch.setattr(running, "write_tally", write)
+    _, out, _ = main(*go_on, "--json")
+    assert json.loads(out)["rates"] == undisturbed["rates"]
+
+
+# More than one process.
+
+
+def torchrun(tmp_path, processes, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
+         "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
+         str(ROOT / "train.py"), *map(str, options)],
+        cwd=tmp_path, env=os.environ | NO_COMPILER, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def rank(number, parent):
+    """The process of a rank: a child of torchrun's with that in its environment."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        if f"\nPPid:\t{parent}\n" in status.read_text():
+            environment = status.with_name("environ").read_bytes().split(b"\0")
+            if f"RANK={number}".encode() in environment:
+                return int(status.parent.name)
+    raise AssertionError(f"there is no rank {number}")
+
+
+def test_two_processes_of_which_one_is_terminated_then_three_then_one(main, tmp_path, monkeypatch):
+    """SIGTERM to rank 1 ends both; three processes end what two began, with one process's bits."""
+    options = ["ensemble", "--starts", 20_000, "--steps", 40, "--lr", 1, 10, 30]
+    process = torchrun(tmp_path, 2, *options, "--name", "x")
+    folder = tmp_path / "runs" / "x" / "blocks"
+    deadline = time.monotonic() + 60
+    while not any(folder.glob("0*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    os.kill(rank(1, process.pid), signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    # Rank 0 hears of it from torchrun, or, if it is done, from the connection.
+    assert re.search(
+        r"^gdtorch: (interrupted \(SIGTERM\)|another process has left.*); what is done is kept, "
+        r"go on with: torchrun --nproc-per-node=2 train\.py ensemble .* --resume$",
+        error,
+        re.MULTILINE,
+    )
+    begun = len(list(folder.iterdir()))
+    process = torchrun(tmp_path, 3, *options, "--name", "x", "--resume", "--quiet")
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert error.count("gdtorch: steps are not compiled, and take several times as long") == 1
+    assert begun < len(list(folder.iterdir())) == 3
+    monkeypatch.setattr(engine, "BLOCK", BLOCK)
+    monkeypatch.setattr(blocks, "UNIT_BLOCKS", UNIT_BLOCKS)
+    alone = json.loads(main(*options, "--json")[1])
+    assert json.loads((folder.parent / "summary.json").read_text())["rates"] == alone["rates"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("order", [1, -1])
+def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes, order):
+    """Each rank in its own folder, its units in either order; the sums are what rank 0 reports."""
+    expected, _ = run(main, "--name", "x")
+    facts = expected["settings"]
+    settings = blocks.Settings(**facts | {"lr": tuple(facts["lr"])})
+    rows = load_table("post").to(torch.float32)
+
+    def make_engine(lr):
+        return engine.Engine(rows.learned, 15, {"lr": lr})
+
+    ranks = []
+    for rank in range(processes):
+        mine = Processes("cpu", lambda: None)
+        mine.rank, mine.count = rank, processes
+        units = list(blocks.deal(settings, rank, processes))[::order]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running, "deal", lambda *_, units=units: units)
+            bar = running.progress_bar(settings, mine, quiet=True)
+            ranks.append(
+                running.run(
+                    tmp_path / str(rank),
+                    settings,
+                    mine,
+                    rows,
+                    make_engine,
+                    bar,
+                    lambda: None,
+                    pytest.fail,
+                )
+            )
+    totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
+    report = ensemble_report.Report(settings, tmp_path, totals)
+    assert report.facts()["rates"] == expected["rates"]
+
+
+def test_threads_change_no_bit(main):
+    one, _ = run(main)
+    torch.set_num_threads(2)
+    try:
+        assert run(main)[0]["rates"] == one["rates"]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"ensemble"}))
+@pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "WORLD_SIZE"])
+def test_all_other_commands_are_refused_under_torchrun(
+    main, tmp_path, monkeypatch, command, variable
+):
+    monkeypatch.setenv(variable, "2")
+    status, out, error = main(command)
+    assert (status, out) == (2, "")
+    assert error == f"gdtorch: {command} is for one process, and torchrun for ensemble alone\n"
+    assert not any(tmp_path.iterdir())
+
+
+# The rest.
+
+
+class Terminal(io.StringIO):
+    """Standard error, on a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("rank", "quiet"), [(0, False), (1, False), (0, True)])
+def test_rank_0_alone_shows_a_bar(monkeypatch, rank, quiet):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(running, "SLOW_SECONDS", 0)
+    processes = Processes("cpu", lambda: None)
+    processes.rank, processes.count = rank, 2
+    settings = blocks.Settings(
+        **dict.fromkeys(("momentum", "dampening", "weight_decay"), 0.0), nesterov=False,
+        maximize=False, starts=10**6, steps=1000, lr=(1.0,), seed=0, first_start=0, hidden=15,
+        dtype="float32", device="cpu", engine="", block=500,
+    )  # fmt: skip
+    with running.progress_bar(settings, processes, quiet=quiet) as bar:
+        bar.update(10**8)
+    shown = sys.stderr.getvalue()
+    if rank or quiet:
+        assert shown == ""
+    else:  # twice rank 0's share, which may be half a unit more than half of all
+        assert re.search(r"10%.*100M/1\.00G \[.*<.*networks × steps/s\]", shown)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "required: --starts"),
+        ("--starts 0", "--starts: 0 is not 1 or more"),
+        ("--starts 9 --lr", "--lr: expected at least one argument"),
+        ("--starts 9 --lr 0", "--lr: with 0 no start moves; leave it out"),
+        ("--starts 9 --lr 1 2 1.0", "--lr names 1 twice; name it once"),
+        ("--starts 9 --lr -1", "--lr: -1 is less than 0"),
+        ("--starts 9 --lr 1 1e39", "--lr is too large for float32"),
+        ("--starts 9 --nesterov", "--nesterov needs a --momentum above 0"),
+        ("--starts 9 --hidden 10001", "--hidden: 10001 is not between 1 and 10000"),
+        ("--starts 9 --first-start -1", "--first-start: -1 is not 0 or more"),
+        ("--starts 9 --device gpu", "--device gpu cannot be used here"),
+        ("--starts 9 --resume", "--resume needs the --name of the run"),
+        ("--starts 9 --overwrite", "--overwrite needs the --name of the run"),
+        ("--starts 9 --name x --resume --overwrite", "--resume goes on with a run, --overwrite"),
+        ("--starts 9 --name a/b --resume", "is not a folder name"),
+        ("--starts 9 --start 3", "unknown argument --start; did you mean --starts?"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options, message):
+    status, out, error = main("ensemble", *options.split())
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: .*\n", error)
+    assert message in error
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_diverges_is_counted_and_drawn(main, monkeypatch):
+    monkeypatch.setattr(ensemble_report, "png", figures.png)
+    status, out, error = main("ensemble", "--starts", 20, "--steps", 50, "--weight-decay", 1e30)
+    assert (status, error) == (0, "")
+    assert re.search(r"^1 +0\.00 % .* 100\.00 %", out, re.MULTILINE)
+
+
+def test_help_loads_no_torch():
+    program = (
+        "import sys; from gdtorch.cli import main\n"
+        "try: main(['ensemble', '--help'])\n"
+        "except SystemExit: print({'torch', 'numpy'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.endswith("set()\n")
+    assert "torchrun --nproc-per-node=2 train.py ensemble" in result.stdout
+    assert "default: None" not in result.stdout
