@@ -30,6 +30,14 @@ DRAWN = {
     "stability": lambda: figures.stability([0.1, 1, 3, 10], *(2 * [CURVE.expand(4, -1)])),
     "spectrum": lambda: figures.spectrum(torch.linspace(-1, 1, 120).reshape(2, 60), 1000),
     "surface": surface,
+    "quartic": lambda: figures.quartic(
+        {"-1: minimum": [-1.0, -0.4, 0.0], "3: minimum": [3.0, 2.0]}
+    ),
+    "ensemble": lambda: figures.ensemble(
+        [1, 0.1, 10],
+        {"all rows right": [1, 0, 0.5], "stuck": [0, 0.2, 0.5]},
+        [[quantile, 2 * quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
+    ),
 }
 
 

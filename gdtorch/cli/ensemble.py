@@ -9,11 +9,11 @@ import gc
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, number, say
 from .training import SGD_OPTIONS, add_output_options, add_sgd_options, check_device, check_sgd
@@ -220,7 +220,7 @@ def _settings(options: argparse.Namespace, engine: Engine, processes: Processes)
 
 def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
     """The run's folder: a new one, or with --resume that of a run with the same settings."""
-    from ..ensemble.blocks import FOLDER, BlockError, read_settings
+    from ..ensemble.blocks import FOLDER, BlockError, difference, read_settings
 
     folder = claimed(options, (FOLDER,))
     options.name = folder.name
@@ -229,9 +229,9 @@ def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
     except BlockError as error:
         say(f"{error}; it is written anew, and every block tells for itself whose it is")
         earlier = None
-    if earlier is not None and (difference := _difference(earlier, settings.facts())):
+    if earlier is not None and (unlike := difference(earlier, settings.facts())):
         raise RefusedError(
-            f"--resume: {folder} was begun with {difference}; repeat the former, or choose "
+            f"--resume: {folder} was begun with {unlike}; repeat the former, or choose "
             "another --name"
         )
     return folder
@@ -239,24 +239,13 @@ def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
 
 def _told(options: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
     """The folder that rank 0 has claimed, if this process has been started alike."""
+    from ..ensemble.blocks import difference
+
     text, facts = json.loads(processes.told(""))
     folder = Path(text)
     options.name = folder.name
-    if difference := _difference(facts, settings.facts()):
+    if unlike := difference(facts, settings.facts()):
         raise RefusedError(
-            f"rank 0 was started with {difference} as was rank {processes.rank}; start all alike"
+            f"rank 0 was started with {unlike} as was rank {processes.rank}; start all alike"
         )
     return folder
-
-
-def _difference(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """What differs between settings, in words; empty where nothing does."""
-    return " and ".join(
-        f"{key.replace('_', '-')} {_shown(earlier.get(key))}, not {_shown(value)},"
-        for key, value in facts.items()
-        if earlier.get(key) != value
-    ).removesuffix(",")
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(_shown, value)) if isinstance(value, list) else str(value)

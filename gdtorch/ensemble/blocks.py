@@ -7,14 +7,14 @@ many there were. What is read back is integers under a checksum; nothing of it i
 
 from __future__ import annotations
 
-__all__ = ["BlockError", "Settings", "Unit", "deal", "read_settings", "read_tally", "write_file",
-           "write_settings", "write_tally"]  # fmt: skip
+__all__ = ["BlockError", "Settings", "Unit", "deal", "difference", "read_settings", "read_tally",
+           "write_file", "write_settings", "write_tally"]  # fmt: skip
 
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -211,6 +211,19 @@ def write_file(file: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(file.parent)
+
+
+def difference(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What differs between settings, as `Settings.facts`, in words; empty where nothing does."""
+
+    def shown(value: object) -> str:
+        return " ".join(map(shown, value)) if isinstance(value, list) else str(value)
+
+    return ", and ".join(
+        f"{key.replace('_', '-')} {shown(earlier.get(key))}, not {shown(value)}"
+        for key, value in facts.items()
+        if earlier.get(key) != value
+    )
 
 
 def _file(folder: Path, unit: Unit) -> Path:
