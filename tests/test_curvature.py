@@ -121,7 +121,9 @@ def test_lanczos_agrees_with_the_full_hessian_of_the_posts_network(start, monkey
     assert np.abs(np.subtract(extremes(net, POST), exact)).max() <= SQRT_EPSILON * exact[1]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float64], ids=str
+)
 def test_past_two_thousand_weights(dtype):
     """2,004 weights: too many for the full Hessian in `extremes`, few enough to write it here."""
     net = SigmoidNet(hidden=501).to(dtype)

@@ -149,7 +149,9 @@ def bits(tensor):
     return tensor.numpy().tobytes()
 
 
-@pytest.fixture(params=[True, False], ids=["compiled", "uncompiled"])
+@pytest.fixture(
+    params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["compiled", "uncompiled"]
+)
 def engine(request, plain):
     return plain if request.param else Engine(POST, 15, OPTIONS["plain"], compiled=False)
 

@@ -14,6 +14,7 @@ import time
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,10 +32,8 @@ RUN = ["ensemble", "--starts", 70, "--steps", 60, "--lr", 1, 10, 30]
 EAGER = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # torch.compile does nothing
 
 
-BLOCK, UNIT_BLOCKS = engine.BLOCK, blocks.UNIT_BLOCKS
-
-
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\0\0\0\1\0\0\0\1"  # its first chunk: 1 by 1
+BLOCK, UNIT_BLOCKS = engine.BLOCK, blocks.UNIT_BLOCKS
 
 
 @pytest.fixture
@@ -145,6 +144,8 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
                 assert abs(histogram.max - ends[1]) < np.log10(1.01)
     (image,) = reader.Images("ensemble")
     assert image.encoded_image_string == (folder / "ensemble.png").read_bytes()
+    run(main, "--name", "x", "--resume")
+    assert len(list(folder.glob("*tfevents*"))) == 1  # else every point would be there twice
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def rank(number, parent):
 @pytest.mark.slow
 def test_two_processes_of_which_one_is_terminated_then_three_then_one(main, tmp_path, monkeypatch):
     """SIGTERM to rank 1 ends both; three processes end what two began, with one process's bits."""
-    options = ["ensemble", "--starts", 20_000, "--steps", 40, "--lr", 1, 10, 30]
+    options = ["ensemble", "--starts", 100_000, "--steps", 40, "--hidden", 2, "--lr", 1, 3, 10, 30]
     process = torchrun(tmp_path, 2, *options, "--name", "x")
     folder = tmp_path / "runs" / "x" / "blocks"
     deadline = time.monotonic() + 60
@@ -335,7 +336,7 @@ def test_two_processes_of_which_one_is_terminated_then_three_then_one(main, tmp_
     process = torchrun(tmp_path, 3, *options, "--name", "x", "--resume", "--quiet")
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert begun < len(list(folder.iterdir())) == 3
+    assert begun < len(list(folder.iterdir())) == 16
     monkeypatch.setattr(engine, "BLOCK", BLOCK)
     monkeypatch.setattr(blocks, "UNIT_BLOCKS", UNIT_BLOCKS)
     alone = json.loads(main(*options, "--json")[1])
@@ -441,6 +442,27 @@ def test_rank_0_alone_shows_a_bar(monkeypatch, rank, quiet):
         assert shown == ""
     else:  # twice rank 0's share, which may be half a unit more than half of all
         assert re.search(r"10%.*100M/1\.00G \[.*<.*networks × steps/s\]", shown)
+
+
+def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_rate(main, tmp_path):
+    facts = run(main, "--name", "x")[0]["settings"]
+    settings = blocks.Settings(**facts | {"lr": tuple(facts["lr"])})
+    rows = load_table("post").to(torch.float32)
+    processes = Processes("cpu", lambda: None)
+    processes.count = 2
+
+    def go():
+        done = []
+        bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
+        running.run(
+            tmp_path, settings, processes, rows,
+            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, lambda: None, pytest.fail,
+        )  # fmt: skip
+        return sum(done), bar.n, bar.initial
+
+    share = sum(unit.starts for unit in blocks.deal(settings, 0, 2))
+    assert go() == (2 * share * 60, 0, 0)
+    assert go() == (0, 2 * share * 60, 2 * share * 60)
 
 
 @pytest.mark.parametrize(

@@ -242,10 +242,9 @@ def _told(options: argparse.Namespace, settings: Settings, processes: Processes)
     from ..ensemble.blocks import difference
 
     text, facts = json.loads(processes.told(""))
-    folder = Path(text)
-    options.name = folder.name
+    options.name = Path(text).name
     if unlike := difference(facts, settings.facts()):
         raise RefusedError(
             f"rank 0 was started with {unlike} as was rank {processes.rank}; start all alike"
         )
-    return folder
+    return Path(text)
