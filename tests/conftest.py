@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: there is a worker on every core
 
 import pytest
 import torch.testing._internal.common_utils  # noqa: F401 (it loads a profile: ours comes after)

@@ -21,7 +21,6 @@ from playwright.sync_api import expect, sync_playwright
 
 from gdtorch.cli import main
 
-pytestmark = pytest.mark.xdist_group("browser")  # one worker, so that one server and one browser
 CHROMIUM = shutil.which("chromium")
 CI = os.environ.get("GDTORCH_CI") == "1"
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-background-networking")

@@ -14,7 +14,6 @@ from gdtorch import Manual, Rows, SigmoidNet, initial_weights, load_table
 from gdtorch.ensemble.engine import BLOCK, MOST_ROWS, Engine, State
 from gdtorch.ensemble.step import _exp
 
-pytestmark = pytest.mark.xdist_group("engine")  # one worker, so that what is compiled is so once
 POST = load_table("post").learned
 SIZE = 60  # weights of a network of 3-15-1
 STEPS = 200

@@ -31,7 +31,6 @@ NAMES = [
 ]
 PAGE = (ROOT / "docs" / "questions.md").read_text()
 WORDS = " ".join(PAGE.split())
-pytestmark = pytest.mark.xdist_group("questions")  # one worker, and so one run
 
 
 @pytest.fixture(scope="module")
