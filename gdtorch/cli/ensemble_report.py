@@ -32,7 +32,8 @@ stuck: a row is wrong, and by its gradient as many steps again would change the 
 1 %. Of a sample of these the Hessian tells the saddles, where curvature leads away within as many
 steps by a factor of e, from the plateaus. steps: the median of the starts that ever had all rows
 right; looked at every 10 steps, after 400 every 5 %. Quantiles of the loss are within 0.5 %, the
-least and the greatest exact."""
+least and the greatest exact. At a large lr, 3 and more in float32, rounding decides single starts:
+the shares hold, but one start replayed may end otherwise."""
 PER_MILLION = 1_000_000  # TensorBoard's steps are whole numbers: lr in millionths
 LAYOUT = {
     "Over the learning rate (the step is lr in millionths)": {
