@@ -156,10 +156,9 @@ def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diag
         stood = (w[name] for w in (one, two.mine, two.theirs, three.mine, three.theirs))
         for step1, m2, t2, m3, t3 in chunks(*stood):  # from 0: the first update is step1
             difference = (m3 - m2) - (t3 - t2)
-            # Where b > 0, mine has the momentum, or theirs has the decay; and the reverse.
-            remembers, plain = (m2, t2) if b > 0 else (t2, m2)
-            momentum = (plain - 2 * step1) + (remembers - step1)
-            decay = (remembers - 2 * step1) + plain
+            # Second updates are m2 − step1 and t2 − step1: the plain one's less step1 is by how
+            # much the gradients differ, and the other's, or the plain weights, are what b adds.
+            momentum, decay = m2 + t2 - 3 * step1, m2 + t2 - 2 * step1
             missed["momentum"] += (difference - b * momentum).square().sum().item()
             missed["weight decay"] += (difference - b * decay).square().sum().item()
     cause = min(missed, key=lambda word: missed[word])

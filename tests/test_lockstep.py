@@ -406,6 +406,32 @@ def test_what_is_hardly_more_than_rounding_is_not_named():
     assert "momentum and step size schedule both explain it" in str(report)
 
 
+def test_one_weight_hardly_apart_is_not_accused():
+    rng = np.random.default_rng(0)
+    start, update = rng.normal(size=(2, 20))
+    theirs = [{"a": start, "b": start}, {"a": start - update, "b": start - update}]
+    mine = [theirs[0], {"a": start - update, "b": start - update + 5e-14 * rng.normal(size=20)}]
+    report = lockstep(mine, theirs)
+    assert report.cause in {"unexplained", "rounding"}
+
+
+def test_less_of_the_first_update_is_no_dampening():
+    rng = np.random.default_rng(0)
+    start, one, two = rng.normal(size=(3, 20))
+    theirs = [start, start - one, start - one - two]
+    mine = [start, start - one, start - one - (0.5 * two - 0.3 * one)]
+    assert lockstep(vectors(*mine), vectors(*theirs)).cause == "unexplained"
+
+
+def test_rounding_that_drifts_too_far_is_unexplained():
+    # 2 % a step is no leap, but carries 3e-16 to 1e-7 in a thousand steps.
+    theirs = [np.array([1.0, 2.0]) - 1e-3 * step for step in range(1001)]
+    mine = [w + 3e-16 * 1.02**step * (step > 0) for step, w in enumerate(theirs)]
+    report = lockstep(vectors(*mine), vectors(*theirs), 1000)
+    assert report.cause == "unexplained"
+    assert "grew beyond it" in str(report)
+
+
 @pytest.mark.parametrize("shape", [(300, 400), (1, 120_000)])
 def test_weights_larger_than_a_piece_are_diagnosed_whole(shape):
     rng = np.random.default_rng(0)
