@@ -21,6 +21,7 @@ from .descent import Steepest
 from .events import EventFiles
 from .measure import DESCRIPTIONS, layout, measure
 from .net import SigmoidNet
+from .rundir import write
 from .trainers import Trainer
 
 HISTOGRAMS = 50  # a run
@@ -168,15 +169,10 @@ class Board:
         self.files.flush()
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        # Through memory: an error of the disk is then an OSError, and leaves no half a file.
+        # Through memory: an error of the disk is then an OSError.
         buffer = io.BytesIO()
         torch.save(trainer.objective.state_dict(), buffer)
-        file = self.folder / trainer.name / name
-        try:
-            file.write_bytes(buffer.getvalue())
-        except OSError:
-            file.unlink(missing_ok=True)
-            raise
+        write(self.folder / trainer.name / name, buffer.getvalue())
 
     def close(self) -> None:
         """Close the event files; where the disk is full, what did not fit is lost."""

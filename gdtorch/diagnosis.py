@@ -115,8 +115,7 @@ class Detective:
         move = Move(before, now, self.epsilon, first)
         if self.waiting and self.earlier:
             return third_update(move, self.earlier, self.waiting, self.lr)
-        broken = move.broken()
-        if broken:
+        if now.distance == math.inf and (broken := move.broken()):
             return Diagnosis("not finite", step=step, weights=tuple(broken))
         if not move.parted:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OUR_SUFFIX", "claim", "clear"]
+__all__ = ["OUR_SUFFIX", "claim", "clear", "write"]
 
 import contextlib
 import os
@@ -81,6 +81,19 @@ def clear(folder: Path) -> None:
     for place in reversed(places):
         if not any(place.iterdir()):
             place.rmdir()
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file of a run's, and leave no half of it where the disk gives out.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        file.write_bytes(content)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _check_name(name: str) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import resource
 import subprocess
 import sys
 
@@ -445,3 +446,18 @@ def test_by_hand_and_by_autograd_are_the_same_bits_from_other_starts_too(start):
     net = SigmoidNet(start=start).double()
     assert set(three_ways(net, POST, 0).by_hand.values()) == {0.0}
     assert both_ways(net, POST).same_bits
+
+
+def test_pictures_have_their_size_and_no_half_of_one_is_left(run, tmp_path):
+    reader = EventAccumulator(str(run["folder"]))
+    reader.Reload()
+    for tag in reader.Tags()["images"]:
+        (image,) = reader.Images(tag)
+        assert min(image.width, image.height) > 500
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "questions", "--name", "x"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
+    )  # fmt: skip
+    assert result.returncode == 3
+    assert not list((tmp_path / "runs" / "x").glob("*.png"))

@@ -124,9 +124,8 @@ def _check(options: argparse.Namespace) -> None:
     check_sgd(options, options.lr)
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         options.resume, options.overwrite = options.name is not None, False
-    for option in ("resume", "overwrite"):
-        if getattr(options, option) and options.name is None:
-            raise RefusedError(f"--{option} needs the --name of the run")
+    if options.resume and options.name is None:
+        raise RefusedError("--resume needs the --name of the run")
     if options.resume and options.overwrite:
         raise RefusedError("--resume goes on with a run, --overwrite removes it; choose one")
     for lr in options.lr:

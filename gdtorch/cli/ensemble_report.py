@@ -17,6 +17,7 @@ from ..ensemble.blocks import Settings, write_file
 from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
 from ..events import EventFile
 from ..figures import ensemble, png
+from ..rundir import write
 from .options import as_json
 from .report import aligned, count
 
@@ -155,7 +156,7 @@ class Report:
                 if counts.any():
                     file.add(_histogram(tag, counts, edges), step)
         image = png(ensemble(list(self.tallies), *self._curves()))
-        (self.folder / "ensemble.png").write_bytes(image)
+        write(self.folder / "ensemble.png", image)
         file.add_image("ensemble", image)
         file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
         write_file(self.folder / "summary.json", self.json().encode() + b"\n")

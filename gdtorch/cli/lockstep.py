@@ -55,8 +55,6 @@ def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
     rename = _renamed(options.rename)
-    if options.overwrite and options.name is None:
-        raise RefusedError("--overwrite needs the --name of the run to replace")
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..loop import Interrupts
     from ..trajectory import Inspection

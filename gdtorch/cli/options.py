@@ -53,6 +53,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             hint = nearest(unknown[0], self._option_string_actions, "see --help")
             raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
+        if options.overwrite and options.name is None:  # of `add_run_options`
+            raise RefusedError("--overwrite needs the --name of the run to replace")
         return options
 
     def error(self, message: str) -> NoReturn:

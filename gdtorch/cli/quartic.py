@@ -108,6 +108,7 @@ def _walk_all(
 
     from ..events import EventFile
     from ..figures import png, quartic
+    from ..rundir import write
     from .quartic_report import outcome, text
 
     with ExitStack() as stack:
@@ -120,7 +121,7 @@ def _walk_all(
             if interrupts.received:
                 break
         image = png(quartic({f"{walk.start}: {outcome(walk)}": walk.path for walk in walks}))
-        (folder / PICTURE).write_bytes(image)
+        write(folder / PICTURE, image)
         whole.add_image("quartic", image)
         whole.add(summary.text("summary", "\n".join(["```text", *text(options, walks), "```"])))
 

@@ -12,17 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import (
-    LARGEST,
-    Parser,
-    RefusedError,
-    add_run_options,
-    as_json,
-    claimed,
-    emit,
-    integer,
-    say,
-)
+from .options import LARGEST, Parser, as_json, claimed, emit, integer, say
+from .training import add_output_options
 
 if TYPE_CHECKING:
     from ..questions import Answer
@@ -42,8 +33,6 @@ exit status:
 def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
-    if options.overwrite and options.name is None:
-        raise RefusedError("--overwrite needs the --name of the run to replace")
 
     import torch
 
@@ -86,9 +75,7 @@ def _parser(program: str) -> Parser:
         default=0,
         help="which initial weights of the seed: 0, 1, 2 and so on",
     )
-    add_run_options(add)
-    add("--json", action="store_true", help="print the numbers as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors and what --json asks for")
+    add_output_options(add)
     return parser
 
 
@@ -97,11 +84,11 @@ def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
 
     Ctrl-C then leaves all answers until then.
     """
-    from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import summary
 
     from ..events import EventFile
     from ..figures import png
+    from ..rundir import write
 
     answered = []
     with closing(EventFile(folder)) as file:
@@ -110,9 +97,8 @@ def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
             figure = answer.figure()
             if figure is not None:
                 image = png(figure)
-                (folder / f"{answer.name}.png").write_bytes(image)
-                picture = Summary.Image(encoded_image_string=image)
-                file.add(Summary(value=[Summary.Value(tag=answer.name, image=picture)]))
+                write(folder / f"{answer.name}.png", image)
+                file.add_image(answer.name, image)
             file.flush()
             answered.append(answer)
     return answered

@@ -69,8 +69,6 @@ def check_descent(options: argparse.Namespace, lr: float) -> None:
         options: parsed; an option that the command does not have counts as not used.
         lr: the default.
     """
-    if options.overwrite and options.name is None:
-        raise RefusedError("--overwrite needs the --name of the run to replace")
     if options.descent != "steepest":
         options.lr = lr if options.lr is None else options.lr
         return
