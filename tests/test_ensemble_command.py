@@ -413,7 +413,7 @@ def test_without_a_compiler_it_says_that_it_is_slower(main, monkeypatch):
     eager = engine.Engine
     monkeypatch.setattr(engine, "Engine", without)
     assert run(main)[1] == (
-        "gdtorch: steps are not compiled, and take several times as long: no compiler\n"
+        "gdtorch: steps are not compiled, and take about five times as long: no compiler\n"
     )
 
 

@@ -167,7 +167,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
             write_settings(folder, settings)
             processes.told(json.dumps([str(folder), settings.facts()]))
             if engine.reason:
-                say(f"steps are not compiled, and take several times as long: {engine.reason}")
+                say(f"steps are not compiled, and take about five times as long: {engine.reason}")
         else:
             folder = _told(options, settings, processes)
         with progress_bar(settings, processes, quiet=options.quiet) as bar:

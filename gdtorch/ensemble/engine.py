@@ -4,10 +4,9 @@ from __future__ import annotations
 
 __all__ = ["BLOCK", "Engine", "State"]
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from ..data import Rows
 from ..options import check_options
-from .step import Rule, Step, Weights, add_up, gradient, outputs, sgd_step
+from .compiler import compiled, try_out
+from .step import Examples, Rule, Step, Weights, add_up, gradient, outputs, sgd_step
 
 BLOCK = 8192  # starts: enough that a compiled call lasts long against what calling it costs
 MOST_ROWS = 64  # the compiled step has each row's arithmetic written out
@@ -82,24 +82,16 @@ class Engine:
         inputs, targets = rows.to(dtype)
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
         self.features, self.targets = inputs.shape[1], targets.to(device)
-        self.rule = Rule(
-            tuple(map(tuple, inputs.tolist())),
-            tuple(targets.flatten().tolist()),
-            given["momentum"],
-            given["weight_decay"],
-            nesterov,
-            maximize,
+        self.examples = Examples(
+            tuple(map(tuple, inputs.tolist())), tuple(targets.flatten().tolist())
         )
+        self.rule = Rule(given["momentum"], given["weight_decay"], nesterov, maximize)
         self.lr = self._number(given["lr"])
         # The first gradient goes into the velocity whole, the later ones less the dampening.
         self.shares = self._number(1), self._number(1 - given["dampening"])
         # Wide networks go through their steps a few at a time, so that they stay in cache.
         self.width = max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
-        self.step, self.reason = sgd_step(self.rule), ""
-        if compiled and len(self.rule.inputs) > MOST_ROWS:
-            self.reason = f"a table of more than {MOST_ROWS} rows"
-        elif compiled:
-            self._compile()
+        self.step, self.reason = self._step(compiled=compiled)
         self.compiled = compiled and not self.reason
 
     def begin(self, weights: Tensor) -> State:
@@ -128,21 +120,29 @@ class Engine:
 
     def losses(self, state: State) -> Tensor:
         """L = ½ Σ (y − δ)² of each network, of shape (count,)."""
-        error = self._outputs(state, self.rule.inputs) - self.targets
+        error = self._outputs(state, self.examples.inputs) - self.targets
         return add_up(error.square()) / 2
 
     def outputs(self, state: State, inputs: Tensor) -> Tensor:
         """The output δ, of shape (rows, count), for inputs of shape (rows, features)."""
         return self._outputs(state, inputs.to(self.dtype).tolist())
 
-    def gradient_norms(self, state: State) -> Tensor:
-        """The Euclidean norm of each network's gradient, of shape (count,)."""
-        grad = torch.cat(gradient(self.rule, [*state.syn0, state.syn1]))
-        return add_up(grad.square())[: state.count].sqrt()
-
     def weights(self, state: State) -> Tensor:
         """The weights, of shape (count, size), as `initial_weights` has them."""
         return torch.cat([state.syn0.flatten(0, 1), state.syn1])[:, : state.count].T.contiguous()
+
+    def _step(self, *, compiled: bool) -> tuple[Step, str]:
+        """The step, and why it is not compiled if it is not and was to be."""
+        written_out = sgd_step(self.rule, partial(gradient, self.examples))
+        if not compiled:
+            return written_out, ""
+        if len(self.examples.inputs) > MOST_ROWS:
+            return written_out, f"a table of more than {MOST_ROWS} rows"
+        step = _compiled(self.rule, self.examples)
+        size = (self.features + 1) * self.hidden
+        part = next(self._parts(self.begin(torch.zeros(1, size))))
+        reason = try_out(partial(step, *part, self.lr, self.shares[0]))
+        return (written_out if reason else step), reason
 
     def _number(self, number: float | Tensor) -> Tensor:
         # A tensor is no constant of the compiled step: other learning rates need no other step.
@@ -158,27 +158,8 @@ class Engine:
             velocities = [v[..., part] for v in (*state.velocity0, state.velocity1)]
             yield weights, velocities if self.rule.momentum else []
 
-    def _compile(self) -> None:
-        self.step, written_out = _compiled(self.rule), self.step
-        size = (self.features + 1) * self.hidden
-        part = next(self._parts(self.begin(torch.zeros(1, size))))
-        try:
-            # torch, as it loads what compiles, warns of its own use of torch.jit.
-            with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-                self.step(*part, self.lr, self.shares[0])
-        except Exception as error:  # no compiler, or one that fails, each in its own way
-            self.step, self.reason = written_out, str(error).strip().splitlines()[0]
-
 
 @cache
-def _compiled(rule: Rule) -> Step:
-    """The step of a rule compiled, once for every shape and dtype that it meets."""
-    options: dict[str, Any] = {
-        "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
-        # Keep what takes this many operations, rather than compute it again for each reader:
-        # a hidden layer, which four loops read, takes more and anything else takes less.
-        "realize_opcount_threshold": 20,
-    }
-    return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
-        sgd_step(rule), dynamic=False, fullgraph=True, isolate_recompiles=True, options=options
-    )
+def _compiled(rule: Rule, examples: Examples) -> Step:
+    """The step compiled, once for every shape and dtype that it meets."""
+    return compiled(sgd_step(rule, partial(gradient, examples)))

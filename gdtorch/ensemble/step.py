@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Rule", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
+__all__ = ["Examples", "Rule", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
@@ -16,17 +16,22 @@ Step = Callable[[Weights, Weights, Tensor, Tensor], None]
 
 
 class Rule(NamedTuple):
-    """All that is compiled into a step: the table as numbers, and the options but for lr."""
+    """The options that are compiled into a step: all but for lr and dampening."""
 
-    inputs: tuple[tuple[float, ...], ...]
-    targets: tuple[float, ...]
     momentum: float
     weight_decay: float
     nesterov: bool
     maximize: bool
 
 
-def sgd_step(rule: Rule) -> Step:
+class Examples(NamedTuple):
+    """The rows of a table as numbers, which are compiled into a step as well."""
+
+    inputs: tuple[tuple[float, ...], ...]
+    targets: tuple[float, ...]
+
+
+def sgd_step(rule: Rule, gradient: Callable[[Weights], Weights]) -> Step:
     """The step of a rule: `step(weights, velocities, lr, share)`, in place.
 
     `share` is how much of the gradient goes into the velocity: 1 at the first step, 1 − dampening
@@ -36,7 +41,7 @@ def sgd_step(rule: Rule) -> Step:
     def step(weights: Weights, velocities: Weights, lr: Tensor, share: Tensor) -> None:
         """One step of every network, line by line as in `Manual.step`."""
         moved = []
-        for i, (weight, grad) in enumerate(zip(weights, gradient(rule, weights), strict=True)):
+        for i, (weight, grad) in enumerate(zip(weights, gradient(weights), strict=True)):
             if rule.maximize:
                 grad = -grad
             if rule.weight_decay != 0:
@@ -58,12 +63,12 @@ def outputs(inputs: Iterable[Sequence[float]], weights: Weights) -> list[Tensor]
     return [_sigmoid(add_up(_hidden(x, syn0) * syn1)) for x in inputs]
 
 
-def gradient(rule: Rule, weights: Weights) -> Weights:
+def gradient(examples: Examples, weights: Weights) -> Weights:
     """∂L/∂syn0 feature by feature, then ∂L/∂syn1, as `SigmoidNet.gradient`, row by row."""
     *syn0, syn1 = weights
     ahead: list[Any] = [0.0] * len(syn0)  # Σ over rows of xᵢ · output_delta · h · (1 − h)
     gradient1: Any = 0.0
-    for x, y in zip(rule.inputs, rule.targets, strict=True):
+    for x, y in zip(*examples, strict=True):
         hidden = _hidden(x, syn0)  # (hidden, starts)
         output = _sigmoid(add_up(hidden * syn1))  # (starts,)
         output_delta = (output - y) * (1 - output) * output

@@ -1,0 +1,41 @@
+"""How a step is compiled, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+__all__ = ["compiled", "try_out"]
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+F = TypeVar("F", bound=Callable[..., None])
+NO_COMPILER = "No working C++ compiler found"  # torch._inductor.exc.InvalidCxxCompiler
+
+
+def compiled(steps: F) -> F:
+    """Steps compiled, for the CPU to C++; compiling waits for the first call of each shape."""
+    options: dict[str, Any] = {
+        "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
+        # Keep what takes this many operations, rather than compute it again for each reader:
+        # a hidden layer, which four loops read, takes more and anything else takes less.
+        "realize_opcount_threshold": 20,
+    }
+    return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
+        steps, dynamic=False, fullgraph=True, isolate_recompiles=True, options=options
+    )
+
+
+def try_out(call: Callable[[], None]) -> str:
+    """Call what has been compiled, so that it is; return why it cannot be, or "" where it can."""
+    try:
+        # torch, as it loads what compiles, warns of its own use of torch.jit.
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            call()
+    except Exception as error:  # no compiler, or one that fails, each in its own way
+        if NO_COMPILER in str(error):
+            return "no C++ compiler was found; install g++, or name yours in CXX"
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return next((line for line in lines if "backend=" not in line), type(error).__name__)
+    return ""
