@@ -73,7 +73,9 @@ class Board:
         self.curvature, self.limit = curvature, limit
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
         self.files = EventFiles(folder, self.names, DESCRIPTIONS)
-        self.histogram_steps = set(torch.linspace(0, steps, HISTOGRAMS).round().long().tolist())
+        stride = max(trainer.stride for trainer in trainers)
+        shown = torch.linspace(0, steps // stride, HISTOGRAMS).round().long() * stride
+        self.histogram_steps = set(shown.tolist())
         self._begin(settings)
 
     def _begin(self, settings: Mapping[str, float | str | bool]) -> None:

@@ -77,7 +77,7 @@ def run(
                 return Ending(step, board.losses(), 3, unwritable(board.folder, step, error))
             if last:
                 return ending
-            bar.update()
+            bar.update(step - bar.n)
     raise AssertionError("trainers never end")
 
 

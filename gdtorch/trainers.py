@@ -34,6 +34,7 @@ class Trainer(ABC):
     """
 
     name: ClassVar[str]
+    stride = 1  # how many steps it takes at a time
     lr: float  # how far the last step went; before the first, the learning rate
 
     def __init__(self, objective: Objective, rows: Rows, descent: Descent = BATCH) -> None:

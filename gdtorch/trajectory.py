@@ -11,6 +11,7 @@ __all__ = ["Inspection", "Lockstep", "Report", "lockstep"]
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from .causes import Diagnosis
 from .diagnosis import Detective
@@ -29,16 +30,21 @@ class Lockstep:
     Args:
         trajectories: name → trajectory, of the same weights in the same dtype on one device.
         reference: the name of the one that all others are compared to.
+        stride: how many steps lie between the weights that the trajectories yield.
     """
 
-    def __init__(self, trajectories: Mapping[str, Iterable[Weights]], reference: str) -> None:
+    def __init__(
+        self, trajectories: Mapping[str, Iterable[Weights]], reference: str, stride: int = 1
+    ) -> None:
         self.trajectories = trajectories
         self.reference = reference
+        self.stride = stride
         self.comparisons = {name: Comparison() for name in trajectories if name != reference}
         self.differences: dict[str, dict[str, float]] = {}
 
     def __iter__(self) -> Iterator[int]:
-        for step, weights in enumerate(zip(*self.trajectories.values(), strict=False)):
+        together = zip(*self.trajectories.values(), strict=False)
+        for step, weights in zip(count(0, self.stride), together, strict=False):
             current = dict(zip(self.trajectories, weights, strict=True))
             for name, comparison in self.comparisons.items():
                 self.differences[name] = comparison.update(

@@ -7,9 +7,10 @@ __all__ = ["main"]
 import argparse
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, say
@@ -23,6 +24,7 @@ from .training import (
     check_numbers,
     choose_trainers,
     make_descent,
+    settle_stride,
 )
 
 if TYPE_CHECKING:
@@ -33,17 +35,8 @@ if TYPE_CHECKING:
 
 LR = 1.0  # the post's alpha
 SETTINGS = (
-    "table",
-    "steps",
-    "descent",
-    "lr",
-    *SGD_OPTIONS,
-    "seed",
-    "start",
-    "init",
-    "hidden",
-    "dtype",
-    "device",
+    *("table", "steps", "descent", "compile", "lr", *SGD_OPTIONS),
+    *("seed", "start", "init", "hidden", "dtype", "device"),
 )
 THREADED = 1_000_000  # products smaller than that only wait for threads
 EPILOG = """\
@@ -64,6 +57,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
     left_out = choose_trainers(options)
+    stride = settle_stride(options)
     check_descent(options, LR)
     check_numbers(options)
 
@@ -72,7 +66,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
     from ..loop import Interrupts
 
     try:
-        table, net, trainers = _prepare(options)
+        table, net, trainers = _prepare(options, stride)
     except (ValueError, RuntimeError) as error:
         raise RefusedError(error) from error
     gc.freeze()  # what is imported stays: no collection need look at it again
@@ -92,7 +86,7 @@ def _train(
     table: Table,
     net: SigmoidNet,
     trainers: list[Trainer],
-    left_out: dict[str, str],
+    left_out: Mapping[str, str],
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
@@ -102,7 +96,13 @@ def _train(
 
     folder = claimed(options, options.trainers)
     reference = "sgd" if "sgd" in options.trainers else options.trainers[-1]
-    lockstep = Lockstep({trainer.name: trainer for trainer in trainers}, reference)
+    stride = max(trainer.stride for trainer in trainers)
+    lockstep = Lockstep(
+        {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
+    )
+    for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
+        options.compile = False
+        say(f"steps are not compiled, and take about seven times as long: {reason}")
     settings = {key: getattr(options, key) for key in SETTINGS}
     try:
         board = Board(
@@ -170,7 +170,17 @@ def _parser(program: str) -> Parser:
     add("--init", metavar="FILE.pt", help="saved weights instead of a start")
     add_sgd_options(add)
     add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
-    add("--log-every", type=integer(1, LARGEST), default=1, help="scalars every so many steps")
+    add(
+        "--log-every",
+        type=integer(1, LARGEST),
+        help="scalars every so many steps, with --compile 1000 (default: 1)",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="for millions of steps: manual alone, compiled, ten steps a call; their bits may "
+        "differ from those of steps taken one by one",
+    )
     add(
         "--curvature",
         type=integer(1, LARGEST),
@@ -193,7 +203,7 @@ def _limit(options: argparse.Namespace) -> float:
     )
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Trainer]]:
+def _prepare(options: argparse.Namespace, stride: int) -> tuple[Table, SigmoidNet, list[Trainer]]:
     """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
     import torch
 
@@ -221,7 +231,12 @@ def _prepare(options: argparse.Namespace) -> tuple[Table, SigmoidNet, list[Train
     for name in options.trainers:
         if name == "post":
             trainers.append(Post(net, table.learned, lr))
+        elif name == "sgd":
+            trainers.append(SGD(net, table.learned, lr, descent=descent, **sgd))
+        elif not options.compile:
+            trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
         else:
-            maker = Manual if name == "manual" else SGD
-            trainers.append(maker(net, table.learned, lr, descent=descent, **sgd))
+            from ..ensemble.single import LongRun
+
+            trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
     return table, net, trainers

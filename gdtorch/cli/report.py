@@ -22,6 +22,7 @@ from .options import as_json
 
 # Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.
 PAGE = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
+COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
 FEW_ROWS = 4  # held out: each gets a column of its own
 
 
@@ -79,7 +80,9 @@ class Report:
 
     @property
     def status(self) -> int:
-        """1 if `manual` and `sgd` differ, else 0."""
+        """1 if `manual` and `sgd` differ, else 0; compiled steps may."""
+        if self.settings["compile"]:
+            return 0
         manual = self.lockstep.comparisons.get("manual")
         return int(self.lockstep.reference == "sgd" and manual is not None and not manual.identical)
 
@@ -93,17 +96,21 @@ class Report:
         first = comparison.first_difference
         if first is None:
             each = "" if comparison.steps == 1 else "each of "
+            if self.lockstep.stride > 1:
+                each = f"every {self.lockstep.stride} of "
             steps = each + count(comparison.steps, "step")
             return (
                 f"{name} = {reference}: the same bits in all {self.weights} weights after {steps}"
             )
+        at = "at" if self.lockstep.stride == 1 else "by"
         verdict = (
-            f"{name} ≠ {reference}: they part at step {first.step} in {first.weight} "
+            f"{name} ≠ {reference}: they part {at} step {first.step} in {first.weight} "
             f"by up to {first.absolute:.1e}"
         )
         if "post" in (name, reference) and math.isfinite(first.absolute):
             return f"{verdict}, because {self._post_reason(first)}"
-        return f"{verdict} ({first.ulps} ulps, at {list(first.index)})"
+        verdict += f" ({first.ulps} ulps, at {list(first.index)})"
+        return f"{verdict}; compiled steps round otherwise" if self.settings["compile"] else verdict
 
     def _post_reason(self, first: Difference) -> str:
         # Only two things set post apart at one step: the order of its updates, and the order of
@@ -143,6 +150,8 @@ class Report:
         lines = [*self._heading(), "", *aligned(self._cells()), ""]
         lines += [f"{name} is left out: {reason}" for name, reason in self.left_out.items()]
         lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
+        if self.settings["compile"]:
+            lines.append(COMPILED)
         command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
         lines += ["", f"To see it:  {command}", f"then open   {PAGE}"]
         return "\n".join(lines)

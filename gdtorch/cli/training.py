@@ -13,9 +13,11 @@ __all__ = [
     "check_sgd",
     "choose_trainers",
     "make_descent",
+    "settle_stride",
 ]
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 TRAINERS = ("post", "manual", "sgd")
 DESCENTS = ("batch", "stochastic", "steepest")
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+ALONE = "--compile is for a long run of manual; --trainers manual sgd has sgd beside it"
+COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
+LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
 FLOAT32_MAX = 3.4028234663852886e38
 
 
@@ -126,6 +131,9 @@ def choose_trainers(options: argparse.Namespace) -> dict[str, str]:
     used = [f"--{option.replace('_', '-')}" for option in SGD_OPTIONS if getattr(options, option)]
     if options.descent != "batch":
         used.append(f"--descent {options.descent}")
+    if not asked and getattr(options, "compile", False):
+        options.trainers = ["manual"]
+        return dict.fromkeys(("post", "sgd"), ALONE)
     options.trainers = asked or TRAINERS
     if not used or "post" not in options.trainers:
         return {}
@@ -141,3 +149,27 @@ def make_descent(name: str, seed: int = 0) -> Descent:
     from ..descent import Batch, Steepest, Stochastic
 
     return {"batch": Batch(), "stochastic": Stochastic(seed), "steepest": Steepest()}[name]
+
+
+def settle_stride(options: argparse.Namespace) -> int:
+    """How many steps are taken at a time, which `--compile` makes many; settle `--log-every`."""
+    if not options.compile:
+        options.log_every = options.log_every or 1
+        return 1
+    from ..ensemble import CALL
+
+    if options.descent != "batch":
+        raise RefusedError(f"--compile takes batch steps; leave out --descent {options.descent}")
+    if "manual" not in options.trainers:
+        raise RefusedError("--compile is for the steps of manual; name it among --trainers")
+    options.log_every = options.log_every or COMPILED_LOG_EVERY
+    calls = 0
+    for option in ("steps", "log_every", "curvature"):
+        value = getattr(options, option) or 0
+        if value % CALL:
+            raise RefusedError(
+                f"--compile takes {CALL} steps at a time: --{option.replace('_', '-')} {value} is "
+                f"no multiple of it; {value + CALL - value % CALL} is"
+            )
+        calls = math.gcd(calls, value // CALL)
+    return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)

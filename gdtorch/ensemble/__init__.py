@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+__all__ = ["CALL"]
+
+CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, Steepest, load_table
 from gdtorch.board import Board
+from gdtorch.ensemble.single import LongRun
 from gdtorch.measure import measure
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,24 @@ def trainers():
 def test_one_step_by_hand_against_sgd(ratio):
     _, manual, sgd = trainers()
     ratio("one step: manual : sgd", manual.step, sgd.step, aim=0.5, rounds=15, calls=200)
+
+
+def test_a_thousand_compiled_steps_against_a_thousand(ratio):
+    rows, net = load_table("post").learned, SigmoidNet().double()
+    compiled, manual = LongRun(net, rows, 1.0, stride=1000), Manual(net, rows, 1.0)
+    assert compiled.reason == ""
+
+    def one_by_one():
+        for _ in range(1000):
+            manual.step()
+
+    ratio(
+        "1000 steps of manual: --compile : one by one",
+        compiled.step,
+        one_by_one,
+        aim=1 / 5,
+        rounds=15,
+    )
 
 
 @pytest.mark.parametrize(("trainer", "aim"), [(SGD, 4), (Manual, 10)], ids=["sgd", "manual"])
