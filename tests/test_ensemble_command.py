@@ -8,6 +8,7 @@ import re
 import resource
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -341,6 +342,49 @@ def test_two_processes_of_which_one_is_terminated_then_three_then_one(main, tmp_
     monkeypatch.setattr(blocks, "UNIT_BLOCKS", UNIT_BLOCKS)
     alone = json.loads(main(*options, "--json")[1])
     assert json.loads((folder.parent / "summary.json").read_text())["rates"] == alone["rates"]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def two_machines(tmp_path, *commands):
+    """A torchrun on each of two machines, each in a folder of its own: (status, error) of both."""
+    meeting = ["--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    machines = []
+    for number, command in enumerate(commands):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *meeting]
+        script = [f"--node-rank={number}", str(ROOT / "train.py"), *map(str, command)]
+        with (folder / "error").open("w") as error:
+            machines.append(subprocess.Popen([*torchrun, *script], cwd=folder, stderr=error))
+    return [
+        (machine.wait(), (tmp_path / str(number) / "error").read_text())
+        for number, machine in enumerate(machines)
+    ]
+
+
+@pytest.mark.slow
+def test_two_machines_share_no_file_and_give_the_bits_of_one_process(train, tmp_path):
+    """Compiled, as a user runs it."""
+    options = ["ensemble", "--starts", 100_000, "--steps", 20, "--lr", 1, 10, "--name", "x"]
+    ended = two_machines(tmp_path, options, options)
+    assert [status for status, _ in ended] == [0, 0], ended
+    folders = [tmp_path / str(number) / "runs" / "x" for number in range(2)]
+    assert [len(list((folder / "blocks").glob("0*"))) for folder in folders] == [4, 4]
+    assert not (folders[1] / "summary.json").exists()
+    alone = json.loads(train(*options, "--json").stdout)
+    assert json.loads((folders[0] / "summary.json").read_text())["rates"] == alone["rates"]
+
+
+@pytest.mark.slow
+def test_machines_that_are_not_started_alike_are_refused(tmp_path):
+    options = ["ensemble", "--starts", 100, "--name", "x", "--steps"]
+    ended = two_machines(tmp_path, [*options, 20], [*options, 30])
+    assert [status for status, _ in ended] == [1, 1]
+    assert re.search(r"^gdtorch: rank 0 .*; start all alike$", ended[1][1], re.MULTILINE)
 
 
 @pytest.mark.parametrize(("processes", "order"), [(1, -1), (2, 1), (3, -1), (5, 1)])
