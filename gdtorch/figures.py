@@ -35,9 +35,16 @@ LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
 LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
 
 
+class _Picture(Figure):
+    """A figure that a notebook shows, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
     """A figure of so many inches and its axes, as `Figure.subplots` gives them; no pyplot."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = _Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(**subplots)
 

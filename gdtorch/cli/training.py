@@ -13,21 +13,26 @@ __all__ = [
     "check_sgd",
     "choose_trainers",
     "make_descent",
+    "progress_bar",
 ]
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .options import LARGEST, RefusedError, add_run_options, integer, nearest, number
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..descent import Descent
 
 TRAINERS = ("post", "manual", "sgd")
 DESCENTS = ("batch", "stochastic", "steepest")
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 FLOAT32_MAX = 3.4028234663852886e38
+SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 def add_descent_options(
@@ -141,3 +146,11 @@ def make_descent(name: str, seed: int = 0) -> Descent:
     from ..descent import Batch, Steepest, Stochastic
 
     return {"batch": Batch(), "stochastic": Stochastic(seed), "steepest": Steepest()}[name]
+
+
+def progress_bar(options: argparse.Namespace) -> tqdm[NoReturn]:
+    """A bar over the steps, on a terminal and unless --quiet, once the run proves slow."""
+    from tqdm import tqdm
+
+    shown = not options.quiet and sys.stderr.isatty()
+    return tqdm(total=options.steps, unit="step", delay=SLOW_SECONDS, disable=not shown)

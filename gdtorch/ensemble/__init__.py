@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+__all__ = ["Engine", "Settings", "count", "deal"]
+
+from .blocks import Settings, deal
+from .engine import Engine
+from .run import count
