@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Engine", "Settings", "count", "deal"]
+__all__ = ["Engine", "Settings", "count"]
 
-from .blocks import Settings, deal
+from .blocks import Settings
 from .engine import Engine
 from .run import count

@@ -116,7 +116,7 @@ class Settings:
         return blake2b(json.dumps(self.facts()).encode(), digest_size=16).digest()
 
 
-def deal(settings: Settings, rank: int = 0, processes: int = 1) -> Iterator[Unit]:
+def deal(settings: Settings, rank: int, processes: int) -> Iterator[Unit]:
     """The units of one of so many processes: in turn, so that nobody need ask anybody."""
     return map(settings.unit, range(rank, settings.units, processes))
 
