@@ -36,10 +36,10 @@ LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without co
 
 
 class _Picture(Figure):
-    """A figure that a notebook shows, without pyplot."""
+    """A figure that a notebook shows without pyplot, at a screen's resolution."""
 
     def _repr_png_(self) -> bytes:
-        return png(self)
+        return png(self, DPI / 2)
 
 
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
@@ -49,10 +49,10 @@ def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**subplots)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: float = DPI) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -125,7 +125,7 @@ class Manual(Trainer):
     The weights hold the same bits as those of `SGD` after every step.
 
     Args:
-        objective: what to descend, by `objective.gradient(rows)`; rows, descent: see `Trainer`.
+        objective: what to descend, by its `gradient(rows)`; rows, descent: see `Trainer`.
         lr: learning rate, a tensor of one element or a number; named, like all others, and
             meant as in `torch.optim.SGD`. With `Steepest`, where its first search begins.
         momentum: μ, 0 for none.
@@ -203,7 +203,7 @@ class SGD(Trainer):
     """`torch.optim.SGD` itself, on the gradient of `objective.loss(rows)` by autograd.
 
     Args:
-        objective: what to descend, by `objective.loss(rows).backward()`; rows, descent: see `Trainer`.
+        objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
         lr: learning rate.
         options: the other options of `torch.optim.SGD`, by name; it raises what it refuses.
 
