@@ -238,6 +238,7 @@ def ensemble(
     below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
     below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")
     below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
+    below.xaxis.set_major_formatter("{x:g}")
     below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
     below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
