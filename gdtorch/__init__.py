@@ -1,4 +1,7 @@
-"""Hand-written gradient descent in lockstep with torch.optim.SGD."""
+"""Hand-written gradient descent in lockstep with torch.optim.SGD.
+
+The examples in docstrings take it that `from gdtorch import *` came first.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .board import Board
+    from .curvature import eigenvalues, extremes, hessian, stable_limit
     from .data import Rows, Table, load_table
     from .descent import Batch, Descent, Steepest, Stochastic
     from .distance import Comparison, Difference
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SGD",
     "Batch",
+    "Board",
     "Comparison",
     "Descent",
     "Difference",
@@ -33,13 +39,19 @@ __all__ = [
     "Stochastic",
     "Table",
     "Trainer",
+    "eigenvalues",
+    "extremes",
+    "hessian",
     "initial_weights",
     "load_table",
     "lockstep",
+    "stable_limit",
 ]
 
 # Handed on at first use (PEP 562), so that `train.py --help` loads no torch.
 _HOME = {
+    "Board": "board",
+    **dict.fromkeys(["eigenvalues", "extremes", "hessian", "stable_limit"], "curvature"),
     **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     "Objective": "objective",

@@ -49,6 +49,17 @@ class Board:
 
     Raises:
         OSError: here or later, if the disk or the folder gives out.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> table, net = load_table("post"), SigmoidNet().double()
+        >>> trainer = SGD(net, table.learned, lr=1.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     board = Board(pathlib.Path(folder), net, [trainer], table, {"lr": 1.0}, steps=1000)
+        ...     losses = board.log(0, {})
+        ...     board.close()
+        >>> print(f"{losses['sgd']:.3f}")
+        1.350
     """
 
     def __init__(

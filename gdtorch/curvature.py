@@ -76,6 +76,10 @@ def hessian(objective: Objective, rows: Rows) -> Tensor:
 
     Returns:
         Of shape (n, n), in the order of `flat_weights`; symmetric but for rounding.
+
+    Example:
+        >>> hessian(Quartic(1.0), load_table("xor").learned)  # f″(1) = −1: a maximum
+        tensor([[-1.]], dtype=torch.float64)
     """
     gradient = grad(loss_function(objective, rows))
     matrix: Tensor = jacrev(gradient, chunk_size=CHUNK)(flat_weights(objective))
@@ -83,7 +87,13 @@ def hessian(objective: Objective, rows: Rows) -> Tensor:
 
 
 def eigenvalues(objective: Objective, rows: Rows) -> Tensor:
-    """All eigenvalues of the Hessian, of shape (n,), ascending; nan where it is not finite."""
+    """All eigenvalues of the Hessian, of shape (n,), ascending; nan where it is not finite.
+
+    Example:
+        >>> values = eigenvalues(SigmoidNet().double(), load_table("post").learned)
+        >>> int((values < 0).sum()), len(values)  # the loss is not convex
+        (32, 60)
+    """
     matrix = hessian(objective, rows)
     if not matrix.isfinite().all():
         return torch.full_like(matrix[0], math.nan)
@@ -123,6 +133,11 @@ def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
 
     Raises:
         ArithmeticError: Lanczos does not converge, as where the loss differs from call to call.
+
+    Example:
+        >>> smallest, sharpness = extremes(SigmoidNet().double(), load_table("post").learned)
+        >>> print(f"{smallest:.3f} {sharpness:.3f}")
+        -0.299 0.110
     """
     theta = flat_weights(objective)
     if len(theta) <= EXACT:
@@ -207,6 +222,10 @@ def stable_limit(
     Returns:
         The limit; infinite for an `lr` of 0 or a dampening of 1, nan for a momentum or dampening
         above 1, which have none.
+
+    Example:
+        >>> stable_limit(1.0), stable_limit(1.0, momentum=0.5)
+        (2.0, 3.0)
     """
     if momentum >= 1 or (momentum > 0 and dampening > 1):
         return math.nan

@@ -30,6 +30,10 @@ class Rows(NamedTuple):
     Args:
         inputs: x, of shape (rows, features).
         targets: y, of shape (rows, outputs).
+
+    Example:
+        >>> load_table("xor").learned.targets.flatten().tolist()
+        [0.0, 1.0, 1.0, 0.0]
     """
 
     inputs: Tensor
@@ -53,6 +57,13 @@ class Table:
         held_out: the rows that no trainer sees; perhaps none.
         learned_labels: one label for each row of `learned`.
         held_out_labels: one label for each row of `held_out`.
+
+    Example:
+        >>> table = load_table("post")
+        >>> table.learned_labels
+        ('000', '001', '010', '011', '100', '101', '110')
+        >>> table.held_out_labels
+        ('111',)
     """
 
     name: str
@@ -89,6 +100,14 @@ def load_table(name: str) -> Table:
     Raises:
         ValueError: there is no such table, or the file is not as described; the message
             names the file, the line and the remedy.
+
+    Example:
+        >>> load_table("post").learned.inputs.shape
+        torch.Size([7, 3])
+        >>> load_table("and")
+        Traceback (most recent call last):
+            ...
+        ValueError: no table and: it is none of post, xor, parity3 and no such file
     """
     records = BUILT_IN.get(name) or _read_csv(name)
     learned = [record for record in records if not record[2]]

@@ -30,6 +30,15 @@ class Descent:
     """Which rows a step sees, and how far it goes: unless a subclass says otherwise, all, and lr.
 
     It has no state: trainers may share one, and any step can be asked for.
+
+    Example:
+        >>> class Halved(Descent):
+        ...     def step_size(self, objective, rows, gradient, lr, /, *, maximize):
+        ...         return lr / 2
+        >>> manual = Manual(Quartic(3.0), load_table("xor").learned, lr=1.0, descent=Halved())
+        >>> manual.step()
+        >>> manual.lr
+        0.5
     """
 
     def rows(self, rows: Rows, _step: int, /) -> Rows:
@@ -64,7 +73,12 @@ class Descent:
 
 
 class Batch(Descent):
-    """All rows at every step, at the learning rate given; also called standard."""
+    """All rows at every step, at the learning rate given; also called standard.
+
+    Example:
+        >>> len(Batch().rows(load_table("post").learned, 0).inputs)
+        7
+    """
 
 
 BATCH = Batch()
@@ -75,6 +89,11 @@ class Stochastic(Descent):
 
     Args:
         seed: of the shuffles, 0 to 2⁶⁴ − 1; the order depends on nothing else.
+
+    Example:
+        >>> rows = load_table("xor").learned
+        >>> [Stochastic(seed=7).rows(rows, step).inputs[0].tolist() for step in range(4)]
+        [[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -116,6 +135,12 @@ class Steepest(Descent):
     The objective must take weights with a leading dimension and give a loss and a gradient for
     each set of them, as `SigmoidNet` does; `torch.func.vmap` would do without, but takes three
     times as long for the post's network.
+
+    Example:
+        >>> manual = Manual(Quartic(3.0), load_table("xor").learned, descent=Steepest())
+        >>> manual.step()
+        >>> manual.weights["x"].item(), f"{manual.lr:.6f}"
+        (2.0, '0.166667')
     """
 
     def step_size(

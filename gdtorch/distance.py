@@ -38,6 +38,12 @@ class Difference:
         absolute: |mine − theirs|; infinite where one of the two is nan.
         ulps: how many floating-point numbers of the weight's dtype lie between the two, the
             nearer end counted; None where one of them is nan.
+
+    Example:
+        >>> mine, theirs = {"w": [1.0, 2.0]}, {"w": [1.0, 2.0 + 2**-51]}
+        >>> apart = lockstep([mine], [theirs], steps=0).first_difference
+        >>> apart.index, apart.ulps
+        ((1,), 1)
     """
 
     step: int
@@ -85,6 +91,14 @@ class Comparison:
         first_difference: at the first step at which they differ in any bit, the element with the
             largest distance; None while there is none.
         weights: for each weight, since when and how far it differs.
+
+    Example:
+        >>> from torch import tensor
+        >>> comparison = Comparison()
+        >>> comparison.update(0, {"w": tensor([1.0, 2.0])}, {"w": tensor([1.0, 2.5])})
+        {'w': 0.5}
+        >>> comparison.first_difference.index
+        (1,)
     """
 
     steps: int = 0

@@ -35,17 +35,24 @@ LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
 LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
 
 
+class _Picture(Figure):
+    """A figure that a notebook shows without pyplot, at a screen's resolution."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self, DPI / 2)
+
+
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
     """A figure of so many inches and its axes, as `Figure.subplots` gives them; no pyplot."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = _Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(**subplots)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: float = DPI) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
@@ -231,6 +238,7 @@ def ensemble(
     below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
     below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")
     below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
+    below.xaxis.set_major_formatter("{x:g}")
     below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
     below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -6,18 +6,13 @@ __all__ = ["Ending", "Interrupts", "run", "unwritable"]
 
 import math
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from tqdm import tqdm
-
 from .board import Board
 from .trajectory import Lockstep
-
-SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 @dataclass(frozen=True)
@@ -45,39 +40,38 @@ def unwritable(folder: Path, step: int, error: OSError) -> str:
 def run(
     lockstep: Lockstep,
     board: Board,
-    interrupts: Interrupts,
+    interrupts: Interrupts | None = None,
     *,
     steps: int,
-    log_every: int,
-    progress: bool,
+    log_every: int = 1,
+    tick: Callable[[int], object] = int,
 ) -> Ending:
     """Run the trainers of a lockstep for `steps` steps.
 
     Args:
         lockstep: what advances the trainers and compares them.
         board: what measures and logs them.
-        interrupts: what notes Ctrl-C and SIGTERM.
+        interrupts: what notes Ctrl-C and SIGTERM; without it they are Python's exceptions.
         steps: how many steps to take.
         log_every: log scalars after every so many steps; the last step is always logged, and
             each for which the board has more to show.
-        progress: whether to show a bar on standard error, once the run proves slow.
+        tick: called with how many steps were taken since, as `update` of a bar of tqdm's.
     """
-    quiet = not progress or sys.stderr is None or not sys.stderr.isatty()
-    with tqdm(total=steps, unit="step", delay=SLOW_SECONDS, disable=quiet) as bar:
-        for step in lockstep:
-            due = step % log_every == 0 or step == steps or board.shows_curvature(step)
-            try:
-                losses = board.log(step, lockstep.differences) if due else board.losses()
-                ending = _ending(step, losses, interrupts.received)
-                last = step == steps or ending.status != 0
-                if last and not due:
-                    board.log(step, lockstep.differences)
-                board.log_histograms(step)
-            except OSError as error:
-                return Ending(step, board.losses(), 3, unwritable(board.folder, step, error))
-            if last:
-                return ending
-            bar.update(step - bar.n)
+    for step in lockstep:
+        due = step % log_every == 0 or step == steps or board.shows_curvature(step)
+        try:
+            losses = board.log(step, lockstep.differences) if due else board.losses()
+            ending = _ending(step, losses, interrupts.received if interrupts else None)
+            last = step == steps or ending.status != 0
+            if last and not due:
+                board.log(step, lockstep.differences)
+            board.log_histograms(step)
+        except OSError as error:
+            return Ending(step, board.losses(), 3, unwritable(board.folder, step, error))
+        if step > 0:
+            tick(lockstep.stride)
+        if last:
+            return ending
     raise AssertionError("trainers never end")
 
 

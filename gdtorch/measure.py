@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DESCRIPTIONS", "layout", "measure"]
+__all__ = ["DESCRIPTIONS", "OF_LOCKSTEP", "OF_QUARTIC", "layout", "measure"]
 
 from collections.abc import Iterator, Sequence
 
@@ -42,6 +42,21 @@ DESCRIPTIONS = {
     "syn0": "The weights from the inputs to the hidden units, all elements.",
     "syn1": "The weights from the hidden units to the output, all elements.",
     "hidden": "The outputs of the hidden units for all rows learned.",
+}
+OF_QUARTIC = {
+    "loss": "f(x) = x⁴/4 − x³ + x²: 0 at both minima, x = 0 and x = 2, and ¼ at the maximum "
+    "between them, x = 1.",
+    "x": "Where this start has come. A curve that stays level is at rest, on a minimum or, from 1, "
+    "on the maximum.",
+    "gradient": "f′(x) = x (x − 1) (x − 2) at this step's x, signed; each step goes against it, or "
+    "along it with --maximize.",
+    "difference": "|x of manual − x of sgd| at the same step; 0 is the same bits.",
+    "step_size": DESCRIPTIONS["step_size"],
+}
+OF_LOCKSTEP = {
+    "weight_norm": DESCRIPTIONS["weight_norm"],
+    "difference": "The largest difference of any element of this weight, mine from theirs, at the "
+    "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0.",
 }
 
 

@@ -29,6 +29,11 @@ def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
 
     Returns:
         float32 of shape (count, size), multiples of 2⁻²³, so that float64 holds them exactly.
+
+    Example:
+        >>> thousand, last = initial_weights(0, 0, 1000, 60), initial_weights(0, 999, 1, 60)
+        >>> thousand[999].equal(last[0])
+        True
     """
     counts = -(-size // 4)  # one count of Philox yields four numbers of 64 bits
     philox = np.random.Philox(key=seed).advance(start * counts)
@@ -65,6 +70,15 @@ class SigmoidNet(nn.Module):
         outputs: outputs of a row; syn1 has the shape (hidden, outputs).
         seed: which family of starts (see `initial_weights`).
         start: which start of that family.
+
+    Example:
+        >>> net = SigmoidNet(seed=0, start=0).double()
+        >>> net
+        SigmoidNet(features=3, hidden=15, outputs=1)
+        >>> rows = load_table("post").learned
+        >>> net.loss(rows).backward()
+        >>> net.gradient(rows)["syn0"].equal(net.syn0.grad)
+        True
     """
 
     def __init__(

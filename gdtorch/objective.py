@@ -17,6 +17,20 @@ class Objective(Protocol):
 
     Of `nn.Module` the trainers need no more than what stands here. `Steepest` asks for one thing
     more: weights with a leading dimension give a loss and a gradient for each set of them.
+
+    Example:
+        >>> import torch
+        >>> class Bowl(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        ...     def loss(self, rows):
+        ...         return self.w.square().sum() / 2
+        ...     def gradient(self, rows):
+        ...         return {"w": self.w.detach().clone()}
+        >>> rows = load_table("xor").learned  # a bowl has no use for them
+        >>> lockstep(Manual(Bowl(), rows, lr=0.1), SGD(Bowl(), rows, lr=0.1)).cause
+        'identical'
     """
 
     def loss(self, rows: Rows) -> Tensor:

@@ -32,6 +32,11 @@ class Quartic(nn.Module):
 
     Args:
         x: where to start, one point or several.
+
+    Example:
+        >>> top = Quartic(1.0)  # the slope is zero, and it is no minimum
+        >>> abs(top.gradient()["x"].item()), top.second_derivative().item()
+        (0.0, -1.0)
     """
 
     def __init__(self, x: float | Sequence[float]) -> None:

@@ -31,6 +31,11 @@ class Trainer(ABC):
             block takes another path through the matrix product and rounds differently.
         rows: the rows that the loss is over.
         descent: which of the rows a step sees, and how far it goes.
+
+    Example:
+        >>> trainer = Manual(Quartic(3.0), load_table("xor").learned, lr=0.1)
+        >>> [round(weights["x"].item(), 2) for _, weights in zip(range(4), trainer)]
+        [3.0, 2.4, 2.27, 2.19]
     """
 
     name: ClassVar[str]
@@ -70,6 +75,11 @@ class Post(Trainer):
     Raises:
         TypeError: the objective is not a `SigmoidNet`; the post's loop knows no other.
         ValueError: as `torch.optim.SGD` for `lr`.
+
+    Example:
+        >>> rows, net = load_table("post").learned, SigmoidNet().double()
+        >>> lockstep(Post(net, rows), SGD(net, rows, lr=1.0)).first_difference.weight
+        'syn0'
     """
 
     name = "post"
@@ -116,8 +126,7 @@ class Manual(Trainer):
     The weights hold the same bits as those of `SGD` after every step.
 
     Args:
-        objective: what to descend, by `objective.gradient(rows)`.
-        rows: the rows that the loss is over.
+        objective: what to descend, by its `gradient(rows)`; rows, descent: see `Trainer`.
         lr: learning rate, a tensor of one element or a number; named, like all others, and
             meant as in `torch.optim.SGD`. With `Steepest`, where its first search begins.
         momentum: μ, 0 for none.
@@ -125,11 +134,16 @@ class Manual(Trainer):
         weight_decay: λ of the penalty λ/2 · θ².
         nesterov: look ahead along the velocity; needs a momentum and no dampening.
         maximize: ascend instead.
-        descent: which of the rows a step sees, and how far it goes.
 
     Raises:
         ValueError: the options are such as `torch.optim.SGD` refuses, in its words; or there is
             momentum or weight decay with `Steepest`.
+
+    Example:
+        >>> net, rows = SigmoidNet().double(), load_table("post").learned
+        >>> both = (way(net, rows, lr=0.1, momentum=0.9, nesterov=True) for way in (Manual, SGD))
+        >>> lockstep(*both).identical
+        True
     """
 
     name = "manual"
@@ -190,11 +204,13 @@ class SGD(Trainer):
     """`torch.optim.SGD` itself, on the gradient of `objective.loss(rows)` by autograd.
 
     Args:
-        objective: what to descend, by `objective.loss(rows).backward()`.
-        rows: the rows that the loss is over.
+        objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
         lr: learning rate.
-        descent: which of the rows a step sees, and how far it goes.
         options: the other options of `torch.optim.SGD`, by name; it raises what it refuses.
+
+    Example:
+        >>> type(SGD(SigmoidNet(), load_table("post").learned, lr=1.0).optimizer)
+        <class 'torch.optim.sgd.SGD'>
     """
 
     name = "sgd"

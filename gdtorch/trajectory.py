@@ -31,6 +31,14 @@ class Lockstep:
         trajectories: name → trajectory, of the same weights in the same dtype on one device.
         reference: the name of the one that all others are compared to.
         stride: how many steps lie between the weights that the trajectories yield.
+
+    Example:
+        >>> net, rows = SigmoidNet().double(), load_table("post").learned
+        >>> both = Lockstep({"manual": Manual(net, rows), "sgd": SGD(net, rows)}, reference="sgd")
+        >>> for step in both:
+        ...     if step == 3: break
+        >>> both.differences
+        {'manual': {'syn0': 0.0, 'syn1': 0.0}}
     """
 
     def __init__(
@@ -68,6 +76,12 @@ class Report:
         weights: for each weight, since when and how far it differs.
         diagnosis: the cause with its evidence.
         text: the report in words.
+
+    Example:
+        >>> down, up = ({"w": [1.0]}, {"w": [0.5]}), ({"w": [1.0]}, {"w": [1.5]})
+        >>> report = lockstep(down, up)
+        >>> report.cause, report.factor, report.agree
+        ('sign', -1.0, False)
     """
 
     cause: str
@@ -96,15 +110,8 @@ class Inspection:
     """Two trajectories of the user's own, advanced together; `lockstep` with a look at each step.
 
     Iterating yields the number of steps taken, from 0; `weights` then holds the weights of both,
-    `differences` the largest |mine − theirs| of each weight. `report()` is due at the end.
-
-    Args:
-        mine: as `lockstep`; so are all others.
-        theirs: the trajectory that mine is held against.
-        steps: how many steps to compare at most.
-        rows: how many rows the loss is over.
-        rename: name → name it is to have.
-        lr: learning rate.
+    `differences` the largest |mine − theirs| of each weight. `report()` is due at the end. The
+    arguments are those of `lockstep`.
 
     Raises:
         ValueError: the two cannot be compared at all; here or while iterating.
@@ -226,6 +233,14 @@ def lockstep(
 
     Raises:
         ValueError: the two cannot be compared at all. Never because they differ.
+
+    Example:
+        >>> def descend(lr, w=(1.0, 2.0, 4.0)):  # f(w) = Σ w⁴/4
+        ...     while True:
+        ...         yield {"w": w}
+        ...         w = [x - lr * x**3 for x in w]
+        >>> lockstep(descend(lr=0.02), descend(lr=0.01), steps=9).cause
+        'scale'
     """
     inspection = Inspection(mine, theirs, steps, rows=rows, rename=rename, lr=lr)
     for _ in inspection:

@@ -118,6 +118,13 @@ def test_the_table_the_summary_and_the_picture_say_the_same(main, tmp_path):
         assert all(replay in out for replay in rate["replay"].values())
 
 
+def test_settings_have_the_commands_defaults(main):
+    _, out, _ = main("ensemble", "--starts", 1, "--json")
+    facts = json.loads(out)["settings"]
+    defaults = blocks.Settings(starts=1, engine=facts["engine"], block=facts["block"])
+    assert facts == defaults.facts()
+
+
 def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch):
     monkeypatch.setattr(ensemble_report, "png", figures.png)
     facts, _ = run(main, "--name", "x")
@@ -143,6 +150,8 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
                 ends = np.log10([rate["loss"]["0"], rate["loss"]["100"]])
                 assert abs(histogram.min - ends[0]) < np.log10(1.01)
                 assert abs(histogram.max - ends[1]) < np.log10(1.01)
+    for tag in reader.Tags()["scalars"] + reader.Tags()["histograms"]:
+        assert reader.SummaryMetadata(tag).summary_description
     (image,) = reader.Images("ensemble")
     assert image.encoded_image_string == (folder / "ensemble.png").read_bytes()
     run(main, "--name", "x", "--resume")

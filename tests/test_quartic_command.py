@@ -77,6 +77,15 @@ def test_each_start_is_a_run_in_tensorboard(main, tmp_path):
         assert not any(values["difference/x"])
 
 
+def test_charts_say_what_they_show(main, tmp_path):
+    main("quartic", "--from", "3", "--descent", "steepest", "--name", "x", "--quiet")
+    reader = read(tmp_path / "runs/x/from_3")
+    said = {tag: reader.SummaryMetadata(tag) for tag in reader.Tags()["scalars"]}
+    assert set(said) == {"loss", "x", "gradient", "difference/x", "step_size"}
+    assert all(metadata.summary_description for metadata in said.values())
+    assert "f′(x) = x (x − 1) (x − 2)" in said["gradient"].summary_description
+
+
 def test_the_picture_is_a_file_and_in_tensorboard(main, tmp_path):
     main("quartic", "--from", "-1", "3", "--name", "x", "--quiet")
     folder = tmp_path / "runs" / "x"

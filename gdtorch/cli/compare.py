@@ -24,6 +24,7 @@ from .training import (
     check_numbers,
     choose_trainers,
     make_descent,
+    progress_bar,
     settle_stride,
 )
 
@@ -119,14 +120,15 @@ def _train(
         say(unwritable(folder, 0, error))
         return 3
     with closing(board):
-        ending = run(
-            lockstep,
-            board,
-            interrupts,
-            steps=options.steps,
-            log_every=options.log_every,
-            progress=not options.quiet,
-        )
+        with progress_bar(options) as bar:
+            ending = run(
+                lockstep,
+                board,
+                interrupts,
+                steps=options.steps,
+                log_every=options.log_every,
+                tick=bar.update,
+            )
         report = Report(settings, folder, table, board.side_by_side(), lockstep, ending, left_out)
         try:
             board.finish(ending.step, report.markdown(), complete=ending.status == 0)

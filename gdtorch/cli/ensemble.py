@@ -145,7 +145,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     from ..ensemble.run import progress_bar, run
     from ..events import EventFile
     from ..rundir import OUR_SUFFIX
-    from .ensemble_report import Report
+    from .ensemble_report import DESCRIPTIONS, Report
 
     dtype = getattr(torch, options.dtype)
     table = load_table("post").to(dtype, processes.device)
@@ -162,7 +162,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
             folder = _claimed(options, settings)
             for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
                 earlier.unlink()
-            file = stack.enter_context(closing(EventFile(folder)))
+            file = stack.enter_context(closing(EventFile(folder, DESCRIPTIONS)))
             file.flush()  # the folder is now known as ours
             write_settings(folder, settings)
             processes.told(json.dumps([str(folder), settings.facts()]))

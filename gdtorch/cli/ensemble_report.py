@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Report"]
+__all__ = ["DESCRIPTIONS", "Report"]
 
 import shlex
 import sys
@@ -35,6 +35,16 @@ steps by a factor of e, from the plateaus. steps: the median of the starts that 
 right; looked at every 10 steps, after 400 every 5 %. Quantiles of the loss are within 0.5 %, the
 least and the greatest exact. At a large lr, 3 and more in float32, rounding decides single starts:
 the shares hold, but one start replayed may end otherwise."""
+DESCRIPTIONS = {
+    "share": "Share of all starts, from 0 to 1; the step is the learning rate in millionths. "
+    "*summary*, on the Text page, says what each name means.",
+    "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
+    "50 the median, 100 the greatest; the step is the learning rate in millionths.",
+    "median_steps": "The steps after which half of the starts that ever had all rows right had "
+    "them; the step is the learning rate in millionths.",
+    "held_out": "The outputs for row 111, which no start was shown; 1 is right.",
+    "log10_loss": "The logarithms to base 10 of the losses at the end.",
+}
 PER_MILLION = 1_000_000  # TensorBoard's steps are whole numbers: lr in millionths
 LAYOUT = {
     "Over the learning rate (the step is lr in millionths)": {

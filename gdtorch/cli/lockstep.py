@@ -208,13 +208,14 @@ def _inspect(
 
     from ..events import EventFiles
     from ..loop import unwritable
+    from ..measure import OF_LOCKSTEP
     from ..rundir import clear
 
     parts = ("mine", "theirs")
     folder = claimed(options, parts)
     step = 0
     try:
-        with closing(EventFiles(folder, parts)) as files:
+        with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
             for step in inspection:
                 _log(inspection, files, step)
                 if interrupts.received:
@@ -241,16 +242,8 @@ def _log(inspection: Inspection, files: EventFiles, step: int) -> None:
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    first = report.first_difference
+    facts = asdict(report)
+    del facts["diagnosis"]
     second = report.diagnosis.second
-    return {
-        "cause": report.cause,
-        "factor": report.factor,
-        "second": dict([second]) if second else None,
-        "identical": report.identical,
-        "agree": report.agree,
-        "steps": report.steps,
-        "first_difference": asdict(first) if first else None,
-        "weights": {name: asdict(weight) for name, weight in report.weights.items()},
-        "text": report.text,
-    }
+    facts["second"] = dict([second]) if second else None
+    return facts | {"identical": report.identical, "agree": report.agree}

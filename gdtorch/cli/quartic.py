@@ -108,6 +108,7 @@ def _walk_all(
 
     from ..events import EventFile
     from ..figures import png, quartic
+    from ..measure import OF_QUARTIC
     from ..rundir import write
     from .quartic_report import outcome, text
 
@@ -115,7 +116,7 @@ def _walk_all(
         whole = EventFile(folder)
         stack.callback(whole.close)
         for name, x in starts.items():
-            file = EventFile(folder / f"from_{name}")
+            file = EventFile(folder / f"from_{name}", OF_QUARTIC)
             stack.callback(file.close)
             walks.append(_walk(name, x, options, file, interrupts))
             if interrupts.received:

@@ -13,17 +13,21 @@ __all__ = [
     "check_sgd",
     "choose_trainers",
     "make_descent",
+    "progress_bar",
     "settle_stride",
 ]
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .options import LARGEST, RefusedError, add_run_options, integer, nearest, number
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ..descent import Descent
 
 TRAINERS = ("post", "manual", "sgd")
@@ -33,6 +37,7 @@ ALONE = "--compile is for a long run of manual; --trainers manual sgd has sgd be
 COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
 LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
 FLOAT32_MAX = 3.4028234663852886e38
+SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 def add_descent_options(
@@ -173,3 +178,11 @@ def settle_stride(options: argparse.Namespace) -> int:
             )
         calls = math.gcd(calls, value // CALL)
     return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+
+
+def progress_bar(options: argparse.Namespace) -> tqdm[NoReturn]:
+    """A bar over the steps, on a terminal and unless --quiet, once the run proves slow."""
+    from tqdm import tqdm
+
+    shown = not options.quiet and sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(total=options.steps, unit="step", delay=SLOW_SECONDS, disable=not shown)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..rundir import OUR_SUFFIX
+from .engine import BLOCK
 from .tally import Tally, checkpoints
 
 UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds of one core
@@ -73,20 +74,20 @@ class Settings:
     """
 
     starts: int
-    steps: int
-    lr: tuple[float, ...]
-    seed: int
-    first_start: int
-    hidden: int
-    dtype: str
-    device: str
-    momentum: float
-    dampening: float
-    weight_decay: float
-    nesterov: bool
-    maximize: bool
-    engine: str
-    block: int
+    steps: int = 1000
+    lr: tuple[float, ...] = (1.0,)
+    seed: int = 0
+    first_start: int = 0
+    hidden: int = 15
+    dtype: str = "float32"
+    device: str = "cpu"
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    maximize: bool = False
+    engine: str = ""
+    block: int = BLOCK
 
     @property
     def unit_starts(self) -> int:

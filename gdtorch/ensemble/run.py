@@ -96,7 +96,7 @@ def run(
 
 
 def count(
-    engine: Engine, settings: Settings, unit: Unit, table: Table, tick: Callable[[int], None]
+    engine: Engine, settings: Settings, unit: Unit, table: Table, tick: Callable[[int], object]
 ) -> Tally:
     """Train the starts of a unit, block by block, and count what became of them.
 
@@ -134,7 +134,7 @@ def count(
 
 
 def _train(
-    engine: Engine, state: State, table: Table, at: Integers, tick: Callable[[int], None]
+    engine: Engine, state: State, table: Table, at: Integers, tick: Callable[[int], object]
 ) -> tuple[Tensor, Tensor]:
     """Train a block; the first checkpoint with all rows right, or −1, and whether they are now."""
     inputs, targets = table.learned

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Answer", "answers"]
+__all__ = ["Answer", "answers", "both_ways", "follow", "minimum", "one_step", "stability",
+           "surface", "three_ways"]  # fmt: skip
 
 from collections.abc import Iterator
 
