@@ -50,18 +50,19 @@ def main(program: str, arguments: Sequence[str]) -> int:
         if abs(x) > FARTHEST_START:
             raise RefusedError(f"--from {name} is too far out; stay within ±{FARTHEST_START:g}")
 
-    from ..loop import Interrupts, unwritable
+    from ..loop import Interrupts
+    from ..rundir import unwritable
     from .quartic_report import facts, text
 
     gc.freeze()  # what is imported stays: no collection need look at it again
     gc.enable()
-    folder = claimed(options, [f"from_{name}" for name in starts])
+    parts = [f"from_{name}" for name in starts]
     walks: list[Walk] = []
     try:
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, claimed(options, parts) as folder:
             _walk_all(starts, options, folder, walks, interrupts)
     except OSError as error:
-        say(unwritable(folder, walks[-1].steps if walks else 0, error))
+        say(unwritable(folder, f"step {walks[-1].steps if walks else 0}", error))
         return 3
     printed = 0
     if options.json or not options.quiet:
