@@ -74,7 +74,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
     try:
         table, net, trainers = _prepare(options)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise RefusedError(error) from error
     gc.freeze()  # what is imported stays: no collection need look at it again
     gc.enable()

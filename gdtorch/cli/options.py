@@ -23,7 +23,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -169,4 +169,5 @@ def emit(text: str) -> int:
 
 def say(message: object) -> None:
     """Say one line on standard error, whatever line breaks the message came with."""
-    print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)
+    with suppress(OSError):  # where standard error is full, the exit status must do
+        print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)
