@@ -34,8 +34,7 @@ SMALLEST = 1e-20  # its logarithm stands for 0's: well below the last bit of a w
 class Board:
     """The event files of one comparison: one run per trainer, and one that compares them.
 
-    Step t is the state after t updates; step 0 is the initial weights. The event files are
-    readable up to the last second at any moment, and complete once the board is closed.
+    Step t is the state after t updates; step 0 is the initial weights.
 
     Args:
         folder: the run's folder, empty.
@@ -87,7 +86,11 @@ class Board:
         stride = max(trainer.stride for trainer in trainers)
         shown = torch.linspace(0, steps // stride, HISTOGRAMS).round().long() * stride
         self.histogram_steps = set(shown.tolist())
-        self._begin(settings)
+        try:
+            self._begin(settings)
+        except OSError:
+            self.close()
+            raise
 
     def _begin(self, settings: Mapping[str, float | str | bool]) -> None:
         metrics = dict.fromkeys(["loss", "accuracy"])
@@ -105,7 +108,6 @@ class Board:
             self.files[trainer.name].add(experiment)
             self.files[trainer.name].add(start)
             self._save(trainer, "initial.pt")
-        self.files.flush()
 
     def losses(self) -> dict[str, float]:
         """Trainer → loss on the rows learned, at the present weights."""
@@ -135,7 +137,6 @@ class Board:
             if self.shows_curvature(step):
                 scalars |= self._curvature(trainer)
             self.files[name].add_scalars(scalars, step)
-        self.files.keep_up()
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
 
     def shows_curvature(self, step: int) -> bool:
@@ -179,7 +180,6 @@ class Board:
             if complete:
                 self.files[trainer.name].add(self.session_end, step)
             self._save(trainer, "final.pt")
-        self.files.flush()
 
     def _save(self, trainer: Trainer, name: str) -> None:
         # Through memory: an error of the disk is then an OSError.
@@ -188,7 +188,7 @@ class Board:
         write(self.folder / trainer.name / name, buffer.getvalue())
 
     def close(self) -> None:
-        """Close the event files; where the disk is full, what did not fit is lost."""
+        """Close the event files."""
         self.files.close()
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written as they come, readable at any moment."""
+"""TensorBoard's event files: each event is on its way to the disk before the next is made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from torch.utils.tensorboard import RecordWriter
 
 from .rundir import OUR_SUFFIX
 
-FLUSH_SECONDS = 1.0  # how far a dashboard that is open during the run lags behind
 # Metadata without a data class is overwritten by TensorBoard, description and all.
 DESCRIBED = {
     "simple_value": ("scalars", DATA_CLASS_SCALAR),
@@ -31,12 +30,17 @@ DESCRIBED = {
 
 
 class EventFile:
-    """One event file, written as it comes: no thread, so that a full disk is an error here.
+    """One event file. Each event goes to the operating system at once, so that a kill loses none.
+
+    There is no thread, so that a full disk is an error here.
 
     Args:
         folder: where it is to lie; made, if it is missing.
         descriptions: what TensorBoard says of the chart of a tag, in Markdown: under the tag, or
             under its part before the slash.
+
+    Raises:
+        OSError: here or later, if the disk or the folder gives out.
     """
 
     def __init__(
@@ -47,8 +51,11 @@ class EventFile:
         self.described: set[str] = set()
         self.path = folder / f"events.out.tfevents.{int(time.time()):010d}{OUR_SUFFIX}"
         self.writer = RecordWriter(self.path.open("xb"))
-        version = Event(wall_time=time.time(), file_version="brain.Event:2")
-        self.writer.write(version.SerializeToString())
+        try:
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        except OSError:
+            self.close()
+            raise
 
     def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Write the scalars of one step, tag → value, as one event."""
@@ -60,8 +67,12 @@ class EventFile:
         for value in values.value:
             if value.tag not in self.described:
                 self._describe(value)
-        event = Event(wall_time=time.time(), step=step, summary=values)
+        self._write(Event(wall_time=time.time(), step=step, summary=values))
+
+    def _write(self, event: Event) -> None:
         self.writer.write(event.SerializeToString())
+        self.writer.flush()
+        self.path.stat()  # a folder that was removed takes writes without a murmur
 
     def _describe(self, value: Summary.Value) -> None:
         self.described.add(value.tag)
@@ -83,14 +94,10 @@ class EventFile:
         value = Summary.Image(encoded_image_string=image, width=width, height=height)
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
 
-    def flush(self) -> None:
-        """Hand everything so far to the operating system; OSError where that cannot be."""
-        self.writer.flush()
-        self.path.stat()  # a folder that was removed takes writes without a murmur
-
     def close(self) -> None:
-        """Flush and close."""
-        self.writer.close()
+        """Close; where the disk is full, what did not fit is lost."""
+        with contextlib.suppress(OSError):
+            self.writer.close()
 
 
 class EventFiles:
@@ -108,25 +115,18 @@ class EventFiles:
         parts: Sequence[str],
         descriptions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.files = {part: EventFile(folder / part, descriptions) for part in ("", *parts)}
-        self.flushed = time.monotonic()
+        self.files: dict[str, EventFile] = {}
+        try:
+            for part in ("", *parts):
+                self.files[part] = EventFile(folder / part, descriptions)
+        except OSError:
+            self.close()
+            raise
 
     def __getitem__(self, part: str) -> EventFile:
         return self.files[part]
 
-    def flush(self) -> None:
-        """Hand everything so far to the operating system, where TensorBoard finds it."""
-        for file in self.files.values():
-            file.flush()
-        self.flushed = time.monotonic()
-
-    def keep_up(self) -> None:
-        """Flush, if the last time is long enough ago."""
-        if time.monotonic() - self.flushed > FLUSH_SECONDS:
-            self.flush()
-
     def close(self) -> None:
-        """Close them; where the disk is full, what did not fit is lost."""
+        """Close them all."""
         for file in self.files.values():
-            with contextlib.suppress(OSError):
-                file.close()
+            file.close()

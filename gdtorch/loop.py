@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Ending", "Interrupts", "run", "unwritable"]
+__all__ = ["Ending", "Interrupts", "run"]
 
 import math
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
 
 from .board import Board
+from .rundir import unwritable
 from .trajectory import Lockstep
 
 
@@ -30,11 +30,6 @@ class Ending:
     losses: Mapping[str, float]
     status: int = 0
     reason: str = ""
-
-
-def unwritable(folder: Path, step: int, error: OSError) -> str:
-    """Why a run ended whose folder takes no more."""
-    return f"cannot write to {folder} after step {step}: {error.strerror}"
 
 
 def run(
@@ -67,7 +62,8 @@ def run(
                 board.log(step, lockstep.differences)
             board.log_histograms(step)
         except OSError as error:
-            return Ending(step, board.losses(), 3, unwritable(board.folder, step, error))
+            reason = unwritable(board.folder, f"step {step}", error)
+            return Ending(step, board.losses(), 3, reason)
         if step > 0:
             tick(lockstep.stride)
         if last:

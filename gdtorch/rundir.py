@@ -1,19 +1,23 @@
-"""A run's folder: claimed whole or not at all, and cleared of nothing but what gdtorch wrote."""
+"""A run's folder: one run's alone, and cleared of nothing but what gdtorch wrote."""
 
 from __future__ import annotations
 
-__all__ = ["OUR_SUFFIX", "claim", "clear", "write"]
+__all__ = ["OUR_SUFFIX", "claim", "clear", "sync", "unwritable", "write"]
 
 import contextlib
+import fcntl
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 OUR_SUFFIX = ".gdtorch"  # every event and block file of ours ends with it: so we know our own
-WEIGHT_FILES = ("initial.pt", "final.pt")
-ENSEMBLE_FILES = ("settings.json", "summary.json", "unfinished-settings.json")
-PICTURE_FILES = (
+UNFINISHED = "unfinished-"  # a file that is being written; one that a kill leaves is written over
+ENSEMBLE_FILES = ("settings.json", "summary.json")
+OUR_NAMES = (
+    *ENSEMBLE_FILES,
+    "initial.pt",
+    "final.pt",
     "ensemble.png",
     "quartic.png",
     "1-difference-quotient.png",
@@ -24,6 +28,7 @@ PICTURE_FILES = (
 LONGEST_NAME = 200  # bytes; file systems take 255
 
 
+@contextlib.contextmanager
 def claim(
     logdir: Path,
     name: str | None,
@@ -31,12 +36,12 @@ def claim(
     *,
     overwrite: bool = False,
     resume: bool = False,
-) -> Path:
-    """Make an empty folder for a run, and the log directory where it is missing.
+) -> Iterator[Path]:
+    """Have an empty folder for a run, which no other run gets before the block ends.
 
-    An earlier run under that name goes, if `overwrite`: its event files, its weights and pictures
-    by their names, and the folders that this empties. Whatever else lies there stays, and links
-    are not followed.
+    The log directory is made where it is missing. An earlier run under that name goes, if
+    `overwrite`: its event files, its weights and pictures by their names, and the folders that
+    this empties. Whatever else lies there stays, and links are not followed.
 
     Args:
         logdir: TensorBoard's log directory.
@@ -46,54 +51,79 @@ def claim(
         resume: whether to take an ensemble's folder under that name as it is.
 
     Raises:
-        ValueError: the name is no folder name, or is taken, or the earlier run cannot be removed;
-            the message names the remedy, and nothing has changed.
+        ValueError: the name is no folder name, or is taken, be it by a run under way, or the
+            earlier run cannot be removed; the message names the remedy, and nothing has changed.
         OSError: the folder cannot be made; then nothing is left of it.
     """
     if name is not None:
         _check_name(name)
-        if resume and _holds_ensemble(logdir / name):
-            return logdir / name
-        _check_free(logdir / name, parts, overwrite=overwrite)
-    missing = [folder for folder in (logdir, *logdir.parents) if not folder.exists()]
+    folder = logdir / (name or "")
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         logdir.mkdir(parents=True, exist_ok=True)
         if name is None:
-            return _stamped(logdir)
-        folder = logdir / name
-        if folder.exists():
-            clear(folder)
-        folder.mkdir(exist_ok=True)
+            folder = _stamped(logdir)
+        lock = _lock(folder)
     except OSError:
-        for made in missing:
+        for made in (folder, *missing):
             with contextlib.suppress(OSError):
                 made.rmdir()
         raise
-    else:
-        return folder
+    try:
+        if not (resume and _holds_ensemble(folder)):
+            _check_free(folder, parts, overwrite=overwrite)
+            _empty(folder)
+        yield folder
+    finally:
+        os.close(lock)
 
 
 def clear(folder: Path) -> None:
     """Remove what gdtorch wrote into a run's folder, and every folder that this empties."""
-    places = _places(folder)
-    for file in _ours(folder):
-        file.unlink()
-    for place in reversed(places):
-        if not any(place.iterdir()):
-            place.rmdir()
+    _empty(folder)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
-def write(file: Path, content: bytes) -> None:
-    """Write a file of a run's, and leave no half of it where the disk gives out.
+def write(file: Path, content: bytes, *, lasting: bool = False) -> None:
+    """Write a file of a run's, whole; a link in its place is replaced and not followed.
+
+    Args:
+        file: which.
+        content: all of it.
+        lasting: whether it is to be there, and whole, even after a power loss.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written; then it is as it was.
     """
+    unfinished = file.with_name(f"{UNFINISHED}{file.name}")
     try:
-        file.write_bytes(content)
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as stream:
+            stream.write(content)
+        if lasting:
+            sync(unfinished)
+        unfinished.replace(file)
     except OSError:
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
         raise
+    if lasting:
+        sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, outlast a power loss."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def unwritable(folder: Path, last: str, error: OSError) -> str:
+    """Why a run ended whose folder takes no more; `last` is what was done before that."""
+    return f"cannot write to {folder} after {last}: {error.strerror}"
 
 
 def _check_name(name: str) -> None:
@@ -103,11 +133,28 @@ def _check_name(name: str) -> None:
         raise ValueError(f"--name is longer than {LONGEST_NAME} bytes; choose a shorter one")
 
 
-def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ValueError where a run's folder could not be claimed; change nothing."""
-    if folder.is_symlink() or not (folder.is_dir() or not folder.exists()):
+def _lock(folder: Path) -> int:
+    """Make a folder where it is missing, and lock it: a file handle, with which the lock ends.
+
+    So it ends with the process at the latest, and a process that is killed leaves none.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"{folder} is not a folder; choose another --name")
-    if not folder.exists() or not any(folder.iterdir()):
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(f"{folder} is that of a run under way; choose another --name") from None
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
+def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
+    """Raise ValueError where a run cannot have a folder; change nothing."""
+    if not any(folder.iterdir()):
         return
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
@@ -116,8 +163,6 @@ def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
 
 def _holds_ensemble(folder: Path) -> bool:
     """Whether a folder is an ensemble's, be it one that was killed before its first file."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
     if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
         return True
     return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
@@ -125,7 +170,7 @@ def _holds_ensemble(folder: Path) -> bool:
 
 def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     """Raise ValueError where a run cannot be removed without loss of what is not ours."""
-    ours = _ours(folder)
+    ours = [file for place in _places(folder) for file in _ours(place)]
     if not ours:
         raise ValueError(f"{folder} holds no run of gdtorch's to overwrite; choose another --name")
     for file in folder.rglob("*tfevents*"):
@@ -139,22 +184,28 @@ def _check_removable(folder: Path, parts: Sequence[str]) -> None:
             raise ValueError(f"{folder / part} is not a folder of gdtorch's; move it away")
 
 
-def _places(folder: Path) -> list[Path]:
-    """A run's folder and those in it; links are left alone."""
-    inner = (path for path in folder.glob("*") if path.is_dir() and not path.is_symlink())
-    return [folder, *inner]
-
-
-def _ours(folder: Path) -> list[Path]:
-    """The files that gdtorch wrote: its events and blocks, and those of known names beside them."""
-    files = []
+def _empty(folder: Path) -> None:
+    """Remove what gdtorch wrote into a run's folder, and the folders in it that this empties."""
     for place in _places(folder):
-        marked = list(place.glob(f"*{OUR_SUFFIX}"))
-        if marked:
-            files += marked
-            named = (place / file for file in WEIGHT_FILES + PICTURE_FILES + ENSEMBLE_FILES)
-            files += [file for file in named if file.is_file()]
-    return files
+        for file in _ours(place):
+            file.unlink()
+        if place != folder and not any(place.iterdir()):
+            place.rmdir()
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folders in a run's, and itself; links are left alone."""
+    inner = (path for path in folder.glob("*") if path.is_dir() and not path.is_symlink())
+    return [*inner, folder]  # last, as the one by which a run half removed is still known as ours
+
+
+def _ours(place: Path) -> list[Path]:
+    """The files that gdtorch wrote: before its events and blocks, what lies beside them."""
+    marked = [file for file in place.glob(f"*{OUR_SUFFIX}") if not file.is_dir()]
+    if not marked:
+        return []
+    named = (place / f"{prefix}{name}" for name in OUR_NAMES for prefix in ("", UNFINISHED))
+    return [file for file in named if file.is_file()] + marked
 
 
 def _stamped(logdir: Path) -> Path:

@@ -42,14 +42,14 @@ def kill_after(calls):
 
 def kill_in_write(number, calls):
     """Kill this process so many calls into a write of a file; if it has fewer, soon after."""
-    write, left = blocks.write_file, iter(range(number))
+    write, left = blocks.write, iter(range(number))
 
-    def armed(*arguments):
+    def armed(*arguments, **options):
         if next(left, None) is None:
             kill_after(calls)
-        write(*arguments)
+        write(*arguments, **options)
 
-    blocks.write_file = armed
+    blocks.write = armed
 
 
 def life(folder, kill=None, *moment):

@@ -23,13 +23,13 @@ from gdtorch.ensemble.blocks import (
     deal,
     read_settings,
     read_tally,
-    write_file,
     write_settings,
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
 from gdtorch.ensemble.run import progress_bar, run
 from gdtorch.ensemble.tally import Networks, Tally, checkpoints
+from gdtorch.rundir import write
 
 SETTINGS = Settings(
     starts=1000, steps=20, lr=(0.1, 1.0), seed=0, first_start=7, hidden=15, dtype="float32",
@@ -156,7 +156,7 @@ def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
     sync, rename = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), sync(handle)))
     monkeypatch.setattr(Path, "replace", lambda *names: (done.append("name"), rename(*names)))
-    write_file(tmp_path / "x", b"content")
+    write(tmp_path / "x", b"content", lasting=True)
     content, name, folder = done
     assert (content.st_size, content.st_ino) == (7, (tmp_path / "x").stat().st_ino)
     assert name == "name"
@@ -168,10 +168,10 @@ def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, ca
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    write_file(tmp_path / "x", b"former")
+    write(tmp_path / "x", b"former")
     monkeypatch.setattr(os if call == "fsync" else Path, call, full)
     with pytest.raises(OSError, match="No space left"):
-        write_file(tmp_path / "x", b"new")
+        write(tmp_path / "x", b"new", lasting=True)
     monkeypatch.undo()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
 
@@ -195,6 +195,7 @@ def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
 
 def peak(folder, settings):
     """Bytes that adding up the tallies of all units takes; they are all there."""
+    folder.mkdir()
     for unit in deal(settings, 0, 1):
         write_tally(folder, settings, unit, tally())
     processes = Processes("cpu", lambda: None)

@@ -210,8 +210,7 @@ def test_a_disk_that_fills_up_ends_the_log_and_not_the_report(tmp_path):
     )
 
 
-def test_a_dashboard_that_is_open_sees_the_run_under_way(main, tmp_path, monkeypatch):
-    monkeypatch.setattr("gdtorch.events.FLUSH_SECONDS", -1.0)  # at every step, not every second
+def test_a_dashboard_that_is_open_sees_the_run_under_way(main, tmp_path):
     (tmp_path / "watched.py").write_text(
         textwrap.dedent("""
         from pathlib import Path

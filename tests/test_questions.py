@@ -353,7 +353,7 @@ def test_json_has_the_numbers_that_are_printed(run, main, monkeypatch):
     from gdtorch import cli, questions
 
     monkeypatch.setattr(questions, "answers", lambda *_: [run[name] for name in NAMES])
-    monkeypatch.setattr(cli.questions, "_write", lambda _, answers: answers)
+    monkeypatch.setattr(cli.questions, "_write", lambda _, found, kept: kept.extend(found))
     status, out, error = main("questions", "--json")
     facts = json.loads(out)
     assert (status, error) == (0, "")
@@ -387,7 +387,7 @@ def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch,
     monkeypatch.setattr(questions, "answers", until_full)
     status, out, error = main("questions", "--name", "x")
     assert (status, out) == (3, "")
-    assert error == "gdtorch: cannot write to runs/x: No space left on device\n"
+    assert error == "gdtorch: cannot write to runs/x after 2-one-step: No space left on device\n"
     reader = EventAccumulator(str(tmp_path / "runs" / "x"))
     reader.Reload()
     assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]

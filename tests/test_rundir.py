@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gdtorch.rundir import claim
+from gdtorch import rundir
+
+
+def claim(*arguments, **options):
+    """Claim a folder and let go of it again."""
+    with rundir.claim(*arguments, **options) as folder:
+        return folder
 
 
 def fake_run(folder):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = ["main"]
 
+import contextlib
 import gc
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -49,6 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         say(error)
         return 2
+    except (OSError, ImportError, MemoryError, RuntimeError) as error:
+        no_memory = re.search("out of memory|allocate memory", str(error))  # as torch has it
+        if isinstance(error, MemoryError) or no_memory:
+            say("out of memory; a smaller --hidden, or a smaller table, may help")
+        elif isinstance(error, RuntimeError):
+            raise
+        else:
+            say(f"the run could not go on: {error}")
+        return 3
     finally:
         for number, handler in saved.items():
             signal.signal(number, handler)
@@ -69,7 +80,8 @@ def _leave(number: int, _: FrameType | None) -> None:
 
     Where there is something to lose, `gdtorch.loop.Interrupts` takes the place of this.
     """
-    os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
+    with contextlib.suppress(OSError):  # standard error may be full, or closed
+        os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
     os._exit(128 + number)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, say
@@ -68,7 +69,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
     try:
         table, net, trainers = _prepare(options, stride)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise RefusedError(error) from error
     gc.freeze()  # what is imported stays: no collection need look at it again
     gc.enable()
@@ -76,14 +77,15 @@ def main(program: str, arguments: Sequence[str]) -> int:
     if table.learned.inputs.numel() * options.hidden < THREADED:
         torch.set_num_threads(1)
     try:
-        with Interrupts() as interrupts:
-            return _train(options, table, net, trainers, left_out, interrupts)
+        with Interrupts() as interrupts, claimed(options, options.trainers) as folder:
+            return _train(options, folder, table, net, trainers, left_out, interrupts)
     finally:
         torch.set_num_threads(threads)
 
 
 def _train(
     options: argparse.Namespace,
+    folder: Path,
     table: Table,
     net: SigmoidNet,
     trainers: list[Trainer],
@@ -91,11 +93,11 @@ def _train(
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
-    from ..loop import run, unwritable
+    from ..loop import run
+    from ..rundir import unwritable
     from ..trajectory import Lockstep
     from .report import Report
 
-    folder = claimed(options, options.trainers)
     reference = "sgd" if "sgd" in options.trainers else options.trainers[-1]
     stride = max(trainer.stride for trainer in trainers)
     lockstep = Lockstep(
@@ -117,7 +119,7 @@ def _train(
             limit=_limit(options),
         )
     except OSError as error:
-        say(unwritable(folder, 0, error))
+        say(unwritable(folder, "step 0", error))
         return 3
     with closing(board):
         with progress_bar(options) as bar:
@@ -133,7 +135,7 @@ def _train(
         try:
             board.finish(ending.step, report.markdown(), complete=ending.status == 0)
         except OSError as error:
-            reason = ending.reason or unwritable(folder, ending.step, error)
+            reason = ending.reason or unwritable(folder, f"step {ending.step}", error)
             ending = report.ending = replace(ending, status=ending.status or 3, reason=reason)
     printed = 0
     if options.json or not options.quiet:

@@ -140,7 +140,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     import torch
 
     from ..data import load_table
-    from ..ensemble.blocks import write_settings
+    from ..ensemble.blocks import FOLDER, write_settings
     from ..ensemble.engine import Engine
     from ..ensemble.run import progress_bar, run
     from ..events import EventFile
@@ -159,11 +159,12 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     settings = _settings(options, engine, processes)
     with ExitStack() as stack:
         if processes.rank == 0:
-            folder = _claimed(options, settings)
+            folder = stack.enter_context(claimed(options, (FOLDER,)))
+            options.name = folder.name
+            _check_alike(folder, settings)
             for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
                 earlier.unlink()
             file = stack.enter_context(closing(EventFile(folder, DESCRIPTIONS)))
-            file.flush()  # the folder is now known as ours
             write_settings(folder, settings)
             processes.told(json.dumps([str(folder), settings.facts()]))
             if engine.reason:
@@ -217,12 +218,10 @@ def _settings(options: argparse.Namespace, engine: Engine, processes: Processes)
     )
 
 
-def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
-    """The run's folder: a new one, or with --resume that of a run with the same settings."""
-    from ..ensemble.blocks import FOLDER, BlockError, difference, read_settings
+def _check_alike(folder: Path, settings: Settings) -> None:
+    """Refuse to go on with a run of other settings."""
+    from ..ensemble.blocks import BlockError, difference, read_settings
 
-    folder = claimed(options, (FOLDER,))
-    options.name = folder.name
     try:
         earlier = read_settings(folder)
     except BlockError as error:
@@ -233,7 +232,6 @@ def _claimed(options: argparse.Namespace, settings: Settings) -> Path:
             f"--resume: {folder} was begun with {unlike}; repeat the former, or choose "
             "another --name"
         )
-    return folder
 
 
 def _told(options: argparse.Namespace, settings: Settings, processes: Processes) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import summary
 
-from ..ensemble.blocks import Settings, write_file
+from ..ensemble.blocks import Settings
 from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
 from ..events import EventFile
 from ..figures import ensemble, png
@@ -169,8 +169,7 @@ class Report:
         write(self.folder / "ensemble.png", image)
         file.add_image("ensemble", image)
         file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
-        write_file(self.folder / "summary.json", self.json().encode() + b"\n")
-        file.flush()
+        write(self.folder / "summary.json", self.json().encode() + b"\n", lasting=True)
 
     def _curves(self) -> tuple[dict[str, list[float]], list[list[float]]]:
         """Shares and quantiles of the loss, one value for each learning rate."""

@@ -207,27 +207,25 @@ def _inspect(
     from torch.utils.tensorboard.summary import text
 
     from ..events import EventFiles
-    from ..loop import unwritable
     from ..measure import OF_LOCKSTEP
-    from ..rundir import clear
+    from ..rundir import clear, unwritable
 
     parts = ("mine", "theirs")
-    folder = claimed(options, parts)
     step = 0
-    try:
-        with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
-            for step in inspection:
-                _log(inspection, files, step)
-                if interrupts.received:
-                    break
-            report = inspection.report()
-            files[""].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
-            files.flush()
-    except (ValueError, _UsersError):
-        clear(folder)
-        raise
-    except OSError as error:
-        return inspection.report(), unwritable(folder, step, error)
+    with claimed(options, parts) as folder:
+        try:
+            with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
+                for step in inspection:
+                    _log(inspection, files, step)
+                    if interrupts.received:
+                        break
+                report = inspection.report()
+                files[""].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
+        except (ValueError, _UsersError):
+            clear(folder)
+            raise
+        except OSError as error:
+            return inspection.report(), unwritable(folder, f"step {step}", error)
     return report, ""
 
 
@@ -238,7 +236,6 @@ def _log(inspection: Inspection, files: EventFiles, step: int) -> None:
     ):
         norms = {f"weight_norm/{name}": w.norm().item() for name, w in weights.items()}
         files[part].add_scalars(norms | more, step)
-    files.keep_up()
 
 
 def _facts(report: Report) -> dict[str, Any]:

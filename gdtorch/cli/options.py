@@ -22,7 +22,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,20 +117,24 @@ def add_run_options(add: Callable[..., object]) -> None:
     add("--overwrite", action="store_true", help="replace a run of that name")
 
 
-def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Path:
-    """Claim the run's folder that the options name, with these folders to come in it."""
+@contextmanager
+def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
+    """Have the run's folder that the options name, with these folders to come in it."""
     from ..rundir import claim
 
     logdir = Path(options.logdir)
     if not options.logdir or (logdir.exists() and not logdir.is_dir()):
         raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
-    try:
-        resume = getattr(options, "resume", False)
-        return claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
-    except ValueError as error:
-        raise RefusedError(error) from error
-    except OSError as error:
-        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
+    resume = getattr(options, "resume", False)
+    claim_it = claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(claim_it)
+        except ValueError as error:
+            raise RefusedError(error) from error
+        except OSError as error:
+            raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
+        yield folder
 
 
 def as_json(facts: object) -> str:
@@ -164,4 +169,5 @@ def emit(text: str) -> int:
 
 def say(message: object) -> None:
     """Say one line on standard error, whatever line breaks the message came with."""
-    print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)
+    with suppress(OSError):  # where standard error is full, the exit status must do
+        print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)

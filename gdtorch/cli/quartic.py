@@ -50,18 +50,23 @@ def main(program: str, arguments: Sequence[str]) -> int:
         if abs(x) > FARTHEST_START:
             raise RefusedError(f"--from {name} is too far out; stay within ±{FARTHEST_START:g}")
 
-    from ..loop import Interrupts, unwritable
+    from ..loop import Interrupts
+    from ..rundir import unwritable
     from .quartic_report import facts, text
 
     gc.freeze()  # what is imported stays: no collection need look at it again
     gc.enable()
-    folder = claimed(options, [f"from_{name}" for name in starts])
+    paths = {name: [x] for name, x in starts.items()}
     walks: list[Walk] = []
     try:
-        with Interrupts() as interrupts:
-            _walk_all(starts, options, folder, walks, interrupts)
+        with (
+            Interrupts() as interrupts,
+            claimed(options, [f"from_{name}" for name in starts]) as folder,
+        ):
+            _walk_all(paths, options, folder, walks, interrupts)
     except OSError as error:
-        say(unwritable(folder, walks[-1].steps if walks else 0, error))
+        steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
+        say(unwritable(folder, f"step {steps[-1]}", error))
         return 3
     printed = 0
     if options.json or not options.quiet:
@@ -97,7 +102,7 @@ def _parser(program: str) -> Parser:
 
 
 def _walk_all(
-    starts: Mapping[str, float],
+    paths: Mapping[str, list[float]],
     options: argparse.Namespace,
     folder: Path,
     walks: list[Walk],
@@ -115,10 +120,10 @@ def _walk_all(
     with ExitStack() as stack:
         whole = EventFile(folder)
         stack.callback(whole.close)
-        for name, x in starts.items():
+        for name, path in paths.items():
             file = EventFile(folder / f"from_{name}", OF_QUARTIC)
             stack.callback(file.close)
-            walks.append(_walk(name, x, options, file, interrupts))
+            walks.append(_walk(name, path, options, file, interrupts))
             if interrupts.received:
                 break
         image = png(quartic({f"{walk.start}: {outcome(walk)}": walk.path for walk in walks}))
@@ -128,28 +133,33 @@ def _walk_all(
 
 
 def _walk(
-    name: str, x: float, options: argparse.Namespace, file: EventFile, interrupts: Interrupts
+    name: str,
+    path: list[float],
+    options: argparse.Namespace,
+    file: EventFile,
+    interrupts: Interrupts,
 ) -> Walk:
-    """Follow one start in lockstep, until its steps are done or it runs away."""
+    """Follow a path from its start in lockstep, until its steps are done or it runs away."""
     from ..quartic import NO_ROWS, Quartic, kind_of_point
     from ..trainers import SGD, Manual
     from ..trajectory import Lockstep
     from .quartic_report import Walk
 
     lr = LR if options.lr is None else options.lr
+    (x,) = path
     sgd, manual = (
         trainer(Quartic(x), NO_ROWS, lr, maximize=options.maximize,
                 descent=make_descent(options.descent))
         for trainer in (SGD, Manual)
     )  # fmt: skip
     lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
-    quartic, path, ran_away = Quartic(x), [], False
+    quartic, ran_away = Quartic(x), False
     for step in lockstep:
         here = manual.weights["x"].item()
         ran_away = not abs(here) <= AWAY * max(1, abs(x))
         if ran_away:
             break
-        path.append(here)
+        path[step:] = [here]
         quartic.x.data.fill_(here)
         scalars = {
             "loss": quartic.loss().item(),

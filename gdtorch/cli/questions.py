@@ -39,17 +39,20 @@ def main(program: str, arguments: Sequence[str]) -> int:
     from ..data import load_table
     from ..net import SigmoidNet
     from ..questions import answers
+    from ..rundir import unwritable
 
     gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
     rows = load_table("post").learned
     net = SigmoidNet(seed=options.seed, start=options.start).double()
-    folder = claimed(options, ())
+    answered: list[Answer] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # products as small as these only wait for threads
     try:
-        answered = _write(folder, answers(net, rows, options.seed))
+        with claimed(options, ()) as folder:
+            _write(folder, answers(net, rows, options.seed), answered)
     except OSError as error:
-        say(f"cannot write to {folder}: {error.strerror}")
+        last = answered[-1].name if answered else "no answer"
+        say(unwritable(folder, last, error))
         return 3
     finally:
         torch.set_num_threads(threads)
@@ -79,7 +82,7 @@ def _parser(program: str) -> Parser:
     return parser
 
 
-def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
+def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> None:
     """Write each answer as it comes: text and picture for TensorBoard, the picture as a file, too.
 
     Ctrl-C then leaves all answers until then.
@@ -90,7 +93,6 @@ def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
     from ..figures import png
     from ..rundir import write
 
-    answered = []
     with closing(EventFile(folder)) as file:
         for answer in answers:
             file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
@@ -99,9 +101,7 @@ def _write(folder: Path, answers: Iterable[Answer]) -> list[Answer]:
                 image = png(figure)
                 write(folder / f"{answer.name}.png", image)
                 file.add_image(answer.name, image)
-            file.flush()
             answered.append(answer)
-    return answered
 
 
 def _text(options: argparse.Namespace, folder: Path, answered: Sequence[Answer]) -> str:

@@ -8,10 +8,9 @@ many there were. What is read back is integers under a checksum; nothing of it i
 from __future__ import annotations
 
 __all__ = ["BlockError", "Settings", "Unit", "deal", "difference", "read_settings", "read_tally",
-           "write_file", "write_settings", "write_tally"]  # fmt: skip
+           "write_settings", "write_tally"]  # fmt: skip
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..rundir import OUR_SUFFIX
+from ..rundir import OUR_SUFFIX, sync, write
 from .engine import BLOCK
 from .tally import Tally, checkpoints
 
@@ -131,10 +130,10 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
     header = HEADER.pack(MAGIC, _owner(settings, unit), _checksum(content), len(content))
     file = _file(folder, unit)
     made = not file.parent.exists()
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(exist_ok=True)
     if made:
-        _sync(folder)
-    write_file(file, header + content)
+        sync(folder)
+    write(file, header + content, lasting=True)
 
 
 def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
@@ -171,8 +170,9 @@ def write_settings(folder: Path, settings: Settings) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    write_file(folder / SETTINGS, json.dumps(settings.facts(), indent=2).encode() + b"\n")
-    _sync(folder.parent)  # which holds the folder's own name
+    content = json.dumps(settings.facts(), indent=2).encode() + b"\n"
+    write(folder / SETTINGS, content, lasting=True)
+    sync(folder.parent)  # which holds the folder's own name
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
@@ -192,26 +192,6 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     if not isinstance(facts, dict):
         raise BlockError(f"{file} is damaged")
     return facts
-
-
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file, so that it is there whole after a power loss, or as it was before.
-
-    Raises:
-        OSError: it cannot be written; then it is as it was.
-    """
-    # One name for each file, so that what a kill leaves behind is written over and not heaped up.
-    temporary = file.with_name(f"unfinished-{file.name}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(file.parent)
 
 
 def difference(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -237,12 +217,3 @@ def _owner(settings: Settings, unit: Unit) -> bytes:
 
 def _checksum(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
-
-
-def _sync(folder: Path) -> None:
-    """Make names in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -77,6 +77,7 @@ def run(
         bar.update(work * processes.count)
         check()
 
+    folder.mkdir(parents=True, exist_ok=True)  # rank 0 may be on another machine
     for unit in deal(settings, processes.rank, processes.count):
         try:
             tally = read_tally(folder, settings, unit)

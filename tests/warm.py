@@ -1,0 +1,71 @@
+"""`python train.py` again and again from one process that has all imported: it forks.
+
+It reads orders, JSON a line: {"arguments", "cwd", "limits", "record"} starts a run and is answered
+with its process id; a process id is answered with how that process ended.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+
+import gdtorch.cli.compare
+import gdtorch.cli.lockstep
+import gdtorch.cli.quartic
+import gdtorch.cli.questions
+import gdtorch.loop
+import gdtorch.questions
+import gdtorch.questions.training  # noqa: F401 (all that a command imports once it runs)
+from gdtorch.cli import main
+from gdtorch.events import EventFile
+
+
+def record(path):
+    """Note the file of every event, once it has been logged, so that a kill cannot undo it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    add = EventFile.add
+
+    def noted(self, *arguments):
+        add(self, *arguments)
+        os.write(handle, f"{self.path}\n".encode())
+
+    EventFile.add = noted
+
+
+def run(order):
+    """Become `python train.py`."""
+    os.chdir(order["cwd"])
+    for stream, handle in (("out", 1), ("err", 2)):
+        os.dup2(os.open(order[stream], os.O_WRONLY | os.O_CREAT | os.O_APPEND), handle)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["train.py"]
+    if order["record"]:
+        record(order["record"])
+    for name, limit in order["limits"].items():
+        kind = getattr(resource, name)
+        resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
+    try:
+        status = main(order["arguments"])
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    os._exit(status)  # at once: to take Python down lasts longer than the run
+
+
+with tempfile.TemporaryDirectory() as folder:  # torch imports some of itself at first use
+    main(["--quiet", "--steps", "2", "--logdir", folder])
+    main(["quartic", "--quiet", "--from", "1", "--steps", "2", "--logdir", folder])
+for line in sys.stdin:
+    order = json.loads(line)
+    if isinstance(order, dict):
+        answer = os.fork()
+        if answer == 0:
+            run(order)
+    else:
+        answer = os.waitstatus_to_exitcode(os.waitpid(order, 0)[1])
+    print(answer, flush=True)
