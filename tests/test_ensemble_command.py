@@ -568,16 +568,28 @@ def test_help_loads_no_torch():
     assert "default: None" not in result.stdout
 
 
-def test_the_shares_in_the_documentation(main, monkeypatch):
-    """Over the first 1000 of its 100,000 starts, to three standard errors and a half."""
+def check_shares(main, monkeypatch, starts, steps, rates, columns):
+    """Over the first starts of its 100,000, to three standard errors and a half."""
     page = (ROOT / "docs" / "questions.md").read_text()
     share = r"([\d.]+) % \|"
-    rows = re.findall(rf"^\| ([\d.]+) \| {share} {share} {share}", page, re.MULTILINE)
+    rows = re.findall(rf"^\| ([\d.]+) \|{f' {share}' * 6}", page, re.MULTILINE)
     shown = {float(lr): [float(share) / 100 for share in shares] for lr, *shares in rows}
     assert list(shown) == [0.1, 0.3, 1, 3, 10, 30]
-    monkeypatch.setattr(engine, "BLOCK", 1000)
-    options = ["--starts", 1000, "--steps", 1000, "--lr", 3, 10, 30, "--json"]
-    for rate in json.loads(main("ensemble", *options)[1])["rates"]:
-        for kind, share in zip(("learned", "held_out", "stuck"), shown[rate["lr"]], strict=True):
-            error = np.sqrt(max(share * (1 - share), 0.001) / 1000)
+    monkeypatch.setattr(engine, "BLOCK", starts)
+    options = ["--starts", starts, "--steps", steps, "--lr", *rates, "--json"]
+    found = json.loads(main("ensemble", *options)[1])["rates"]
+    assert [rate["lr"] for rate in found] == rates
+    for rate in found:
+        expected = shown[rate["lr"]][columns]
+        for kind, share in zip(("learned", "held_out", "stuck"), expected, strict=True):
+            error = np.sqrt(max(share * (1 - share), 0.001) / starts)
             assert abs(rate["shares"][kind] - share) < 3.5 * error
+
+
+def test_the_shares_in_the_documentation(main, monkeypatch):
+    check_shares(main, monkeypatch, 1000, 1000, [3, 10, 30], slice(0, 3))
+
+
+@pytest.mark.slow
+def test_the_shares_in_the_documentation_after_ten_times_the_steps(main, monkeypatch):
+    check_shares(main, monkeypatch, 1000, 10_000, [0.1, 0.3, 1, 3, 10, 30], slice(3, 6))
