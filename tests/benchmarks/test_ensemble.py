@@ -182,7 +182,7 @@ def test_starts_by_the_block(show):
     """A block takes what it takes, full or not; memory is that of one block."""
     made = Engine(ROWS, 15, {"lr": LR})
     show("starts, 20 steps each", "ns", "seconds")
-    for starts in (10**3, 10**4, 10**5, 10**6):
+    for starts in (10**3, 10**4, 10**5, 10**6, 10**7):
         begun = time.perf_counter()
         for first in range(0, starts, BLOCK):
             state = made.begin(initial_weights(0, first, min(BLOCK, starts - first), 60))
