@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: there is a worker on every core
 
@@ -45,3 +48,39 @@ def main(tmp_path, monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Run `python train.py` hundreds of times: forked off one process that has all imported."""
+    command = [sys.executable, str(ROOT / "tests" / "warm.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = tmp_path_factory.mktemp("pipes")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+
+        def ask(order):
+            print(json.dumps(order), file=server.stdin, flush=True)
+            return int(server.stdout.readline())
+
+        def start(folder, *arguments, record="", **limits):
+            """A run in a folder; its process id, and `wait()` for (status, output, error)."""
+            folder.mkdir(exist_ok=True)
+            order = {"arguments": [*map(str, arguments)], "cwd": str(folder), "limits": limits}
+            ends = []
+            for stream in ("out", "err"):  # pipes, which no limit of a file's size applies to
+                order[stream] = tempfile.mktemp(dir=pipes)
+                os.mkfifo(order[stream])
+                ends.append(os.open(order[stream], os.O_RDONLY | os.O_NONBLOCK))
+            process = ask(order | {"record": str(record)})
+
+            def wait():
+                status = ask(process)
+                with os.fdopen(ends[0]) as out, os.fdopen(ends[1]) as err:
+                    return status, out.read(), err.read()
+
+            return SimpleNamespace(pid=process, wait=wait)
+
+        yield start
+        server.stdin.close()

@@ -1,9 +1,11 @@
 """`python train.py` again and again from one process that has all imported: it forks.
 
-It reads orders, JSON a line: {"arguments", "cwd", "limits", "record"} starts a run and is answered
-with its process id; a process id is answered with how that process ended.
+It reads orders, JSON a line: {"arguments", "cwd", "out", "err", "limits", "record"} starts a run
+and is answered with its process id; a process id is answered with how that process ended.
 """
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -12,19 +14,12 @@ import sys
 import tempfile
 import traceback
 
-import gdtorch.cli.compare
-import gdtorch.cli.lockstep
-import gdtorch.cli.quartic
-import gdtorch.cli.questions
-import gdtorch.loop
-import gdtorch.questions
-import gdtorch.questions.training  # noqa: F401 (all that a command imports once it runs)
 from gdtorch.cli import main
 from gdtorch.events import EventFile
 
 
 def record(path):
-    """Note the file of every event, once it has been logged, so that a kill cannot undo it."""
+    """Note the file of every event once it has been logged, where a kill cannot undo it."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     add = EventFile.add
 
@@ -39,7 +34,9 @@ def run(order):
     """Become `python train.py`."""
     os.chdir(order["cwd"])
     for stream, handle in (("out", 1), ("err", 2)):
-        os.dup2(os.open(order[stream], os.O_WRONLY | os.O_CREAT | os.O_APPEND), handle)
+        os.dup2(os.open(order[stream], os.O_WRONLY), handle)
+        file = io.TextIOWrapper(io.FileIO(handle, "w"), line_buffering=True)
+        setattr(sys, f"std{stream}", file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["train.py"]
@@ -58,8 +55,10 @@ def run(order):
 
 
 with tempfile.TemporaryDirectory() as folder:  # torch imports some of itself at first use
-    main(["--quiet", "--steps", "2", "--logdir", folder])
-    main(["quartic", "--quiet", "--from", "1", "--steps", "2", "--logdir", folder])
+    agree = ["lockstep", "builtin:manual", "builtin:sgd"]
+    for arguments in ([], ["quartic", "--from", "1"], agree):
+        with contextlib.redirect_stdout(None):
+            main([*arguments, "--steps", "2", "--name", "x", "--overwrite", "--logdir", folder])
 for line in sys.stdin:
     order = json.loads(line)
     if isinstance(order, dict):
