@@ -109,6 +109,7 @@ def test_pre_commit_and_ci_run_the_linters_that_contributing_names():
         assert re.findall(r"^(?:ruff|mypy) .*", page, re.MULTILINE) == hooks
 
 
+@pytest.mark.slow
 def test_shares_over_two_thousand_starts():
     """99.6 % learn all seven rows, 23 % answer the row held out: 2000 networks side by side."""
     table, count = load_table("post"), 2000

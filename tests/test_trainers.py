@@ -16,6 +16,11 @@ from torch.testing._internal.common_optimizers import (
 from gdtorch import SGD, Manual, Post, Rows, SigmoidNet, load_table
 
 POST = load_table("post").learned
+FEW_STARTS_OR_A_HUNDRED = pytest.mark.parametrize(
+    "starts",
+    [range(10), pytest.param(range(10, 100), marks=pytest.mark.slow)],
+    ids=["few", "to a hundred"],
+)
 OPTIONS = {"lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"}
 
 
@@ -120,10 +125,11 @@ def test_defaults_are_those_of_sgd():
             assert group[option] == value
 
 
+@FEW_STARTS_OR_A_HUNDRED
 @pytest.mark.parametrize("steps", [100, 1000])
-def test_post_is_numpys_transcription_of_the_loop(steps):
+def test_post_is_numpys_transcription_of_the_loop(steps, starts):
     tolerance = {100: 1e-12, 1000: 1e-9}[steps]
-    for start in range(100):
+    for start in starts:
         post = Post(SigmoidNet(start=start).double(), POST, 1.0)
         syn0, syn1 = (w.numpy().copy() for w in post.weights.values())
         for _ in range(steps):
@@ -149,10 +155,11 @@ def test_post_knows_no_other_objective():
         Post(torch.nn.Linear(3, 1), POST)
 
 
+@FEW_STARTS_OR_A_HUNDRED
 @pytest.mark.parametrize("trainer", [Post, Manual])
-def test_a_thousand_steps_learn_all_seven_rows_from_each_of_a_hundred_starts(trainer):
+def test_a_thousand_steps_learn_all_seven_rows(trainer, starts):
     unlearned = []
-    for start in range(100):
+    for start in starts:
         run = trainer(SigmoidNet(start=start).double(), POST, 1.0)
         for _ in range(1000):
             run.step()
