@@ -1,10 +1,14 @@
-"""docs/lockstep.md: its programs run as printed and print what it says; its table is complete."""
+"""docs/lockstep.md: its programs run as printed and print what it says; its table is complete.
+
+docs/reliability.md: the tests that it names are there, and do each fault as often as it says.
+"""
 
 import doctest
 import re
 import sys
 
 import pytest
+import test_faults
 from conftest import ROOT
 
 from gdtorch.explain import MEANING
@@ -40,3 +44,26 @@ def test_from_symptom_to_cause(tmp_path, monkeypatch, capsys, five_lines, change
 def test_the_table_has_every_cause_and_no_other():
     causes = re.findall(r"^\| `([^`]+)` \|", PAGE.split("## The causes")[1], re.MULTILINE)
     assert sorted(causes) == sorted(["cause", "shape", *MEANING])
+
+
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
+FAULTS = re.findall(r"^\| .* \| (.+?) \| .* \| (`test_.*) \|$", RELIABILITY, re.MULTILINE)
+TESTS = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", RELIABILITY))))
+def test_every_fault_told_of_has_its_test(name):
+    assert f"\ndef {name}(" in TESTS
+
+
+def test_faults_are_tried_as_often_as_is_said():
+    told = [
+        (how_often, mark.args[1][-1].values[0])
+        for how_often, names in FAULTS
+        for name in re.findall(r"`(test_\w+)`", names)
+        for mark in getattr(getattr(test_faults, name, None), "pytestmark", ())
+        if mark.args[:1] == ("times",)
+    ]
+    assert len(told) == 7
+    for how_often, times in told:
+        assert how_often == f"{times} times"
