@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -22,6 +23,7 @@ import pytest
 import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gdtorch import Manual, SigmoidNet, figures, initial_weights, load_table
 from gdtorch.cli import COMMANDS, ensemble_report
@@ -133,11 +135,12 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
     reader = EventAccumulator(str(folder), size_guidance=sizes)
     reader.Reload()
     for rate in facts["rates"]:
-        step = round(1e6 * rate["lr"])
+        step = {1: 0, 10: 1000, 30: 1477}[rate["lr"]]  # 1000 · log₁₀
         for tag, value in {
             "share/learned": rate["shares"]["learned"],
             "share/stuck": rate["shares"]["stuck"],
             "loss/50": rate["loss"]["50"],
+            "loss_log10/99": math.log10(rate["loss"]["99"]),
             "loss/100": rate["loss"]["100"],
         }.items():
             (event,) = (e for e in reader.Scalars(tag) if e.step == step)
@@ -152,10 +155,33 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
                 assert abs(histogram.max - ends[1]) < np.log10(1.01)
     for tag in reader.Tags()["scalars"] + reader.Tags()["histograms"]:
         assert reader.SummaryMetadata(tag).summary_description
+    ((_, chart),) = layout_of(reader).items()
+    assert len(chart) == 6  # none of divergence, since there is none
+    for title, tags in chart.items():
+        for tag in tags:  # an expression, or in the chart of a band a name
+            shown = [t for t in reader.Tags()["scalars"] if re.fullmatch(tag, t)]
+            assert len(shown) == 1, title
+    assert "share/diverged" not in reader.Tags()["scalars"]
     (image,) = reader.Images("ensemble")
     assert image.encoded_image_string == (folder / "ensemble.png").read_bytes()
     run(main, "--name", "x", "--resume")
     assert len(list(folder.glob("*tfevents*"))) == 1  # else every point would be there twice
+
+
+def layout_of(reader):
+    """Group → chart → what its tags match, on the page of custom scalars."""
+    proto = reader.Tensors("custom_scalars__config__")[0].tensor_proto
+    layout = layout_pb2.Layout.FromString(proto.string_val[0])
+    return {
+        group.title: {
+            c.title: [
+                *c.multiline.tag,
+                *(t for s in c.margin.series for t in (s.value, s.lower, s.upper)),
+            ]
+            for c in group.chart
+        }
+        for group in layout.category
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DESCRIPTIONS", "Report"]
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import summary
 
+from ..board import log10
 from ..ensemble.blocks import Settings
 from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
 from ..events import EventFile
 from ..figures import ensemble, png
 from ..rundir import write
 from .options import as_json
-from .report import aligned, count
+from .report import PAGE, aligned, count
 
 SHARES = {
     "learned": "all rows right",
@@ -35,23 +37,17 @@ steps by a factor of e, from the plateaus. steps: the median of the starts that 
 right; looked at every 10 steps, after 400 every 5 %. Quantiles of the loss are within 0.5 %, the
 least and the greatest exact. At a large lr, 3 and more in float32, rounding decides single starts:
 the shares hold, but one start replayed may end otherwise."""
+AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
 DESCRIPTIONS = {
-    "share": "Share of all starts, from 0 to 1; the step is the learning rate in millionths. "
-    "*summary*, on the Text page, says what each name means.",
+    "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
+    "each name means.",
     "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
-    "50 the median, 100 the greatest; the step is the learning rate in millionths.",
+    f"50 the median, 100 the greatest; {AXIS}.",
+    "loss_log10": f"The logarithm to base 10 of *loss*; −20 stands for 0; {AXIS}.",
     "median_steps": "The steps after which half of the starts that ever had all rows right had "
-    "them; the step is the learning rate in millionths.",
-    "held_out": "The outputs for row 111, which no start was shown; 1 is right.",
-    "log10_loss": "The logarithms to base 10 of the losses at the end.",
-}
-PER_MILLION = 1_000_000  # TensorBoard's steps are whole numbers: lr in millionths
-LAYOUT = {
-    "Over the learning rate (the step is lr in millionths)": {
-        "shares of all starts": ["Multiline", ["^share/.*"]],
-        "loss": ["Multiline", ["^loss/.*"]],
-        "steps to all rows right, median": ["Multiline", ["^median_steps$"]],
-    }
+    f"them; {AXIS}.",
+    "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
+    "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
 }
 
 
@@ -117,6 +113,7 @@ class Report:
                 lines.append(f"  {f'lr {lr:g}, {kind}':<28}  {self.replay(start, lr)}")
         command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
         lines += ["", f"Drawn:      {self.folder / 'ensemble.png'}", f"To see it:  {command}"]
+        lines += [f"then open   {PAGE}"]
         return "\n".join(lines)
 
     def _heading(self) -> str:
@@ -128,17 +125,20 @@ class Report:
             f"{'ascent' if s.maximize else 'descent'} at each lr"
         )
 
-    def _tables(self) -> list[str]:
+    def _kinds(self) -> dict[str, str]:
+        """Those of `SHARES` that are shown: divergence, where there is any."""
         diverged = any(tally.counts["diverged"] for tally in self.tallies.values())
-        kinds = [kind for kind in SHARES if kind != "diverged" or diverged]
-        shares = [["lr", *(SHARES[kind] for kind in kinds), "plateaus of sample", "steps"]]
+        return {k: name for k, name in SHARES.items() if k != "diverged" or diverged}
+
+    def _tables(self) -> list[str]:
+        shares = [["lr", *self._kinds().values(), "plateaus of sample", "steps"]]
         losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
         for lr, tally in self.tallies.items():
             counts, steps = tally.counts, tally.median_steps(self.at)
             sampled = counts["plateau"] + counts["saddle"]
             shares.append([
                 f"{lr:g}",
-                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in kinds),
+                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self._kinds()),
                 f"{counts['plateau']} of {sampled}" if sampled else "",
                 "" if steps is None else str(steps),
             ])  # fmt: skip
@@ -151,11 +151,13 @@ class Report:
         Raises:
             OSError: the folder takes no more.
         """
-        file.add(summary.custom_scalars(LAYOUT))
+        file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": self._charts()}))
         for lr, tally in self.tallies.items():
-            step = min(round(lr * PER_MILLION), 2**62)
-            scalars = {f"share/{kind}": share for kind, share in self._shares(tally).items()}
-            scalars |= {f"loss/{percent}": tally.loss(percent) for percent in QUANTILES}
+            step = round(1000 * math.log10(lr))  # TensorBoard's steps are whole numbers
+            scalars = {f"share/{kind}": self._shares(tally)[kind] for kind in self._kinds()}
+            for percent in QUANTILES:
+                scalars[f"loss/{percent}"] = tally.loss(percent)
+                scalars[f"loss_log10/{percent}"] = log10(tally.loss(percent))
             steps = tally.median_steps(self.at)
             file.add_scalars(scalars | ({} if steps is None else {"median_steps": steps}), step)
             for tag, counts, edges in (
@@ -171,13 +173,23 @@ class Report:
         file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
         write(self.folder / "summary.json", self.json().encode() + b"\n", lasting=True)
 
+    def _charts(self) -> dict[str, list[Any]]:
+        """The charts of the page of custom scalars, one curve in each: title → kind, tags."""
+        shares = {f"share: {name}": f"^share/{kind}$" for kind, name in self._kinds().items()}
+        curves = shares | {"steps to all rows right, median": "^median_steps$"}
+        band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
+        return {
+            **{title: ["Multiline", [tag]] for title, tag in curves.items()},
+            "log10 of the loss: median, 1 to 99 %": ["Margin", band],
+        }
+
     def _curves(self) -> tuple[dict[str, list[float]], list[list[float]]]:
         """Shares and quantiles of the loss, one value for each learning rate."""
         tallies = self.tallies.values()
         shares = {
-            name: [self._shares(tally)[kind] for tally in tallies] for kind, name in SHARES.items()
+            name: [self._shares(tally)[kind] for tally in tallies]
+            for kind, name in self._kinds().items()
         }
-        shares = {name: values for name, values in shares.items() if any(values)}
         return shares, [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
 
 

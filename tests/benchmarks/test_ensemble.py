@@ -164,7 +164,6 @@ def test_against_what_one_would_pick_instead(show, tmp_path):
     show("float32, 3-15-1, one core", "ns: least", "median", "ratio of least")
     for name, (ns, median) in found.items():
         show(name, f"{ns:.1f}", f"{median:.1f}", f"{ns / least['this engine']:.2f}")
-    assert least["this engine"] <= 50  # 25 with a process on each of two cores
     assert least["this engine"] <= 1.25 * least.get("C by hand, AVX-512", torch.inf)
     assert least["this engine"] <= least.get("JAX jit(vmap(scan))", torch.inf) / 7
 
