@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LARGEST = 2**62  # a limit beyond all use, that no message need name
+LONGEST_LINE = 2000  # characters that `say` prints: half a screen
 
 
 class RefusedError(Exception):
@@ -168,6 +169,14 @@ def emit(text: str) -> int:
 
 
 def say(message: object) -> None:
-    """Say one line on standard error, whatever line breaks the message came with."""
+    """Say one line on standard error, whatever the message quotes.
+
+    Line breaks become spaces, and what would steer the terminal is written out; of a line that
+    fills the screen both ends are kept: what was wrong, and how to mend it.
+    """
+    line = " ".join(str(message).split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     with suppress(OSError):  # where standard error is full, the exit status must do
-        print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)
+        print("gdtorch:", line, file=sys.stderr)
