@@ -124,12 +124,12 @@ def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]
     from ..rundir import claim
 
     logdir = Path(options.logdir)
-    if not options.logdir or (logdir.exists() and not logdir.is_dir()):
-        raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
     resume = getattr(options, "resume", False)
     claim_it = claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
     with ExitStack() as stack:
         try:
+            if not options.logdir or (logdir.exists() and not logdir.is_dir()):
+                raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
             folder = stack.enter_context(claim_it)
         except ValueError as error:
             raise RefusedError(error) from error
