@@ -70,7 +70,9 @@ def claim(
                 made.rmdir()
         raise
     try:
-        if not (resume and _holds_ensemble(folder)):
+        if resume and _holds_ensemble(folder):
+            _check_parts(folder, parts)
+        else:
             _check_free(folder, parts, overwrite=overwrite)
             _empty(folder)
         yield folder
@@ -179,6 +181,11 @@ def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     for place in _places(folder):
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
             raise ValueError(f"{place} cannot be written; change its permissions")
+    _check_parts(folder, parts)
+
+
+def _check_parts(folder: Path, parts: Sequence[str]) -> None:
+    """Raise ValueError where something else lies in place of a folder of the run's."""
     for part in parts:
         if (folder / part).is_symlink() or (folder / part).is_file():
             raise ValueError(f"{folder / part} is not a folder of gdtorch's; move it away")
