@@ -51,6 +51,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse all arguments; name the nearest option for one that is unknown."""
+        for word in arguments:
+            option, _, value = word.partition("=")
+            if option.startswith("--") and value == "--":
+                self.error(f"argument {option}: -- is no value")  # argparse makes it []
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             hint = nearest(unknown[0], self._option_string_actions, "see --help")
