@@ -77,8 +77,10 @@ def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
     """Let a file import what lies beside it, and not the other file's neighbour of that name."""
     names = {place.stem for place in folder.iterdir()}
     for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in names:
+            continue
         file = Path(getattr(module, "__file__", None) or "")
-        if name.split(".")[0] in names and any(map(file.is_relative_to, others)):
+        if any(map(file.is_relative_to, others)):
             del sys.modules[name]
     if folder not in others:
         sys.path.insert(0, str(folder))
