@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "Table", "load_table"]
+__all__ = ["Rows", "Table", "load_table", "open_file"]
 
 import csv
+import errno
+import io
 import math
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import NamedTuple
+from reprlib import repr as shortened
+from typing import BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -123,6 +127,19 @@ def load_table(name: str) -> Table:
     )
 
 
+def open_file(path: str) -> BinaryIO:
+    """Open a file to read it; raise OSError for a pipe or a device, which may never end."""
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller's)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for somebody to write into a pipe
+
+
 def _rows(records: Sequence[Record], features: int | None = None) -> Rows:
     features = len(records[0][0]) if features is None else features
     inputs = torch.tensor([record[0] for record in records], dtype=torch.float64)
@@ -139,18 +156,18 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 
 def _read_csv(path: str) -> list[Record]:
-    if Path(path).exists() and not Path(path).is_file():
-        raise ValueError(f"table {path or repr(path)}: not a file")
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             lines = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:
         known = ", ".join(BUILT_IN)
-        raise ValueError(f"no table {path}: it is none of {known} and no such file") from None
+        raise ValueError(
+            f"no table {path or repr(path)}: it is none of {known} and no such file"
+        ) from None
     except OSError as error:
         raise ValueError(f"table {path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"table {path}: not a CSV text file ({error})") from error
     if len(lines) < 2:
         raise ValueError(
@@ -163,14 +180,14 @@ def _read_csv(path: str) -> list[Record]:
 
 
 def _check_header(path: str, header: list[str]) -> None:
-    if any(_is_number(name) for name in header):
+    if any(math.isfinite(_number(name)) for name in header):
         raise ValueError(f"table {path}: line 1 holds numbers; it must name the columns")
     if len(set(header)) < len(header):
         raise ValueError(f"table {path}: line 1 names a column twice; rename one")
     if len(header) - ("held_out" in header) < 2:
         raise ValueError(
-            f"table {path}: too few columns ({', '.join(header)}); it needs at least one input and "
-            "a target, separated by commas"
+            f"table {path}: too few columns ({', '.join(map(shortened, header))}); it needs at "
+            "least one input and a target, separated by commas"
         )
 
 
@@ -181,11 +198,12 @@ def _record(path: str, line: int, header: list[str], cells: list[str]) -> Record
         )
     numbers = {}
     for name, cell in zip(header, cells, strict=True):
-        if not _is_number(cell) or not math.isfinite(float(cell)):
+        numbers[name] = _number(cell)
+        if not math.isfinite(numbers[name]):
             raise ValueError(
-                f"table {path}: line {line}, column {name}: {cell!r} is not a finite number"
+                f"table {path}: line {line}, column {shortened(name)}: {shortened(cell)} is not a "
+                "finite number"
             )
-        numbers[name] = float(cell)
     held_out = numbers.pop("held_out", 0.0)
     if held_out not in (0, 1):
         raise ValueError(f"table {path}: line {line}: held_out is {held_out:g}; it must be 0 or 1")
@@ -198,9 +216,9 @@ def _record(path: str, line: int, header: list[str], cells: list[str]) -> Record
     return inputs, target, held_out == 1
 
 
-def _is_number(cell: str) -> bool:
+def _number(cell: str) -> float:
+    """The number in a cell; nan where there is none, or one that only Python reads: 1_000, ١٢."""
     try:
-        float(cell)
+        return float(cell) if cell.isascii() and "_" not in cell else math.nan
     except ValueError:
-        return False
-    return True
+        return math.nan

@@ -5,13 +5,12 @@ from __future__ import annotations
 __all__ = ["SigmoidNet", "initial_weights", "load_weights", "squared_error"]
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import Rows
+from .data import Rows, open_file
 
 
 def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
@@ -145,7 +144,7 @@ def load_weights(net: SigmoidNet, file: str) -> None:
         ValueError: the file holds no weights of this network's shapes; the message says why.
     """
     try:
-        with Path(file).open("rb"):
+        with open_file(file):
             pass
     except (OSError, ValueError) as error:
         raise ValueError(f"{file!r}: {getattr(error, 'strerror', error)}") from error

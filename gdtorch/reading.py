@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Arrays", "check_memory", "on_one_device", "read"]
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -36,23 +37,33 @@ def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
         )
     shapes: dict[str, torch.Size] = {}
     for step, arrays in enumerate(trajectory):
-        if not isinstance(arrays, Mapping) or not arrays:
-            raise ValueError(
-                f"{who}, step {step}: a {type(arrays).__name__} where a mapping name → array "
-                "with at least one should be; yield one for the initial weights, then one after "
-                "each step"
-            )
+        where = f"{who}, step {step}"
         weights = {
-            str(name): _tensor(array, f"{who}, step {step}: {name}")
-            for name, array in arrays.items()
+            name: _tensor(array, f"{where}: {name}")
+            for name, array in _named(arrays, where).items()
         }
         now = {name: weight.shape for name, weight in weights.items()}
         if now != (shapes or now):
-            raise ValueError(f"{who}, step {step}: other weights or shapes than at step 0")
+            raise ValueError(f"{where}: other weights or shapes than at step 0")
         shapes = now
         yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
+
+
+def _named(arrays: object, where: str) -> dict[str, Any]:
+    if not isinstance(arrays, Mapping) or not arrays:
+        raise ValueError(
+            f"{where}: a {type(arrays).__name__} where a mapping name → array with at least one "
+            "should be; yield one for the initial weights, then one after each step"
+        )
+    try:
+        named = {str(name): array for name, array in arrays.items()}
+    except Exception as error:
+        raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
+    if len(named) < len(arrays):
+        raise ValueError(f"{where}: two names are the same text; rename one")
+    return named
 
 
 def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
@@ -65,12 +76,20 @@ def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user ha
                 array = array.copy()  # torch reads neither
             array = torch.as_tensor(array)
         tensor: Tensor = array.detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{where} is no array of numbers ({error})") from error
-    odd = tensor.is_complex() or tensor.layout != torch.strided or tensor.is_meta
-    if odd or tensor.numel() == 0:
-        raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
-    return tensor if tensor.is_floating_point() else tensor.double()
+        odd = tensor.is_complex() or tensor.layout != torch.strided
+        odd = odd or tensor.is_nested or tensor.is_quantized
+        odd = odd or tensor.untyped_storage().device.type == "meta"  # on which there are no numbers
+        if not odd and tensor.numel() > 0:
+            compares = tensor.is_floating_point() and tensor.itemsize > 1
+            return tensor if compares else tensor.double()
+    except Exception as error:  # what an object does that is asked for its numbers
+        raise ValueError(f"{where} is no array of numbers ({_said(error)})") from error
+    raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, be it one that cannot."""
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:

@@ -53,29 +53,34 @@ def claim(
     Raises:
         ValueError: the name is no folder name, or is taken, be it by a run under way, or the
             earlier run cannot be removed; the message names the remedy, and nothing has changed.
-        OSError: the folder cannot be made; then nothing is left of it.
+        OSError: the folder cannot be made; then nothing is left of it. Nor is a folder left empty
+            that was made here where the block raises.
     """
     if name is not None:
         _check_name(name)
     folder = logdir / (name or "")
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock = None
     try:
         logdir.mkdir(parents=True, exist_ok=True)
         if name is None:
             folder = _stamped(logdir)
+            made.insert(0, folder)
         lock = _lock(folder)
-    except OSError:
-        for made in (folder, *missing):
-            with contextlib.suppress(OSError):
-                made.rmdir()
-        raise
-    try:
-        if not (resume and _holds_ensemble(folder)):
+        if resume and _holds_ensemble(folder):
+            _check_parts(folder, parts)
+        else:
             _check_free(folder, parts, overwrite=overwrite)
             _empty(folder)
         yield folder
+    except BaseException:
+        for place in made:
+            with contextlib.suppress(OSError):  # where something has been written
+                place.rmdir()
+        raise
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def clear(folder: Path) -> None:
@@ -179,6 +184,11 @@ def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     for place in _places(folder):
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
             raise ValueError(f"{place} cannot be written; change its permissions")
+    _check_parts(folder, parts)
+
+
+def _check_parts(folder: Path, parts: Sequence[str]) -> None:
+    """Raise ValueError where something else lies in place of a folder of the run's."""
     for part in parts:
         if (folder / part).is_symlink() or (folder / part).is_file():
             raise ValueError(f"{folder / part} is not a folder of gdtorch's; move it away")

@@ -216,7 +216,7 @@ BAD = {
     "--device cuda:99": "--device cuda:99 cannot be used here",
     "--device meta": "--device meta cannot be used here",
     "--table pst": "no table pst: it is none of post, xor, parity3 and no such file",
-    "--table .": "not a file",
+    "--table .": "Is a directory",
     "--trainers sdg": "--trainers: unknown trainer sdg; did you mean sgd?",
     "--trainers adam": "there is post, manual, sgd",
     "--trainers sgd sgd": "sgd is named twice",

@@ -105,8 +105,8 @@ BAD = {
     "a,a,y\n0,0,0\n": "names a column twice",
     "a,y\n0\n": "line 2 has 1 cells, the header has 2",
     "a,y\n0,1\n0,1,1\n": "line 3 has 3 cells, the header has 2",
-    "a,y\n0,one\n": "line 2, column y: 'one' is not a finite number",
-    "a,y\nnan,1\n": "line 2, column a: 'nan' is not a finite number",
+    "a,y\n0,one\n": "line 2, column 'y': 'one' is not a finite number",
+    "a,y\nnan,1\n": "line 2, column 'a': 'nan' is not a finite number",
     "a,y\n-inf,1\n": "'-inf' is not a finite number",
     "a,y\n,1\n": "'' is not a finite number",
     "a,y\n0,1.5\n": r"the target is 1.5; it must lie in \[0, 1\]",
@@ -127,7 +127,7 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     binary.write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="not a CSV text file"):
         load_table(str(binary))
-    with pytest.raises(ValueError, match="not a file"):
+    with pytest.raises(ValueError, match="Is a directory"):
         load_table(str(tmp_path))
     with pytest.raises(ValueError, match="none of post, xor, parity3 and no such file"):
         load_table(str(tmp_path / "missing.csv"))

@@ -6,15 +6,13 @@ __all__ = ["main"]
 
 import argparse
 import gc
-import importlib.util
-import sys
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .functions import UsersError, show, trajectory
 from .options import (
     Parser,
     RefusedError,
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from ..loop import Interrupts
     from ..trajectory import Inspection, Report
 
-BUILT_IN = ("post", "manual", "sgd")
 EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
 name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
@@ -47,10 +44,6 @@ exit status:
 """
 
 
-class _UsersError(Exception):
-    """An exception in the user's own code; it is the cause of this one."""
-
-
 def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
@@ -62,7 +55,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
     try:
         folders: list[Path] = []
         mine, theirs = (
-            _trajectory(name, options.lr, folders) for name in (options.mine, options.theirs)
+            trajectory(name, options.lr, folders) for name in (options.mine, options.theirs)
         )
         gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
         inspection = Inspection(
@@ -70,8 +63,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
         )
         with Interrupts() as interrupts:
             report, full = _inspect(inspection, options, interrupts)
-    except _UsersError as error:
-        _show(error.__cause__)
+    except UsersError as error:
+        show(error.__cause__)
         raise RefusedError(f"{error}; the traceback above is of that code") from error
     except ValueError as error:
         raise RefusedError(error) from error
@@ -83,17 +76,6 @@ def main(program: str, arguments: Sequence[str]) -> int:
         say(full)
         return 3
     return printed or (0 if report.agree else 1)
-
-
-def _show(error: BaseException | None) -> None:
-    """Print the user's exception with the part of its traceback that is theirs."""
-    ours = (str(Path(__file__).parents[1]), "<frozen importlib")
-    if error is None:
-        return
-    frames = error.__traceback__
-    while frames and frames.tb_frame.f_code.co_filename.startswith(ours):
-        frames = frames.tb_next
-    traceback.print_exception(error.with_traceback(frames))
 
 
 def _parser(program: str) -> Parser:
@@ -128,72 +110,6 @@ def _renamed(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=") for pair in pairs)
 
 
-def _trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Mapping[str, Any]]:
-    """The trajectory that FILE:FUNCTION names; `folders` are those of the files before it."""
-    file, colon, function = name.rpartition(":")
-    if not colon or not file or not function:
-        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
-    if file == "builtin":
-        return _built_in(function, 1.0 if lr is None else lr)
-    if not Path(file).is_file():
-        raise RefusedError(f"{name}: there is no file {file}")
-    try:
-        made = _function(name, file, function, folders)()
-    except RefusedError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _UsersError(f"{name} raised {type(error).__name__}") from error
-    if not isinstance(made, Iterable):
-        raise RefusedError(f"{name}() returns a {type(made).__name__}; it must yield weights")
-    return _guarded(name, made)
-
-
-def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
-    path = Path(file).resolve()
-    spec = importlib.util.spec_from_file_location(str(path), path)
-    if spec is None or spec.loader is None:
-        raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses and pickles look for it
-    _make_neighbours_importable(path.parent, folders)
-    spec.loader.exec_module(module)
-    made = getattr(module, function, None)
-    if not callable(made):
-        raise RefusedError(f"{name}: {file} has no function {function}")
-    return made
-
-
-def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
-    """Let a file import what lies beside it, and not the other file's neighbour of that name."""
-    names = {place.stem for place in folder.iterdir()}
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "")
-        if name.split(".")[0] in names and any(map(file.is_relative_to, others)):
-            del sys.modules[name]
-    if folder not in others:
-        sys.path.insert(0, str(folder))
-        others.append(folder)
-
-
-def _guarded(name: str, trajectory: Iterable[Any]) -> Iterator[Any]:
-    """Pass the weights on; an exception on the way is the user's own."""
-    try:
-        yield from trajectory
-    except Exception as error:
-        raise _UsersError(f"{name} raised {type(error).__name__}") from error
-
-
-def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
-    if name not in BUILT_IN:
-        raise RefusedError(f"builtin:{name}: there is {', '.join(BUILT_IN)}")
-    from ..data import load_table
-    from ..net import SigmoidNet
-    from ..trainers import SGD, Manual, Post
-
-    trainer = {"post": Post, "manual": Manual, "sgd": SGD}[name]
-    return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
-
-
 def _inspect(
     inspection: Inspection, options: argparse.Namespace, interrupts: Interrupts
 ) -> tuple[Report, str]:
@@ -221,7 +137,7 @@ def _inspect(
                         break
                 report = inspection.report()
                 files[""].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
-        except (ValueError, _UsersError):
+        except (ValueError, UsersError):
             clear(folder)
             raise
         except OSError as error:

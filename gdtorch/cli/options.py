@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LARGEST = 2**62  # a limit beyond all use, that no message need name
+LONGEST_LINE = 2000  # characters that `say` prints: half a screen
 
 
 class RefusedError(Exception):
@@ -50,6 +51,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse all arguments; name the nearest option for one that is unknown."""
+        for word in arguments:
+            option, _, value = word.partition("=")
+            if option.startswith("--") and value == "--":
+                self.error(f"argument {option}: -- is no value")  # argparse makes it []
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             hint = nearest(unknown[0], self._option_string_actions, "see --help")
@@ -123,12 +128,12 @@ def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]
     from ..rundir import claim
 
     logdir = Path(options.logdir)
-    if not options.logdir or (logdir.exists() and not logdir.is_dir()):
-        raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
     resume = getattr(options, "resume", False)
     claim_it = claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
     with ExitStack() as stack:
         try:
+            if not options.logdir or (logdir.exists() and not logdir.is_dir()):
+                raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
             folder = stack.enter_context(claim_it)
         except ValueError as error:
             raise RefusedError(error) from error
@@ -168,6 +173,14 @@ def emit(text: str) -> int:
 
 
 def say(message: object) -> None:
-    """Say one line on standard error, whatever line breaks the message came with."""
+    """Say one line on standard error, whatever the message quotes.
+
+    Line breaks become spaces, and what would steer the terminal is written out; of a line that
+    fills the screen both ends are kept: what was wrong, and how to mend it.
+    """
+    line = " ".join(str(message).split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     with suppress(OSError):  # where standard error is full, the exit status must do
-        print("gdtorch:", " ".join(str(message).split()), file=sys.stderr)
+        print("gdtorch:", line, file=sys.stderr)

@@ -19,7 +19,9 @@ __all__ = [
 
 import argparse
 import math
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -111,10 +113,11 @@ def check_device(device: str, dtype: str) -> None:
     import torch
 
     try:
-        torch.ones(1, dtype=getattr(torch, dtype), device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise RefusedError(f"--device {device} cannot be used here: {first_line}") from error
+        with warnings.catch_warnings(action="ignore"):  # of devices that torch knew once
+            torch.ones(1, dtype=getattr(torch, dtype), device=device).item()
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
+        sentence, *_ = re.split(r"\n|\. ", str(error), maxsplit=1)
+        raise RefusedError(f"--device {device} cannot be used here: {sentence}") from error
 
 
 def check_numbers(options: argparse.Namespace) -> None:

@@ -1,0 +1,121 @@
+"""What FILE:FUNCTION names: a function of the user's own, called, or a trainer of gdtorch's."""
+
+from __future__ import annotations
+
+__all__ = ["UsersError", "show", "trajectory"]
+
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .options import RefusedError
+
+BUILT_IN = ("post", "manual", "sgd")
+
+
+class UsersError(Exception):
+    """An exception in the user's own code; it is the cause of this one."""
+
+
+def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Mapping[str, Any]]:
+    """The trajectory that FILE:FUNCTION names.
+
+    Args:
+        name: FILE:FUNCTION, or builtin: and a trainer.
+        lr: the trainer's learning rate; None for 1.
+        folders: those of the files before it; its own is added.
+
+    Raises:
+        RefusedError: there is no such function, or what it returns is no trajectory.
+        UsersError: the function raised; so may the trajectory later, and ValueError where it
+            yields what is no weights.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon or not file or not function:
+        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+    if file == "builtin":
+        return _built_in(function, 1.0 if lr is None else lr)
+    from ..reading import read
+
+    if not os.path.isfile(file):  # noqa: PTH113 (which has an answer for every name)
+        raise RefusedError(f"{name}: there is no file {file}")
+    try:
+        made = _function(name, file, function, folders)()
+        steps = iter(made) if isinstance(made, Iterable) else None
+    except RefusedError:
+        raise
+    except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
+        raise UsersError(f"{name} raised {type(error).__name__}") from error
+    if steps is None:
+        if inspect.iscoroutine(made):
+            made.close()  # or Python warns that nobody has awaited it
+        raise RefusedError(f"{name}() returns a {type(made).__name__}; it must yield weights")
+    return read(_guarded(name, steps), name)
+
+
+def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
+    path = Path(file).resolve()
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None:
+        raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pickles look for it
+    _make_neighbours_importable(path.parent, folders)
+    spec.loader.exec_module(module)
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise RefusedError(f"{name}: {file} has no function {function}")
+    return made
+
+
+def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
+    """Let a file import what lies beside it, and not the other file's neighbour of that name."""
+    names = {place.stem for place in folder.iterdir()}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in names:
+            continue
+        file = Path(getattr(module, "__file__", None) or "")
+        if any(map(file.is_relative_to, others)):
+            del sys.modules[name]
+    if folder not in others:
+        sys.path.insert(0, str(folder))
+        others.append(folder)
+
+
+def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
+    """Pass the weights on; an exception on the way is the user's own."""
+    while True:
+        try:
+            weights = next(steps)
+        except StopIteration:
+            return
+        except BaseException as error:
+            raise UsersError(f"{name} raised {type(error).__name__}") from error
+        yield weights
+
+
+def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
+    if name not in BUILT_IN:
+        raise RefusedError(f"builtin:{name}: there is {', '.join(BUILT_IN)}")
+    from ..data import load_table
+    from ..net import SigmoidNet
+    from ..trainers import SGD, Manual, Post
+
+    trainer = {"post": Post, "manual": Manual, "sgd": SGD}[name]
+    return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
+
+
+def show(error: BaseException | None) -> None:
+    """Print the user's exception with the part of its traceback that is theirs."""
+    ours = (str(Path(__file__).parents[1]), "<frozen importlib")
+    if error is None:
+        return
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_code.co_filename.startswith(ours):
+        frames = frames.tb_next
+    traceback.print_exception(error.with_traceback(frames))
