@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "Table", "load_table", "open_file"]
+__all__ = ["Rows", "Table", "check_readable", "load_table", "make_table", "read_table"]
 
 import csv
 import errno
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from reprlib import repr as shortened
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # what a file says wrong is said at once: torch takes a second to load
+    import torch
+    from torch import Tensor
 
 Record = tuple[Sequence[float], float, bool]  # inputs, target, held out?
 
@@ -113,21 +114,45 @@ def load_table(name: str) -> Table:
             ...
         ValueError: no table and: it is none of post, xor, parity3 and no such file
     """
+    return make_table(name, read_table(name))
+
+
+def read_table(name: str) -> Sequence[Record]:
+    """The rows of a table as numbers, for `make_table`; loads no torch.
+
+    Args:
+        name: as of `load_table`.
+
+    Raises:
+        ValueError: as `load_table`.
+    """
     records = BUILT_IN.get(name) or _read_csv(name)
-    learned = [record for record in records if not record[2]]
-    if not learned:
+    if all(held_out for _, _, held_out in records):
         raise ValueError(f"table {name}: no rows to learn; leave held_out at 0 for some rows")
-    labels = _labels(records)
+    return records
+
+
+def make_table(name: str, records: Sequence[Record]) -> Table:
+    """The table of a name and its rows, as `read_table` gives them."""
+    features, labels = len(records[0][0]), _labels(records)
     return Table(
         name,
-        _rows(learned),
-        _rows([record for record in records if record[2]], features=len(records[0][0])),
+        _rows([record for record in records if not record[2]], features),
+        _rows([record for record in records if record[2]], features),
         tuple(label for label, record in zip(labels, records, strict=True) if not record[2]),
         tuple(label for label, record in zip(labels, records, strict=True) if record[2]),
     )
 
 
-def open_file(path: str) -> BinaryIO:
+def check_readable(path: str) -> None:
+    """Raise ValueError for what is no file, or none that may be read; loads no torch."""
+    try:
+        _open(path).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path!r}: {getattr(error, 'strerror', error)}") from error
+
+
+def _open(path: str) -> BinaryIO:
     """Open a file to read it; raise OSError for a pipe or a device, which may never end."""
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller's)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -140,8 +165,9 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # for somebody to write into a pipe
 
 
-def _rows(records: Sequence[Record], features: int | None = None) -> Rows:
-    features = len(records[0][0]) if features is None else features
+def _rows(records: Sequence[Record], features: int) -> Rows:
+    import torch
+
     inputs = torch.tensor([record[0] for record in records], dtype=torch.float64)
     targets = torch.tensor([record[1] for record in records], dtype=torch.float64)
     return Rows(inputs.reshape(-1, features), targets.reshape(-1, 1))
@@ -157,7 +183,7 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 def _read_csv(path: str) -> list[Record]:
     try:
-        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             lines = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:

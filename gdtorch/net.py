@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .data import Rows, open_file
+from .data import Rows, check_readable
 
 
 def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
@@ -143,11 +143,7 @@ def load_weights(net: SigmoidNet, file: str) -> None:
     Raises:
         ValueError: the file holds no weights of this network's shapes; the message says why.
     """
-    try:
-        with open_file(file):
-            pass
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file!r}: {getattr(error, 'strerror', error)}") from error
+    check_readable(file)
     try:
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(file, map_location="cpu", weights_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OUR_SUFFIX", "claim", "clear", "sync", "unwritable", "write"]
+__all__ = ["OUR_SUFFIX", "check", "claim", "clear", "sync", "unwritable", "write"]
 
 import contextlib
 import fcntl
@@ -26,6 +26,23 @@ OUR_NAMES = (
     "6-surface.png",
 )
 LONGEST_NAME = 200  # bytes; file systems take 255
+
+
+def check(logdir: Path, name: str | None, *, free: bool) -> None:
+    """Raise ValueError where `claim` would for sure; change nothing.
+
+    Args:
+        logdir: TensorBoard's log directory.
+        name: the run's name in it, or None.
+        free: whether the folder must be free, since its run is neither replaced nor gone on with.
+    """
+    for place in (logdir, *logdir.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--logdir {str(logdir)!r} is not a folder; choose another")
+    if name is not None:
+        _check_name(name)
+        if free and (logdir / name).is_dir():
+            _check_free(logdir / name, (), overwrite=False)
 
 
 @contextlib.contextmanager

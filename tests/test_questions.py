@@ -393,19 +393,19 @@ def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch,
     assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "wrong"),
-    [
-        (["--start", "-1"], "--start"),
-        (["--overwrite"], "--name"),
-        (["--name", "a/b"], "not a folder name"),
-        (["--steps", "3"], "unknown argument --steps"),
-    ],
-)
-def test_wrong_input_is_refused_in_one_line(main, tmp_path, arguments, wrong):
-    status, out, error = main("questions", *arguments)
+BAD = {
+    "--start -1": "--start",
+    "--overwrite": "--name",
+    "--name a/b": "not a folder name",
+    "--steps 3": "unknown argument --steps",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_wrong_input_is_refused_in_one_line(main, tmp_path, arguments):
+    status, out, error = main("questions", *arguments.split())
     assert (status, out) == (2, "")
-    assert wrong in error
+    assert BAD[arguments] in error
     assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 

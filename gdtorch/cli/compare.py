@@ -26,11 +26,12 @@ from .training import (
     choose_trainers,
     make_descent,
     progress_bar,
+    read_files,
     settle_stride,
 )
 
 if TYPE_CHECKING:
-    from ..data import Table
+    from ..data import Record, Table
     from ..loop import Interrupts
     from ..net import SigmoidNet
     from ..trainers import Trainer
@@ -62,13 +63,14 @@ def main(program: str, arguments: Sequence[str]) -> int:
     stride = settle_stride(options)
     check_descent(options, LR)
     check_numbers(options)
+    records = read_files(options)
 
     import torch
 
     from ..loop import Interrupts
 
     try:
-        table, net, trainers = _prepare(options, stride)
+        table, net, trainers = _prepare(options, records, stride)
     except ValueError as error:
         raise RefusedError(error) from error
     gc.freeze()  # what is imported stays: no collection need look at it again
@@ -207,18 +209,20 @@ def _limit(options: argparse.Namespace) -> float:
     )
 
 
-def _prepare(options: argparse.Namespace, stride: int) -> tuple[Table, SigmoidNet, list[Trainer]]:
+def _prepare(
+    options: argparse.Namespace, records: Sequence[Record], stride: int
+) -> tuple[Table, SigmoidNet, list[Trainer]]:
     """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
     import torch
 
-    from ..data import load_table
+    from ..data import make_table
     from ..net import SigmoidNet, load_weights
     from ..options import Options
     from ..trainers import SGD, Manual, Post
 
     dtype = getattr(torch, options.dtype)
     check_device(options.device, options.dtype)
-    table = load_table(options.table).to(dtype, options.device)
+    table = make_table(options.table, records).to(dtype, options.device)
     if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
         raise ValueError(f"table {table.name} holds numbers too large for {options.dtype}")
     net = SigmoidNet(table.features, options.hidden, seed=options.seed, start=options.start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UsersError", "show", "trajectory"]
+__all__ = ["UsersError", "locate", "show", "trajectory"]
 
 import importlib.util
 import inspect
@@ -22,6 +22,25 @@ class UsersError(Exception):
     """An exception in the user's own code; it is the cause of this one."""
 
 
+def locate(name: str) -> tuple[str, str]:
+    """The file and the function that FILE:FUNCTION names; loads no torch, and none of the file.
+
+    Raises:
+        RefusedError: it names none.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon or not file or not function:
+        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+    if file == "builtin":
+        if function not in BUILT_IN:
+            raise RefusedError(f"{name}: there is {', '.join(BUILT_IN)}")
+    elif not os.path.isfile(file):  # noqa: PTH113 (which has an answer for every name)
+        raise RefusedError(f"{name}: there is no file {file}")
+    elif importlib.util.spec_from_file_location(file, file) is None:
+        raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
+    return file, function
+
+
 def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Mapping[str, Any]]:
     """The trajectory that FILE:FUNCTION names.
 
@@ -35,15 +54,11 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
         UsersError: the function raised; so may the trajectory later, and ValueError where it
             yields what is no weights.
     """
-    file, colon, function = name.rpartition(":")
-    if not colon or not file or not function:
-        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+    file, function = locate(name)
     if file == "builtin":
         return _built_in(function, 1.0 if lr is None else lr)
     from ..reading import read
 
-    if not os.path.isfile(file):  # noqa: PTH113 (which has an answer for every name)
-        raise RefusedError(f"{name}: there is no file {file}")
     try:
         made = _function(name, file, function, folders)()
         steps = iter(made) if isinstance(made, Iterable) else None
@@ -61,8 +76,8 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
 def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
     path = Path(file).resolve()
     spec = importlib.util.spec_from_file_location(str(path), path)
-    if spec is None or spec.loader is None:
-        raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
+    assert spec, "or `locate` has refused it"
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses and pickles look for it
     _make_neighbours_importable(path.parent, folders)
@@ -100,8 +115,6 @@ def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
 
 
 def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
-    if name not in BUILT_IN:
-        raise RefusedError(f"builtin:{name}: there is {', '.join(BUILT_IN)}")
     from ..data import load_table
     from ..net import SigmoidNet
     from ..trainers import SGD, Manual, Post

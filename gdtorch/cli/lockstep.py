@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .functions import UsersError, show, trajectory
+from .functions import UsersError, locate, show, trajectory
 from .options import (
     Parser,
     RefusedError,
@@ -48,6 +48,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     options = _parser(program).parse(arguments)
     rename = _renamed(options.rename)
+    for name in (options.mine, options.theirs):
+        locate(name)
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..loop import Interrupts
     from ..trajectory import Inspection

@@ -61,6 +61,7 @@ class Parser(argparse.ArgumentParser):
             raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
         if options.overwrite and options.name is None:  # of `add_run_options`
             raise RefusedError("--overwrite needs the --name of the run to replace")
+        _check_place(options)
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -122,6 +123,28 @@ def add_run_options(add: Callable[..., object]) -> None:
     add("--overwrite", action="store_true", help="replace a run of that name")
 
 
+def _check_place(options: argparse.Namespace) -> None:
+    """Refuse at once, before torch is loaded, what `claimed` would refuse for sure."""
+    from ..rundir import check
+
+    resume = getattr(options, "resume", False)
+    # Of torchrun's processes the first has made the folder, or the run that it starts again has.
+    others = bool({"RANK", "TORCHELASTIC_RESTART_COUNT"} & os.environ.keys())
+    if not options.logdir:
+        raise RefusedError("--logdir '' is not a folder; choose another")
+    free = not (options.overwrite or resume or others)
+    try:
+        check(Path(options.logdir), options.name, free=free)
+    except ValueError as error:
+        raise RefusedError(error) from error
+    except OSError as error:
+        raise _place_refused(options, error) from error
+
+
+def _place_refused(options: argparse.Namespace, error: OSError) -> RefusedError:
+    return RefusedError(f"--logdir {options.logdir}: {error.strerror}; choose another")
+
+
 @contextmanager
 def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
     """Have the run's folder that the options name, with these folders to come in it."""
@@ -132,13 +155,11 @@ def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]
     claim_it = claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
     with ExitStack() as stack:
         try:
-            if not options.logdir or (logdir.exists() and not logdir.is_dir()):
-                raise RefusedError(f"--logdir {options.logdir!r} is not a folder; choose another")
             folder = stack.enter_context(claim_it)
         except ValueError as error:
             raise RefusedError(error) from error
         except OSError as error:
-            raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
+            raise _place_refused(options, error) from error
         yield folder
 
 

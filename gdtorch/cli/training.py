@@ -14,6 +14,7 @@ __all__ = [
     "choose_trainers",
     "make_descent",
     "progress_bar",
+    "read_files",
     "settle_stride",
 ]
 
@@ -30,6 +31,7 @@ from .options import LARGEST, RefusedError, add_run_options, integer, nearest, n
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from ..data import Record
     from ..descent import Descent
 
 TRAINERS = ("post", "manual", "sgd")
@@ -126,6 +128,21 @@ def check_numbers(options: argparse.Namespace) -> None:
     seeded = options.seed and options.descent != "stochastic"  # which shuffles by it
     if options.init is not None and (seeded or options.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
+
+
+def read_files(options: argparse.Namespace) -> Sequence[Record]:
+    """The rows of `--table`; refuse files that cannot be used, before torch is loaded."""
+    from ..data import check_readable, read_table
+
+    try:
+        if options.init is not None:
+            check_readable(options.init)
+    except ValueError as error:
+        raise RefusedError(f"--init {error}") from error
+    try:
+        return read_table(options.table)
+    except ValueError as error:
+        raise RefusedError(error) from error
 
 
 def choose_trainers(options: argparse.Namespace) -> dict[str, str]:

@@ -1,0 +1,83 @@
+"""What can be told without torch is told at once, before anything heavy is loaded."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import test_compare
+import test_ensemble_command
+import test_lockstep_command
+import test_quartic_command
+import test_questions
+from conftest import ROOT
+
+REFUSED = {
+    "compare": test_compare.BAD,
+    "lockstep": test_lockstep_command.BAD,
+    "questions": test_questions.BAD,
+    "quartic": test_quartic_command.BAD,
+    "ensemble": test_ensemble_command.BAD,
+}
+HEAVY = ("torch", "numpy", "tensorboard", "matplotlib", "tqdm")
+# What torch alone knows, and what the user's own code does.
+MAY = {"--device", "mine.py:nothing", "mine.py:slow", "mine.py:number", "mine.py:changes"}
+PROGRAM = f"""
+import json, os, sys
+from gdtorch.cli import main
+for arguments in json.load(sys.stdin):
+    if os.fork() == 0:  # from a process in which none of it is loaded
+        status = 0
+        try:
+            status = main(arguments)
+        except SystemExit:  # of --help
+            pass
+        loaded = [name for name in {HEAVY} if name in sys.modules]
+        os.write(1, f"{{json.dumps([status, loaded, arguments])}}\\n".encode())
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Arguments → exit status, and what of the heavy had been loaded when it was told."""
+    folder = tmp_path_factory.mktemp("light")
+    (folder / "file").write_text("a file")
+    for name in ("mine", "theirs", "syntax", "raises"):
+        (folder / f"{name}.py").write_text("")
+    (folder / "notes.txt").write_text("")
+    (folder / "bad.csv").write_text("a,y\n0,2\n")
+    (folder / "runs" / "taken").mkdir(parents=True)
+    (folder / "runs" / "taken" / "mine.txt").write_text("")
+    cases = [[command, *case.split()] for command, table in REFUSED.items() for case in table]
+    cases = [case for case in cases if not MAY & set(case)]
+    cases += [[command, "--help"] for command in REFUSED]
+    cases += [["--help"], ["--table", "bad.csv"], ["--name", "taken"], ["compra"]]
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=json.dumps(cases), cwd=folder,
+        env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [line for line in result.stdout.splitlines() if line.startswith("[")]
+    return {tuple(arguments): tuple(rest) for *rest, arguments in map(json.loads, lines)}
+
+
+def test_bad_input_is_refused_before_anything_heavy_is_loaded(outcomes):
+    refused = {arguments: loaded for arguments, (status, loaded) in outcomes.items() if status == 2}
+    assert len(refused) > 90
+    assert set(map(tuple, refused.values())) == {()}
+
+
+def test_help_loads_nothing_heavy(outcomes):
+    helps = [loaded for a, (status, loaded) in outcomes.items() if "--help" in a and status == 0]
+    assert helps == [[]] * 6
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_help_gives_an_example_and_each_default(main, capsys, command):
+    with pytest.raises(SystemExit):
+        main(command, "--help")
+    out = capsys.readouterr().out
+    assert re.search(rf"^example:\n  python train\.py ({command}|--)", out, re.MULTILINE)
+    assert "None" not in out
