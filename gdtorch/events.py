@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_BLOB_SEQUENCE,
     DATA_CLASS_SCALAR,
     DATA_CLASS_TENSOR,
     Summary,
@@ -26,6 +27,7 @@ from .rundir import OUR_SUFFIX
 DESCRIBED = {
     "simple_value": ("scalars", DATA_CLASS_SCALAR),
     "histo": ("histograms", DATA_CLASS_TENSOR),
+    "image": ("images", DATA_CLASS_BLOB_SEQUENCE),
 }
 
 

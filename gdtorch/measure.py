@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["DESCRIPTIONS", "OF_LOCKSTEP", "OF_QUARTIC", "layout", "measure"]
+__all__ = ["DESCRIPTIONS", "OF_LOCKSTEP", "OF_QUARTIC", "layout", "layout_of_quartic", "measure"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from .data import Rows, Table
 from .net import SigmoidNet, squared_error
 
+Layout = dict[str, dict[str, list[str | list[str]]]]
 MANY_ROWS = 16  # a chart with more lines than that tells nobody anything
 DESCRIPTIONS = {
     "loss": "½ Σ (target − output)² over the rows learned. Curves that coincide hide one another: "
@@ -52,6 +53,8 @@ OF_QUARTIC = {
     "along it with --maximize.",
     "difference": "|x of manual − x of sgd| at the same step; 0 is the same bits.",
     "step_size": DESCRIPTIONS["step_size"],
+    "quartic": "f(x) and the path from each start on it, and below it x at each step. A circle is "
+    "a start, a dot a step, a diamond where it ended.",
 }
 OF_LOCKSTEP = {
     "weight_norm": DESCRIPTIONS["weight_norm"],
@@ -94,9 +97,7 @@ def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[fl
     return tags, torch.cat(values, dim=1).tolist()
 
 
-def layout(
-    table: Table, trainers: Sequence[str], *, steepest: bool, curvature: bool
-) -> dict[str, dict[str, list[str | list[str]]]]:
+def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: bool) -> Layout:
     """The page of custom scalars: groups of charts, none of them without a curve.
 
     Args:
@@ -128,6 +129,22 @@ def layout(
             "sharpness, and the limit of stable steps": "curvature/(sharpness|limit)",
             "smallest eigenvalue (below 0: not convex)": "curvature/smallest",
         }
+    return _charts(groups)
+
+
+def layout_of_quartic(*, steepest: bool) -> Layout:
+    """The same for starts on the quartic, each of them a run; `steepest` as for `layout`."""
+    groups = {
+        "Where do they go?": {"x": "x", "f(x)": "loss"},
+        "How steep is it there?": {"f′(x)": "gradient"},
+        "Do manual and sgd agree?": {"distance of manual's x from sgd's": "difference/x"},
+    }
+    if steepest:
+        groups["How steep is it there?"]["step size that the line search chose"] = "step_size"
+    return _charts(groups)
+
+
+def _charts(groups: Mapping[str, Mapping[str, str]]) -> Layout:
     return {
         group: {title: ["Multiline", [f"^{tag}$"]] for title, tag in charts.items()}
         for group, charts in groups.items()

@@ -69,6 +69,13 @@ def test_bad_input_is_refused_before_anything_heavy_is_loaded(outcomes):
     assert set(map(tuple, refused.values())) == {()}
 
 
+def test_without_torch_it_says_how_to_get_it(main, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, out, error = main("--steps", 1)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: torch is not installed for .*; .* pip install -e \.\n", error)
+
+
 def test_help_loads_nothing_heavy(outcomes):
     helps = [loaded for a, (status, loaded) in outcomes.items() if "--help" in a and status == 0]
     assert helps == [[]] * 6

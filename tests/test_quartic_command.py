@@ -10,6 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 STARTS = ["-1", "0.9", "1", "1.1", "3"]
 EXAMPLE = ["--from", *STARTS, "--lr", "0.1", "--steps", "200"]
@@ -51,7 +52,7 @@ def test_the_issues_example(main, tmp_path):
         assert int(step) == np.argmax(at_rest)
     assert "from 1: the gradient is zero, on a maximum, so no step moves x" in lines
     assert "manual = sgd: the same bits of x after each step, from every start" in lines
-    assert str(tmp_path / "runs" / "x" / "quartic.png").endswith(lines[-2].split()[-1])
+    assert str(tmp_path / "runs" / "x" / "quartic.png").endswith(lines[-3].split()[-1])
 
 
 def test_each_start_is_a_run_in_tensorboard(main, tmp_path):
@@ -84,6 +85,13 @@ def test_charts_say_what_they_show(main, tmp_path):
     assert set(said) == {"loss", "x", "gradient", "difference/x", "step_size"}
     assert all(metadata.summary_description for metadata in said.values())
     assert "f′(x) = x (x − 1) (x − 2)" in said["gradient"].summary_description
+    whole = read(tmp_path / "runs/x")
+    assert whole.SummaryMetadata("quartic").summary_description
+    proto = whole.Tensors("custom_scalars__config__")[0].tensor_proto
+    layout = layout_pb2.Layout.FromString(proto.string_val[0])
+    patterns = [chart.multiline.tag[0] for group in layout.category for chart in group.chart]
+    shown = [[tag for tag in said if re.fullmatch(pattern, tag)] for pattern in patterns]
+    assert sorted(shown) == sorted([tag] for tag in said)  # one curve a chart, and each somewhere
 
 
 def test_the_picture_is_a_file_and_in_tensorboard(main, tmp_path):

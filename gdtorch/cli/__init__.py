@@ -51,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         say(error)
         return 2
+    except ModuleNotFoundError as error:
+        say(f"{error.name} is not installed for {sys.executable}; activate the environment that "
+            "gdtorch is in, or install it: pip install -e .")  # fmt: skip
+        return 2
     except (OSError, ImportError, MemoryError, RuntimeError) as error:
         no_memory = re.search("out of memory|allocate memory", str(error))  # as torch has it
         if isinstance(error, MemoryError) or no_memory:

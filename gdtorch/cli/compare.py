@@ -143,7 +143,8 @@ def _train(
     if options.json or not options.quiet:
         printed = emit(report.json() if options.json else report.text())
     if ending.status:
-        say(f"{ending.reason}; all until then is in {folder}")
+        kept = f"; all until then is in {folder}" if folder.is_dir() else ""
+        say(f"{ending.reason}{kept}")
     return ending.status or printed or report.status
 
 

@@ -21,7 +21,7 @@ from ..events import EventFile
 from ..figures import ensemble, png
 from ..rundir import write
 from .options import as_json
-from .report import PAGE, aligned, count
+from .report import aligned, count, to_see
 
 SHARES = {
     "learned": "all rows right",
@@ -47,6 +47,8 @@ DESCRIPTIONS = {
     "median_steps": "The steps after which half of the starts that ever had all rows right had "
     f"them; {AXIS}.",
     "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
+    "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
+    "end: the median, the band of 98 % around it, and the band of all.",
     "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
 }
 
@@ -111,9 +113,7 @@ class Report:
         for lr, tally in self.tallies.items():
             for kind, start in _telling(tally).items():
                 lines.append(f"  {f'lr {lr:g}, {kind}':<28}  {self.replay(start, lr)}")
-        command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
-        lines += ["", f"Drawn:      {self.folder / 'ensemble.png'}", f"To see it:  {command}"]
-        lines += [f"then open   {PAGE}"]
+        lines += ["", f"Drawn:      {self.folder / 'ensemble.png'}", *to_see(self.folder)]
         return "\n".join(lines)
 
     def _heading(self) -> str:

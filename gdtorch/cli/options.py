@@ -71,8 +71,11 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """A hint for a mistyped word: the nearest one known, or else (by default) all of them."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]}?" if near else otherwise or f"there is {', '.join(known)}"
+    bare = {name.lstrip("-"): name for name in known}  # two dashes alike make no words alike
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    if near:
+        return f"did you mean {bare[near[0]]}?"
+    return otherwise or f"there is {', '.join(bare.values())}"
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -91,6 +94,8 @@ def integer(low: int, high: int) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value > high >= LARGEST:
+            raise argparse.ArgumentTypeError(f"{value} is too large")
         if not low <= value <= high:
             between = f"between {low} and {high}" if high < LARGEST else f"{low} or more"
             raise argparse.ArgumentTypeError(f"{value} is not {between}")

@@ -6,7 +6,6 @@ __all__ = ["main"]
 
 import argparse
 import gc
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -113,13 +112,15 @@ def _walk_all(
 
     from ..events import EventFile
     from ..figures import png, quartic
-    from ..measure import OF_QUARTIC
+    from ..measure import OF_QUARTIC, layout_of_quartic
     from ..rundir import write
     from .quartic_report import outcome, text
 
     with ExitStack() as stack:
-        whole = EventFile(folder)
+        whole = EventFile(folder, OF_QUARTIC)
         stack.callback(whole.close)
+        charts = layout_of_quartic(steepest=options.descent == "steepest")
+        whole.add(summary.custom_scalars(charts))
         for name, path in paths.items():
             file = EventFile(folder / f"from_{name}", OF_QUARTIC)
             stack.callback(file.close)
@@ -196,5 +197,6 @@ def _rest(path: Sequence[float]) -> int | None:
 
 
 def _where(folder: Path) -> list[str]:
-    command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    return [f"The paths, drawn:  {folder / PICTURE}", f"In TensorBoard:    {command}"]
+    from .report import to_see
+
+    return [f"Drawn:      {folder / PICTURE}", *to_see(folder)]

@@ -69,7 +69,8 @@ def text(options: argparse.Namespace, walks: Sequence[Walk]) -> list[str]:
             f"from {walk.start}: manual ≠ sgd, first after step {first.step if first else 0}"
         )
     if not apart:
-        lines.append("manual = sgd: the same bits of x after each step, from every start")
+        starts = "every start" if len(walks) == len(options.starts) else "each start above"
+        lines.append(f"manual = sgd: the same bits of x after each step, from {starts}")
     return lines
 
 

@@ -6,7 +6,6 @@ __all__ = ["main"]
 
 import argparse
 import gc
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -93,8 +92,10 @@ def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> N
     from ..figures import png
     from ..rundir import write
 
-    with closing(EventFile(folder)) as file:
+    descriptions: dict[str, str] = {}
+    with closing(EventFile(folder, descriptions)) as file:
         for answer in answers:
+            descriptions[answer.name] = f"{answer.question} The answer is on the Text page."
             file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
             figure = answer.figure()
             if figure is not None:
@@ -105,7 +106,8 @@ def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> N
 
 
 def _text(options: argparse.Namespace, folder: Path, answered: Sequence[Answer]) -> str:
-    command = f"tensorboard --logdir {shlex.quote(str(folder))}"
+    from .report import to_see
+
     names = (f"{answer.name}.png" for answer in answered)
     pictures = ", ".join(name for name in names if (folder / name).exists())
     return "\n\n".join(
@@ -113,6 +115,6 @@ def _text(options: argparse.Namespace, folder: Path, answered: Sequence[Answer])
             f"network 3-15-1, 60 weights, float64, from start {options.start} of seed "
             f"{options.seed}; the post's 7 rows",
             *(answer.text() for answer in answered),
-            f"Pictures in {folder}: {pictures}\nTo see it:  {command}",
+            "\n".join([f"Pictures in {folder}: {pictures}", *to_see(folder, "images")]),
         ]
     )

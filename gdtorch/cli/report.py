@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Report", "aligned", "count", "in_words"]
+__all__ = ["Report", "aligned", "count", "in_words", "to_see"]
 
 import math
 import shlex
@@ -21,9 +21,15 @@ from ..trajectory import Lockstep
 from .options import as_json
 
 # Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.
-PAGE = "http://localhost:6006/#custom_scalars&_smoothingWeight=0"
+CHARTS = "custom_scalars&_smoothingWeight=0"
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
 FEW_ROWS = 4  # held out: each gets a column of its own
+
+
+def to_see(folder: Path, page: str = CHARTS) -> list[str]:
+    """How to look at a run: the command, and the page that tells its story."""
+    command = f"tensorboard --logdir {shlex.quote(str(folder))}"
+    return [f"To see it:  {command}", f"then open   http://localhost:6006/#{page}"]
 
 
 class Report:
@@ -109,7 +115,8 @@ class Report:
         )
         if "post" in (name, reference) and math.isfinite(first.absolute):
             return f"{verdict}, because {self._post_reason(first)}"
-        verdict += f" ({first.ulps} ulps, at {list(first.index)})"
+        ulps = f"{first.ulps} ulps, " if math.isfinite(first.absolute) else ""
+        verdict += f" ({ulps}at {list(first.index)})"
         return f"{verdict}; compiled steps round otherwise" if self.settings["compile"] else verdict
 
     def _post_reason(self, first: Difference) -> str:
@@ -152,8 +159,8 @@ class Report:
         lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
         if self.settings["compile"]:
             lines.append(COMPILED)
-        command = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
-        lines += ["", f"To see it:  {command}", f"then open   {PAGE}"]
+        if self.folder.is_dir():
+            lines += ["", *to_see(self.folder)]
         return "\n".join(lines)
 
     def markdown(self) -> dict[str, str]:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 TRAINERS = ("post", "manual", "sgd")
 DESCENTS = ("batch", "stochastic", "steepest")
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
-ALONE = "--compile is for a long run of manual; --trainers manual sgd has sgd beside it"
+LONG_RUN = "--compile is for a long run of manual"
+ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
 LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
 FLOAT32_MAX = 3.4028234663852886e38
@@ -158,7 +159,7 @@ def choose_trainers(options: argparse.Namespace) -> dict[str, str]:
         used.append(f"--descent {options.descent}")
     if not asked and getattr(options, "compile", False):
         options.trainers = ["manual"]
-        return dict.fromkeys(("post", "sgd"), ALONE)
+        return ALONE
     options.trainers = asked or TRAINERS
     if not used or "post" not in options.trainers:
         return {}
