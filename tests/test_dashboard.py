@@ -215,7 +215,6 @@ def test_histograms_are_drawn_for_each_trainer(open_page, printed):
                 has=page.locator(".name", has_text=tag)
             )
             expect(card.locator(".histogram path")).to_have_count(50)
-    take(page, "histograms", printed)
 
 
 def test_images_are_shown(open_page):
