@@ -206,7 +206,7 @@ def test_the_table_of_hparams_has_a_line_for_each_trainer(open_page):
         expect(cells.filter(has_text=re.compile(rf"^\s*{trainer}\s*$"))).to_have_count(2)
 
 
-def test_histograms_are_drawn_for_each_trainer(open_page, printed):
+def test_histograms_are_drawn_for_each_trainer(open_page):
     page = open_page("one run", "histograms", "picture")
     cards = page.locator("tf-histogram-loader")
     for tag in ("hidden", "syn0"):  # the third group opens at a click

@@ -255,7 +255,7 @@ def test_from_zero_two_steps_do_not_decide():
 @every_dtype
 @every_problem
 @pytest.mark.parametrize(
-    "seeds", [range(3), pytest.param(range(3, 17), marks=pytest.mark.slow)], ids=["few", "many"]
+    "seeds", [range(1), pytest.param(range(1, 17), marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_honest_implementations_differ_by_rounding_alone(problem, dtype, seeds):
     """Over 1000 steps for 17 seeds of each kind, 102 in all, and no false alarm."""
