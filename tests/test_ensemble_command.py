@@ -503,6 +503,14 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_on_a_terminal_it_says_that_it_compiles(main, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, _, error = main("ensemble", "--starts", 1, "--steps", 1)
+    assert error.startswith("gdtorch: compiling the step: ")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main("ensemble", "--starts", 1, "--steps", 1, "--quiet")[2] == ""
+
+
 @pytest.mark.parametrize(("rank", "quiet"), [(0, False), (1, False), (0, True)])
 def test_rank_0_alone_shows_a_bar(monkeypatch, rank, quiet):
     monkeypatch.setattr(sys, "stderr", Terminal())

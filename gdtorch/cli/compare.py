@@ -143,8 +143,7 @@ def _train(
     if options.json or not options.quiet:
         printed = emit(report.json() if options.json else report.text())
     if ending.status:
-        kept = f"; all until then is in {folder}" if folder.is_dir() else ""
-        say(f"{ending.reason}{kept}")
+        say(ending.reason + (f"; all until then is in {folder}" if folder.is_dir() else ""))
     return ending.status or printed or report.status
 
 

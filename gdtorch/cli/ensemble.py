@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import lru_cache
@@ -155,6 +156,8 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
         sgd = {"lr": lr, **{option: getattr(options, option) for option in SGD_OPTIONS}}
         return Engine(table.learned, options.hidden, sgd, dtype=dtype, device=processes.device)
 
+    if processes.rank == 0 and not options.quiet and sys.stderr.isatty():
+        say("compiling the step: some ten seconds the first time, a second after that")
     engine = make_engine(options.lr[0])
     settings = _settings(options, engine, processes)
     with ExitStack() as stack:

@@ -23,6 +23,7 @@ from .options import as_json
 # Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.
 CHARTS = "custom_scalars&_smoothingWeight=0"
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
+SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
 FEW_ROWS = 4  # held out: each gets a column of its own
 
 
@@ -202,7 +203,8 @@ class Report:
         return [header, *([n, *self._row(o)] for n, o in self.outputs.items())]
 
     def _row(self, output: Mapping[str, Any]) -> list[str]:
-        cells = [f"{output['loss']:.6f}", f"{output['rows_right']} of {output['rows']}"]
+        loss, rows = output["loss"], f"{output['rows_right']} of {output['rows']}"
+        cells = [f"{loss:.2e}" if 0 < loss < SMALL_LOSS else f"{loss:.6f}", rows]
         held_out = output["held_out"].values()
         if len(held_out) <= FEW_ROWS:
             return cells + [f"{row['output']:.3f}" for row in held_out]
