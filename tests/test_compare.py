@@ -239,16 +239,6 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("options", BAD)
-def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options):
-    (tmp_path / "file").write_text("a file")
-    status, out, error = main(*options.split())
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"gdtorch: .*\n", error)
-    assert BAD[options] in error
-    assert names(tmp_path) == ["file"]
-
-
 @pytest.mark.parametrize("text", [b"", b"a,y\n0\n", b"a,y\n0,2\n", bytes(range(256))])
 def test_a_bad_csv_likewise(main, tmp_path, text):
     (tmp_path / "t.csv").write_bytes(text)

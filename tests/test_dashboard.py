@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, redirect_stdout
+from functools import partial
 from io import BytesIO, StringIO
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect, sync_playwright
 
 from gdtorch.cli import main
+from gdtorch.ensemble import engine
 
 CHROMIUM = shutil.which("chromium")
 CI = os.environ.get("GDTORCH_CI") == "1"
@@ -54,11 +56,21 @@ def open_page(logs, printed):
     with ExitStack() as stack:
         servers = {"one run": _serve(stack, logs, *command.split())}
         _train(logs, "quartic", "--from", "-1", "3", "--steps", "9", "--name", "quartic")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "BLOCK", 16)
+            patch.setattr(engine, "Engine", partial(engine.Engine, compiled=False))
+            some = ["--starts", "16", "--steps", "9", "--lr", "0.1", "1", "10"]
+            _train(logs, "ensemble", *some, "--name", "ensemble")
         servers["all runs"] = _serve(stack, logs, "--logdir", "runs", "--load_fast", "false")
         trainers = ["post", "manual", "sgd"]
         runs = {
             "one run": [".", *trainers],
-            "all runs": ["first", "quartic", *(f"first/{trainer}" for trainer in trainers)],
+            "all runs": [
+                "first",
+                "quartic",
+                "ensemble",
+                *(f"first/{trainer}" for trainer in trainers),
+            ],
         }
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=CHROMIUM, args=[f"--{flag}" for flag in FLAGS]
@@ -222,6 +234,22 @@ def test_images_are_shown(open_page):
     image = page.locator("tf-image-loader img")
     expect(image).to_have_count(1)
     page.wait_for_function("image => image.naturalWidth > 400", arg=image.element_handle())
+
+
+def test_an_ensemble_is_drawn_over_the_logarithm_of_the_learning_rate(open_page):
+    page = open_page("all runs", "custom_scalars&_smoothingWeight=0", "ensemble")
+    titles = ("all rows right", "row 111 right", "stuck", "still falling")
+    for kind, title in (
+        *(("multi-line", f"share: {title}") for title in titles),
+        ("margin", "log10 of the loss: median, 1 to 99 %"),
+    ):
+        card = page.locator(f"tf-custom-scalar-{kind}-chart-card").filter(has_text=title)
+        line = card.locator("path.line").first
+        expect(line).to_be_attached()
+        at, *_ = np.array(re.findall(r"[-\d.]+", line.get_attribute("d")), float).reshape(-1, 2).T
+        assert len(at) == 3  # learning rates 0.1, 1 and 10
+        # Equally far from one another, to a pixel.
+        assert abs(at[2] - 2 * at[1] + at[0]) < 1
 
 
 @pytest.mark.parametrize("dashboard", ["one run", "all runs"])  # by either of two servers

@@ -572,15 +572,6 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("options", BAD)
-def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options):
-    status, out, error = main("ensemble", *options.split())
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"gdtorch: .*\n", error)
-    assert BAD[options] in error
-    assert not any(tmp_path.iterdir())
-
-
 def test_what_diverges_is_counted_and_drawn(main, monkeypatch):
     monkeypatch.setattr(ensemble_report, "png", figures.png)
     status, out, error = main("ensemble", "--starts", 20, "--steps", 50, "--weight-decay", 1e30)

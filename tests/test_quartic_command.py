@@ -183,15 +183,6 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("options", BAD)
-def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, options):
-    status, out, error = main("quartic", *options.split())
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"gdtorch: .*\n", error)
-    assert BAD[options] in error
-    assert not any(tmp_path.iterdir())
-
-
 def test_starts_as_far_out_as_is_allowed(main):
     status, starts, _ = facts(main, "--from", "1e6", "-1e6", "-1e-50", "--descent", "steepest")
     assert status == 0

@@ -401,15 +401,6 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("arguments", BAD)
-def test_wrong_input_is_refused_in_one_line(main, tmp_path, arguments):
-    status, out, error = main("questions", *arguments.split())
-    assert (status, out) == (2, "")
-    assert BAD[arguments] in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
-
-
 def test_matplotlib_is_loaded_only_for_a_figure(tmp_path):
     program = (
         "import sys, gdtorch.questions; from gdtorch.cli import main; "

@@ -1,4 +1,4 @@
-"""What can be told without torch is told at once, before anything heavy is loaded."""
+"""What is refused: in one line, with nothing left behind, and at once if torch is not needed."""
 
 import json
 import re
@@ -23,6 +23,7 @@ REFUSED = {
 HEAVY = ("torch", "numpy", "tensorboard", "matplotlib", "tqdm")
 # What torch alone knows, and what the user's own code does.
 MAY = {"--device", "mine.py:nothing", "mine.py:slow", "mine.py:number", "mine.py:changes"}
+NO_COMMAND = ("compra", "xyz")  # words in place of one
 PROGRAM = f"""
 import json, os, sys
 from gdtorch.cli import main
@@ -38,6 +39,20 @@ for arguments in json.load(sys.stdin):
         os._exit(0)
     os.wait()
 """
+
+
+CASES = [(name, options) for name in REFUSED if name != "lockstep" for options in REFUSED[name]]
+
+
+@pytest.mark.parametrize(("command", "options"), CASES)
+def test_bad_input_gets_one_line_and_leaves_nothing(main, tmp_path, command, options):
+    (tmp_path / "file").write_text("a file")
+    named = [] if options in NO_COMMAND else [command]
+    status, out, error = main(*named, *options.split())
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: .*\n", error)
+    assert REFUSED[command][options] in error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +82,20 @@ def test_bad_input_is_refused_before_anything_heavy_is_loaded(outcomes):
     refused = {arguments: loaded for arguments, (status, loaded) in outcomes.items() if status == 2}
     assert len(refused) > 90
     assert set(map(tuple, refused.values())) == {()}
+
+
+def test_importing_the_package_loads_nothing_heavy_and_its_names_draw_nothing():
+    program = f"""
+import sys, gdtorch
+print(*[name for name in {HEAVY} if name in sys.modules])
+for name in gdtorch.__all__:
+    getattr(gdtorch, name)
+print("torch" in sys.modules, "matplotlib" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "\nTrue False\n"
 
 
 def test_without_torch_it_says_how_to_get_it(main, monkeypatch):
