@@ -46,6 +46,9 @@ class Board:
         curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
         limit: the sharpness up to which steps are stable; left out if it is not finite.
 
+    Attributes:
+        sharpest: trainer → the greatest sharpness logged so far, and after which step.
+
     Raises:
         OSError: here or later, if the disk or the folder gives out.
 
@@ -81,6 +84,7 @@ class Board:
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table = table
         self.curvature, self.limit = curvature, limit
+        self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
         self.files = EventFiles(folder, self.names, DESCRIPTIONS)
         stride = max(trainer.stride for trainer in trainers)
@@ -136,6 +140,8 @@ class Board:
                 scalars["step_size_log10"] = log10(trainer.lr)
             if self.shows_curvature(step):
                 scalars |= self._curvature(trainer)
+                seen = scalars["curvature/sharpness"], step
+                self.sharpest[name] = max(self.sharpest.get(name, seen), seen)
             self.files[name].add_scalars(scalars, step)
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
 

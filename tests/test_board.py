@@ -359,6 +359,17 @@ def test_curvature_every_so_many_steps_is_the_hessians(main, tmp_path):
     assert layout_of(read(folder)).category[-1].title == "At the edge?"
 
 
+def test_the_greatest_sharpness_seen_is_printed(main, tmp_path):
+    _, out, _ = main("--curvature", 3, "--steps", 30, "--name", "x")
+    steps, sharpness = scalars(read(tmp_path / "runs" / "x" / "sgd"), "curvature/sharpness")
+    most = int(np.argmax(sharpness))
+    assert 0 < most < len(steps) - 1
+    assert (
+        f"sharpness of sgd: {sharpness[most]:.3g} at most, seen after step {steps[most]}; "
+        "steps are stable up to 2\n"
+    ) in out
+
+
 def test_looking_at_the_curvature_changes_nothing(main, tmp_path):
     for name, options in (("a", ["--curvature", 1]), ("b", [])):
         main("--quiet", "--steps", 5, "--name", name, *options)

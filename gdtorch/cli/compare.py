@@ -133,7 +133,7 @@ def _train(
                 log_every=options.log_every,
                 tick=bar.update,
             )
-        report = Report(settings, folder, table, board.side_by_side(), lockstep, ending, left_out)
+        report = Report(settings, folder, table, board, lockstep, ending, left_out)
         try:
             board.finish(ending.step, report.markdown(), complete=ending.status == 0)
         except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..board import Board
 from ..data import Table
 from ..distance import Comparison, Difference
 from ..loop import Ending
@@ -40,7 +41,7 @@ class Report:
         settings: the options of the run.
         folder: where it is logged.
         table: the rows learned and held out.
-        networks: the networks of the trainers, side by side, after their last step.
+        board: what has measured the trainers.
         lockstep: what compared them.
         ending: how the run ended.
         left_out: trainer → why it did not run.
@@ -51,7 +52,7 @@ class Report:
         settings: Mapping[str, Any],
         folder: Path,
         table: Table,
-        networks: SigmoidNet,
+        board: Board,
         lockstep: Lockstep,
         ending: Ending,
         left_out: Mapping[str, str],
@@ -62,6 +63,8 @@ class Report:
         self.lockstep = lockstep
         self.ending = ending
         self.left_out = left_out
+        self.sharpest, self.limit = board.sharpest, board.limit
+        networks = board.side_by_side()
         self.weights = sum(weights[0].numel() for weights in networks.parameters())
         self.outputs = self._outputs(networks)
 
@@ -160,6 +163,12 @@ class Report:
         lines += self.verdicts().values() or ["one trainer alone: nothing to compare it with"]
         if self.settings["compile"]:
             lines.append(COMPILED)
+        stable = f"; steps are stable up to {self.limit:.3g}" if math.isfinite(self.limit) else ""
+        lines += [
+            f"sharpness of {name}: {sharpness:.3g} at most, seen after step {step}{stable}"
+            for name, (sharpness, step) in self.sharpest.items()
+            if name == self.lockstep.reference
+        ]
         if self.folder.is_dir():
             lines += ["", *to_see(self.folder)]
         return "\n".join(lines)
