@@ -38,6 +38,7 @@ class Diagnosis:
         error: what rounding leaves open of `factor`.
         second: a second cause that is there as well, with its factor.
         evidence: what was seen, in words, beyond what the cause says.
+        several: whether it is unexplained because more than one cause explains it.
     """
 
     cause: str
@@ -47,6 +48,7 @@ class Diagnosis:
     error: float = 0.0
     second: tuple[str, float] | None = None
     evidence: str = ""
+    several: bool = False
 
 
 def first_update(move: Move, lr: float) -> Diagnosis:
@@ -152,7 +154,7 @@ def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diag
     """
     b, two, three = _multiple(memory), move.before, move.after
     missed = {"momentum": 0.0, "weight decay": 0.0}
-    for name in move.parted or move.names:
+    for name in memory.weights:  # of all, those that began at 0
         stood = (w[name] for w in (one, two.mine, two.theirs, three.mine, three.theirs))
         for step1, m2, t2, m3, t3 in chunks(*stood):  # from 0: the first update is step1
             difference = (m3 - m2) - (t3 - t2)
@@ -163,21 +165,23 @@ def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diag
             missed["weight decay"] += (difference - b * decay).square().sum().item()
     cause = min(missed, key=lambda word: missed[word])
     if missed[cause] > max(missed.values()) / WEAK:
-        return undecided(3)
+        return undecided(3, memory)
     if cause == "momentum":
         return memory
-    return Diagnosis(cause, -b / lr, 2, tuple(move.names), memory.error / lr)
+    return Diagnosis(cause, -b / lr, 2, memory.weights, memory.error / lr)
 
 
-def undecided(step: int) -> Diagnosis:
+def undecided(step: int, memory: Diagnosis) -> Diagnosis:
     """What is left to say where the third step does not decide, or there is none."""
     return Diagnosis(
         "unexplained",
         step=step,
+        weights=memory.weights,
         evidence=(
-            "the weights begin at 0, where momentum and weight decay look alike at step 2, and "
-            "no third step tells them apart"
+            "the weights that part at step 2 began at or near 0, where momentum and weight decay "
+            "look alike, and no third step tells them apart"
         ),
+        several=True,
     )
 
 
@@ -194,9 +198,8 @@ def _weak(move: Move) -> bool:
 
 
 def _ambiguous(step: int, move: Move, one: str, other: str) -> Diagnosis:
-    return _unexplained(
-        step, move, f"the difference is so small that {one} and {other} both explain it"
-    )
+    evidence = f"the difference is so small that {one} and {other} both explain it"
+    return replace(_unexplained(step, move, evidence), several=True)
 
 
 def _unexplained(step: int, move: Move, evidence: str) -> Diagnosis:

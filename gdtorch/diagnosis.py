@@ -76,7 +76,7 @@ class Detective:
         if identical:
             return Diagnosis("identical")
         if self.waiting:
-            return undecided(2)
+            return undecided(2, self.waiting)
         last = self.before
         if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
             return Diagnosis(

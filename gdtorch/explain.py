@@ -48,6 +48,10 @@ LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
     "with momentum) are likely; or both run away, and rounding with them: try a smaller lr."
 )
+SEVERAL = (
+    "More than one cause explains this. More steps, other initial weights or a larger lr may tell "
+    "them apart."
+)
 USUAL = (0.4, 0.995)  # momenta that a factor may come from
 MANY_ULPS = 10_000  # past that the number tells nobody anything
 TRANSPOSED = "One is the other's transpose: transpose it, and the products that it is in."
@@ -60,6 +64,7 @@ def explain(
     rows: int | None,
     precisions: Sequence[torch.dtype],
     steps: int,
+    lr: float | None,
 ) -> str:
     """The report in words.
 
@@ -69,14 +74,17 @@ def explain(
         rows: how many rows the loss is over, if that is known.
         precisions: the precision that mine and theirs have run in.
         steps: how many steps were compared.
+        lr: learning rate, by which a decay has been divided.
     """
-    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps)}."]
+    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps, lr)}."]
     lines.append(_where(first))
     if diagnosis.cause == "shape":
         lines.append(f"Means: {TRANSPOSED if diagnosis.evidence else SHAPE}")
+    elif diagnosis.several:
+        lines.append(f"Means: {SEVERAL}")
     else:
         lines.append(f"Means: {MEANING[diagnosis.cause]}")
-    if diagnosis.cause == "unexplained":
+    if diagnosis.cause == "unexplained" and not diagnosis.several:
         lines[-1] += f" {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
     if diagnosis.cause.startswith("scale"):
         factor = diagnosis.factor
@@ -92,7 +100,9 @@ def explain(
     return "\n".join(line for line in lines if line)
 
 
-def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -> str:
+def _seen(
+    diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int, lr: float | None
+) -> str:
     each = f"after each of {steps} steps" if steps else "before the first step; none was compared"
     cause, factor, names = diagnosis.cause, diagnosis.factor, listed(diagnosis.weights)
     seen = {
@@ -114,9 +124,13 @@ def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -
     if factor is None:
         return f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
     number, who = _number(abs(factor), diagnosis.error), "mine" if factor > 0 else "theirs"
+    decay = f"{'lr · ' if lr else ''}{number} · "
     signed = {
-        "weight decay": f"the first updates differ by {number} · weights; {who} has the decay",
-        "momentum": f"the second updates differ by {number} · the first; {who} has the momentum",
+        "weight decay": f"the first updates differ by {decay}weights; {who} has more decay"
+        if diagnosis.step == 1
+        else f"the second updates differ by {decay}weights that began at or near 0; {who} has more "
+        "decay",
+        "momentum": f"the second updates differ by {number} · the first; {who} has more momentum",
         "gradients not zeroed": f"the second update of {who} holds the first once more",
     }
     if cause in signed:

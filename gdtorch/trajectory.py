@@ -134,7 +134,7 @@ class Inspection:
             raise ValueError("mine and theirs are one iterator; make two")
         self.read = zip(read(mine, "mine"), read(theirs, "theirs"), strict=False)
         self.rename = dict(rename or {})
-        self.steps, self.rows = steps, rows
+        self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = False
         self.detective = Detective(lr)
         self.comparison = Comparison()
@@ -195,7 +195,7 @@ class Inspection:
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
-        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps)
+        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps, self.lr)
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             text += (
                 f"\nOf {self.steps} steps {steps} could be compared: one of the two ended there."

@@ -96,12 +96,16 @@ def initial(problem, dtype="float64", start=None):
     return {name: weight.astype(dtype) for name, weight in weights.items()}
 
 
-def by_torch(problem, dtype="float64", start=None, at=None, **options):
-    """torch.optim.SGD; `at` maps a step to a factor of lr from that step on."""
+def by_torch(problem, dtype="float64", start=None, at=None, of=None, **options):
+    """torch.optim.SGD; `at` maps a step to a factor of lr from that step on.
+
+    `of` maps a weight to options of its own.
+    """
     weights = {
         n: torch.tensor(w, requires_grad=True) for n, w in initial(problem, dtype, start).items()
     }
-    optimizer = torch.optim.SGD(weights.values(), **{"lr": problem.lr, **options})
+    groups = [{"params": w, **(of or {}).get(name, {})} for name, w in weights.items()]
+    optimizer = torch.optim.SGD(groups, **{"lr": problem.lr, **options})
     step = 0
     while True:
         yield weights
@@ -123,7 +127,8 @@ def by_hand(
     Args:
         lr: step size, the problem's own if left out.
         factor: of every gradient; `factors` of single weights' gradients.
-        momentum, dampening, decay: as torch.optim.SGD's.
+        momentum, dampening, decay: as torch.optim.SGD's; momentum and decay may be a mapping, of
+            single weights.
         zero: whether gradients start from 0 at each step.
         at: step → factor of lr from that step on.
         gradient: another gradient, of the problem and the weights.
@@ -134,6 +139,10 @@ def by_hand(
     w = initial(problem, dtype, start)
     lr = w[next(iter(w))].dtype.type(problem.lr if lr is None else lr)
     total, velocity, step = {}, {}, 0
+
+    def own(option, name):
+        return option.get(name, 0.0) if isinstance(option, dict) else option
+
     yield w
     while True:
         step += 1
@@ -143,13 +152,15 @@ def by_hand(
             if sequential:
                 grads = type(problem).gradient(problem, w)
             g = grads[name] * type(lr)(factor * (factors or {}).get(name, 1.0))
-            g = g + type(lr)(decay) * w[name] + type(lr)(penalty) * np.sign(w[name])
+            g = g + type(lr)(own(decay, name)) * w[name] + type(lr)(penalty) * np.sign(w[name])
             if not zero:
                 total[name] = g = total.get(name, 0) + g
-            if momentum:
+            if own(momentum, name):
                 fresh = type(lr)(1 - dampening) * g
                 velocity[name] = g = (
-                    type(lr)(momentum) * velocity[name] + fresh if name in velocity else g
+                    type(lr)(own(momentum, name)) * velocity[name] + fresh
+                    if name in velocity
+                    else g
                 )
             w[name] -= lr * g
         if broken and broken[0] == step:
