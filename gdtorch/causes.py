@@ -22,6 +22,7 @@ from .evidence import Fit, Move, chunks, largest
 
 NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes
+OUTSIDE = "decay outside the velocity"
 
 Factor = float | dict[str, float] | None
 
@@ -112,8 +113,13 @@ def _scale_and_decay(move: Move, fit: Fit, lr: float) -> Diagnosis:
     return replace(scale, second=("weight decay", decay))
 
 
-def second_update(move: Move) -> Diagnosis:
-    """The second update: both stand at the same weights still, and may remember the first."""
+def second_update(move: Move, lr: float) -> Diagnosis:
+    """The second update: both stand at the same weights still, and may remember the first.
+
+    Args:
+        move: the second step.
+        lr: as `first_update`.
+    """
     memory = move.fit(move.parted, "first")
     schedule = move.fit(move.names, "theirs")
     if memory and schedule and _weak(move):
@@ -128,7 +134,19 @@ def second_update(move: Move) -> Diagnosis:
         # Mine leaves out a part of the fresh gradient, or theirs does: then first < 0.
         if (first > 0 and fresh > 0) or (first < 0 and fresh > 1):
             return Diagnosis("dampening", fresh, 2, tuple(move.names), both.errors[0])
+    outside = move.fit(move.parted, "start")
+    if outside and outside.numbers > 1:
+        return _outside(move, outside, lr)
     return _unexplained(2, move, "the first update agrees, the second in no simple way")
+
+
+def _outside(move: Move, fit: Fit, lr: float) -> Diagnosis:
+    """A velocity carries the first step's decay, λ · the initial weights, on in one of the two."""
+    # A decay that sets in at the second step is a multiple of the weights as they are by then.
+    if _weak(move) or move.fit(move.parted, "weights"):
+        return _ambiguous(2, move, OUTSIDE, "a weight decay that sets in late")
+    factor, error = fit.coefficients[0] / lr, fit.errors[0] / lr
+    return Diagnosis(OUTSIDE, factor, 2, tuple(move.parted), error)
 
 
 def may_be_decay(move: Move, memory: Diagnosis) -> bool:

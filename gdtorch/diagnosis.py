@@ -123,7 +123,7 @@ class Detective:
             return first_update(move, self.lr)
         if step > 2:
             return later_update(step, move)
-        second = second_update(move)
+        second = second_update(move, self.lr)
         if may_be_decay(move, second):
             self.waiting = second
             return None

@@ -26,10 +26,14 @@ MEANING = {
     "scale of one weight": "A factor in the gradient of those weights alone, or a learning rate of "
     "their own.",
     "weight decay": "One of the two adds more λ · weights to the gradient than the other (λ · w² "
-    "in the loss adds 2λ · w). Set weight_decay alike in both.",
+    "in the loss adds 2λ · w). Set weight_decay alike in both; if it is, and both have Nesterov's "
+    "momentum, then one of them adds the decay outside its velocity.",
     "momentum": "One of the two carries more of its last update into the next. Set momentum alike "
     "in both; if it is, and lr changes here, then one of them has lr within its velocity: "
     "v = μ · v + lr · g is not lr · (μ · v + g).",
+    "decay outside the velocity": "One of the two adds its weight decay to the gradient, as "
+    "torch.optim.SGD does, so that the velocity carries it on; the other adds it to the finished "
+    "step, as AdamW does. Move it to the same place in both.",
     "gradients not zeroed": "Gradients add up from step to step. Call optimizer.zero_grad() (or "
     "set the sums to 0) before each backward pass.",
     "dampening": "One of the two leaves a part of each fresh gradient out of its velocity, as "
@@ -131,6 +135,8 @@ def _seen(
         else f"the second updates differ by {decay}weights that began at or near 0; {who} has more "
         "decay",
         "momentum": f"the second updates differ by {number} · the first; {who} has more momentum",
+        "decay outside the velocity": f"the second updates differ by {decay}the initial weights: "
+        f"{who} carries no decay on in the velocity, the other does",
         "gradients not zeroed": f"the second update of {who} holds the first once more",
     }
     if cause in signed:

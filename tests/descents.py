@@ -96,10 +96,10 @@ def initial(problem, dtype="float64", start=None):
     return {name: weight.astype(dtype) for name, weight in weights.items()}
 
 
-def by_torch(problem, dtype="float64", start=None, at=None, of=None, **options):
+def by_torch(problem, dtype="float64", start=None, at=None, of=None, outside=0.0, **options):
     """torch.optim.SGD; `at` maps a step to a factor of lr from that step on.
 
-    `of` maps a weight to options of its own.
+    `of` maps a weight to options of its own; `outside` is a decay of the weights, as AdamW's.
     """
     weights = {
         n: torch.tensor(w, requires_grad=True) for n, w in initial(problem, dtype, start).items()
@@ -114,13 +114,16 @@ def by_torch(problem, dtype="float64", start=None, at=None, of=None, **options):
             group["lr"] *= (at or {}).get(step, 1.0)
         optimizer.zero_grad()
         problem.loss(weights).backward()
+        with torch.no_grad():
+            for weight in weights.values() if outside else ():
+                weight.mul_(1 - optimizer.param_groups[0]["lr"] * outside)
         optimizer.step()
 
 
 def by_hand(
     problem, dtype="float64", start=None, *, lr=None, factor=1.0, factors=None, momentum=0.0,
     dampening=0.0, decay=0.0, zero=True, at=None, gradient=None, broken=None, penalty=0.0,
-    sequential=False,
+    sequential=False, outside=0.0,
 ):  # fmt: skip
     """NumPy, written as people write it, in place; each option is a mistake to make.
 
@@ -134,6 +137,7 @@ def by_hand(
         gradient: another gradient, of the problem and the weights.
         broken: (step, weight, value): what is written into one element.
         penalty: of L1.
+        outside: a decay that is added to the velocity, not to the gradient.
         sequential: update each weight, last first, before the next one's gradient is taken.
     """
     w = initial(problem, dtype, start)
@@ -162,7 +166,7 @@ def by_hand(
                     if name in velocity
                     else g
                 )
-            w[name] -= lr * g
+            w[name] -= lr * (g + type(lr)(outside) * w[name])
         if broken and broken[0] == step:
             w[broken[1]].flat[0] = broken[2]
         yield w

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gdtorch import SGD, Manual, SigmoidNet, load_table, lockstep
 
 SEEDS = range(20)
+OUTSIDE = "decay outside the velocity"
 DTYPES = ["float64", "float32"]
 every_problem = pytest.mark.parametrize("problem", PROBLEMS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -97,6 +98,16 @@ def two_momenta(p, d, rng):
         "momentum", mine - theirs,
         by_hand(p, d, momentum=mine), by_torch(p, d, momentum=theirs), {},
     )  # fmt: skip
+
+
+def decay_outside(p, d, rng):
+    lam, mu = 10 ** rng.uniform(-2, -0.5), rng.uniform(0.4, 0.99)
+    inside = {"momentum": mu, "weight_decay": lam}
+    if rng.random() < 0.5:
+        mine = by_hand(p, d, momentum=mu, outside=lam)
+        return OUTSIDE, mu * lam, mine, by_torch(p, d, **inside), {"lr": p.lr}
+    theirs = by_torch(p, d, momentum=mu, outside=lam)
+    return OUTSIDE, -mu * lam * p.lr, by_hand(p, d, momentum=mu, decay=lam), theirs, {}
 
 
 def gradients_not_zeroed(p, d, rng):
@@ -215,7 +226,7 @@ def momentum_of_what_is_at_zero(p, d, rng):
 
 
 MISTAKES = [
-    sign, scale, nesterov, scale_of_one_weight, weight_decay, momentum, two_momenta,
+    sign, scale, nesterov, scale_of_one_weight, weight_decay, momentum, two_momenta, decay_outside,
     gradients_not_zeroed, dampening, their_dampening, schedule, sequential, wrong_formula,
     not_finite, other_initial_weights, low_precision, other_rule, other_rows,
 ]  # fmt: skip
@@ -477,6 +488,36 @@ def test_less_of_the_first_update_is_no_dampening():
     theirs = [start, start - one, start - one - two]
     mine = [start, start - one, start - one - (0.5 * two - 0.3 * one)]
     assert lockstep(vectors(*mine), vectors(*theirs)).cause == "unexplained"
+
+
+@pytest.mark.parametrize("strength", [0.1, 1e-9])
+def test_a_decay_that_sets_in_late_is_no_decay_outside_the_velocity(strength):
+    """Weak, a multiple of the weights before the second step is one of the initial weights."""
+    rng = np.random.default_rng(0)
+    start, one, two = rng.normal(size=(3, 20))
+    theirs = [start, start - 1e-7 * one, start - 1e-7 * (one + two)]
+    late = [*theirs[:2], theirs[2] - strength * theirs[1]]
+    report = lockstep(vectors(*late), vectors(*theirs))
+    assert report.cause == "unexplained"
+    assert ("a weight decay that sets in late both explain it" in str(report)) == (strength < 0.1)
+
+
+def test_with_nesterov_a_decay_outside_the_velocity_shows_at_once():
+    p = PROBLEMS["linear"](0)
+
+    def outside():
+        w, v = {n: a.copy() for n, a in p.weights.items()}, dict.fromkeys(p.weights, 0.0)
+        while True:
+            yield w
+            for name, g in p.gradient(w).items():
+                v[name] = 0.9 * v[name] + g
+                w[name] = w[name] - p.lr * (g + 0.9 * v[name] + 0.01 * w[name])
+
+    theirs = by_torch(p, momentum=0.9, nesterov=True, weight_decay=0.01)
+    report = lockstep(outside(), theirs, lr=p.lr)
+    assert (report.cause, report.factor) == ("weight decay", pytest.approx(-0.009))
+    assert "lr · 0.009 · weights; theirs has more decay (w and b)" in str(report)
+    assert "both have Nesterov's momentum" in str(report)
 
 
 def test_rounding_that_drifts_too_far_is_unexplained():
