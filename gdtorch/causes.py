@@ -82,7 +82,7 @@ def first_update(move: Move, lr: float) -> Diagnosis:
         return Diagnosis(
             "one weight's update", step=1, weights=tuple(move.parted), evidence=evidence
         )
-    return _unexplained(1, move, "the first updates agree in no simple way for any weight")
+    return _unexplained(1, move, "the first updates differ, by no simple rule")
 
 
 def _scale(names: Sequence[str], fit: Fit) -> Diagnosis:
@@ -137,7 +137,7 @@ def second_update(move: Move, lr: float) -> Diagnosis:
     outside = move.fit(move.parted, "start")
     if outside and outside.numbers > 1:
         return _outside(move, outside, lr)
-    return _unexplained(2, move, "the first update agrees, the second in no simple way")
+    return _unexplained(2, move, "the first updates agree, the second differ by no simple rule")
 
 
 def _outside(move: Move, fit: Fit, lr: float) -> Diagnosis:
@@ -208,7 +208,9 @@ def later_update(step: int, move: Move) -> Diagnosis:
     fit = move.fit(move.names, "theirs")
     if fit and abs(fit.coefficients[0]) > NO_CHANGE:
         return _schedule(step, move, fit)
-    return _unexplained(step, move, f"updates agree up to step {step - 1}, then in no simple way")
+    return _unexplained(
+        step, move, f"updates agree to step {step - 1}, then part by no simple rule"
+    )
 
 
 def _weak(move: Move) -> bool:

@@ -123,8 +123,12 @@ def _seen(
     if cause in seen:
         return seen[cause]
     if isinstance(factor, dict):
-        by = (f"{name} by {_number(k, diagnosis.error)}" for name, k in factor.items())
-        return f"my first update is theirs multiplied, {listed([*by])}; the others agree"
+        error = diagnosis.error
+        by = [f"{n} by {_number(k, error)}" for n, k in factor.items() if abs(k) > error]
+        still = listed([n for n, k in factor.items() if abs(k) <= error])
+        parts = [f"theirs is multiplied, {listed(by)}"] if by else []
+        parts += [f"{still} {'do' if ' ' in still else 'does'} not move"] if still else []
+        return f"in my first update {', and '.join(parts)}; the others agree"
     if factor is None:
         return f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
     number, who = _number(abs(factor), diagnosis.error), "mine" if factor > 0 else "theirs"
@@ -155,7 +159,7 @@ def _where(first: Difference | None) -> str:
         return ""
     index = "".join(f"[{i}]" for i in first.index)
     few = first.ulps is not None and first.ulps < MANY_ULPS
-    ulps = f" ({first.ulps} ulps)" if few else ""
+    ulps = f" ({first.ulps} ulp{'' if first.ulps == 1 else 's'})" if few else ""
     return (
         f"First difference: step {first.step}, {first.weight}{index}: {first.mine!r} against "
         f"{first.theirs!r}, {first.absolute:.2e}{ulps} apart."

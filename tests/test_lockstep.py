@@ -406,10 +406,10 @@ def test_shapes_and_transposes():
     assert "transpose" in str(report)
     assert "transpose" not in str(lockstep([{"w": a}], [{"w": a[:1]}]))
     square = np.arange(9.0).reshape(3, 3)
-    report = lockstep([{"w": square}], [{"w": square.T.copy()}])
+    report = lockstep([{"w": square}], [{"w": square.T.copy()}], steps=0)
     assert report.cause == "shape"
     assert "transpose" in str(report)
-    other = lockstep([{"w": square}], [{"w": square + 1}])
+    other = lockstep([{"w": square}], [{"w": square + 1}], steps=0)
     assert other.cause == "initial weights"
 
 
@@ -553,7 +553,7 @@ def test_the_shorter_trajectory_ends_it():
     assert lockstep(vectors([1], [2]), vectors([1], [2], [3])).steps == 1
     assert lockstep(vectors([1], [2], [3]), vectors([1], [2])).steps == 1
     assert lockstep(vectors([1], [2], [3]), vectors([1], [2], [3]), steps=1).steps == 1
-    assert lockstep(vectors([1]), vectors([1])).identical
+    assert lockstep(vectors([1]), vectors([1]), steps=0).identical
 
 
 class Jax:
@@ -595,13 +595,15 @@ def test_first_difference_and_growth_per_weight():
 
 
 BAD = {
-    "is empty": ([], vectors([1])),
-    "mine is a str, where an iterable": ("ab", vectors([1])),
-    "mine is a dict, where": ({"w": [1]}, vectors([1])),
-    "mine is a function, where .*; call it": (vectors, vectors([1])),
-    "theirs is a NoneType": (vectors([1]), None),
-    "a dict where a mapping": (vectors([1]), [{}]),
-    "a list where a mapping": ([[1.0]], vectors([1])),
+    "mine is empty": ([], vectors([1])),
+    "mine ended before its first step; yield": (vectors([1]), vectors([1], [2])),
+    "theirs ended before its first step; yield": (vectors([1], [2]), vectors([1])),
+    "mine is an object of type str, where an iterable": ("ab", vectors([1])),
+    "mine is an object of type dict, where": ({"w": [1]}, vectors([1])),
+    "mine is an object of type function, where .*; call it": (vectors, vectors([1])),
+    "theirs is an object of type NoneType": (vectors([1]), None),
+    "type dict where a mapping": (vectors([1]), [{}]),
+    "type list where a mapping": ([[1.0]], vectors([1])),
     "no array of numbers": ([{"w": "one"}], vectors([1])),
     "is empty, complex or sparse": ([{"w": [1j]}], vectors([1])),
     "other weights or shapes": (vectors([1], [1, 2]), vectors([1], [2])),
@@ -681,10 +683,25 @@ def test_how_much_was_compared_is_said():
     assert "after each of 2 steps" in str(
         lockstep(vectors([1], [2], [3]), vectors([1], [2], [3]), steps=2)
     )
-    assert "Of 100 steps 1 could be compared" in str(lockstep(vectors([1], [2]), vectors([1], [2])))
+    assert "Of 100 steps 1 could be compared: one of the two ended there." in str(
+        lockstep(vectors([1], [2]), vectors([1], [2]))
+    )
     full = str(lockstep(vectors([1], [2]), vectors([1], [2]), steps=1))
     assert "could be compared" not in full
     assert "none was compared" in str(lockstep(vectors([1]), vectors([1]), steps=0))
+
+
+def test_a_weight_that_stands_still_does_not_move_in_words():
+    p = PROBLEMS["softmax"](0)
+    still = str(lockstep(by_hand(p, factors={"b1": 0.0, "W2": 3.0}), by_torch(p)))
+    assert "in my first update theirs is multiplied, W2 by 3, and b1 does not move; the" in still
+    still = str(lockstep(by_hand(p, factors={"b1": 0.0, "b2": 0.0}), by_torch(p)))
+    assert "in my first update b1 and b2 do not move; the others agree" in still
+
+
+@pytest.mark.parametrize(("places", "words"), [(1, "(1 ulp)"), (3, "(3 ulps)")])
+def test_ulps_are_counted_in_words(places, words):
+    assert words in str(lockstep(vectors([1.0], [1.0]), vectors([1.0], [1.0 + places * 2**-52])))
 
 
 def test_a_start_that_differs_is_seen_at_step_0():
