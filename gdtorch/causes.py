@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "Diagnosis",
     "first_update",
     "later_update",
-    "listed",
     "may_be_decay",
     "second_update",
     "third_update",
@@ -15,41 +13,15 @@ __all__ = [
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .distance import Weights
 from .evidence import Fit, Move, chunks, largest
+from .verdict import Diagnosis, listed
 
 NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes
 OUTSIDE = "decay outside the velocity"
-
-Factor = float | dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Why two trajectories part.
-
-    Args:
-        cause: one of the words of the table in docs/lockstep.md.
-        factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
-        step: the step whose update shows it.
-        weights: the weights that show it.
-        error: what rounding leaves open of `factor`.
-        second: a second cause that is there as well, with its factor.
-        evidence: what was seen, in words, beyond what the cause says.
-        several: whether it is unexplained because more than one cause explains it.
-    """
-
-    cause: str
-    factor: Factor = None
-    step: int = 0
-    weights: tuple[str, ...] = ()
-    error: float = 0.0
-    second: tuple[str, float] | None = None
-    evidence: str = ""
-    several: bool = False
 
 
 def first_update(move: Move, lr: float) -> Diagnosis:
@@ -242,10 +214,3 @@ def _multiple(memory: Diagnosis) -> float:
 def _schedule(step: int, move: Move, fit: Fit) -> Diagnosis:
     multiple, error = 1 + fit.coefficients[0], fit.errors[0]
     return Diagnosis("step size schedule", multiple, step, tuple(move.names), error)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names as a sentence has them: a, b and c."""
-    if not names:
-        return ""
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from .causes import Diagnosis
 from .diagnosis import Detective
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 from .reading import Arrays, check_memory, on_one_device, read
+from .verdict import Diagnosis
 
 
 class Lockstep:

@@ -446,6 +446,112 @@ def test_a_scale_names_its_candidates(factor, words):
     assert words in text if words else "Perhaps" not in text
 
 
+def ahead(rate):
+    """Two schedules as factors from step to step, the one a step ahead of the other."""
+    shifted, plain = {1: rate(2)}, {1: rate(1)}
+    for step in range(2, 6):
+        shifted[step], plain[step] = rate(step + 1) / rate(step), rate(step) / rate(step - 1)
+    return shifted, plain
+
+
+def kinds(draw):
+    """What the second updates say of a scale, on each problem, dtype and seed: problem → counts."""
+    seen = collections.defaultdict(collections.Counter)
+    for problem, dtype, seed in itertools.product(PROBLEMS, DTYPES, SEEDS):
+        report = lockstep(*draw(PROBLEMS[problem](seed), dtype, np.random.default_rng(seed)), 5)
+        assert report.cause == "scale"
+        seen[problem][report.diagnosis.later.kind] += 1
+    return seen
+
+
+def test_a_factor_that_lasts_is_said_to_where_the_second_update_tells():
+    def draw(p, d, rng):
+        c = float(rng.choice([rng.uniform(0.03, 0.9), rng.uniform(1.1, 30)]))
+        mu = float(rng.choice([0, rng.uniform(0.1, 0.99)]))
+        nesterov = bool(mu and rng.random() < 0.5)
+        theirs = by_torch(p, d, momentum=mu, nesterov=nesterov)
+        return by_torch(p, d, lr=p.lr * c, momentum=mu, nesterov=nesterov), theirs
+
+    seen = kinds(draw)
+    assert seen["linear"] == {"fits": 40}  # where the gradient is linear, all is exact
+    for problem in ("post", "softmax"):
+        assert set(seen[problem]) == {"fits", "open"}
+
+
+def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs():
+    def draw(p, d, rng):
+        c, mu = rng.uniform(1.03, 1.3), rng.uniform(0.9, 0.99)
+        return by_torch(p, d, lr=p.lr * c, momentum=mu), by_torch(p, d, momentum=mu)
+
+    assert set().union(*kinds(draw).values()) == {"fits", "open"}
+
+
+def test_nesterov_in_one_alone_is_no_factor():
+    def draw(p, d, rng):
+        mu = rng.uniform(0.1, 0.99)
+        pair = by_hand(p, d, momentum=mu), by_torch(p, d, momentum=mu, nesterov=True)
+        return pair if rng.random() < 0.5 else pair[::-1]
+
+    seen = kinds(draw)
+    assert seen["linear"] == {"nesterov": 40}
+    for problem in ("post", "softmax"):
+        assert set(seen[problem]) == {"nesterov", "open"}
+    p = PROBLEMS["linear"](0)
+    pair = by_hand(p, momentum=0.9), by_torch(p, momentum=0.9, nesterov=True)
+    text = str(lockstep(*pair))
+    assert "Perhaps: Nesterov's momentum in theirs alone, of 0.9." in text
+    assert "hardly a factor in the learning rate or in the loss" in text
+
+
+@pytest.mark.parametrize("decay", ["cosine", "warm-up"])
+def test_a_schedule_one_step_ahead_is_no_factor(decay):
+    def draw(p, d, rng):
+        length, mu = rng.integers(10, 50), rng.choice([0, 0.9])
+
+        def rate(step):
+            if decay == "warm-up":
+                return step / length
+            return (1 + math.cos(math.pi * (step - 1) / length)) / 2
+
+        one, two = ahead(rate)
+        pair = by_hand(p, d, momentum=mu, at=one), by_torch(p, d, momentum=mu, at=two)
+        return pair if rng.random() < 0.5 else pair[::-1]
+
+    seen = kinds(draw)
+    assert seen["linear"] == {"changes": 40}
+    for problem in ("post", "softmax"):
+        assert set(seen[problem]) <= {"changes", "open"}
+        assert seen[problem]["changes"] > 20
+    report = lockstep(*draw(PROBLEMS["linear"](0), "float64", np.random.default_rng(0)), 5)
+    assert "; the second, so far as other weights tell, " in str(report)
+    assert "Perhaps: the same schedule, in one of the two a step ahead." in str(report)
+
+
+def test_an_exponential_schedule_one_step_ahead_is_a_factor_throughout():
+    p = PROBLEMS["linear"](0)
+    one, two = ahead(lambda step: 0.9 ** (step - 1))
+    for pair in (
+        (by_hand(p, at=one), by_torch(p, at=two)),
+        (by_hand(p, at=two), by_torch(p, at=one)),
+    ):
+        report = lockstep(*pair, 5)
+        assert report.diagnosis.later.kind == "ahead"
+        assert "the second update fits it as well" in str(report)
+        assert "the same schedule, in one of the two a step ahead" in str(report)
+
+
+def test_of_a_single_step_or_few_numbers_no_factor_is_said_to_last():
+    p = PROBLEMS["linear"](0)
+    report = lockstep(by_hand(p, factor=1.9), by_torch(p), 1)
+    assert (report.cause, report.diagnosis.later.kind) == ("scale", "open")
+    assert "which the second does not tell" in str(report)
+    assert "or Nesterov's momentum in mine alone, of 0.9" in str(report)
+    report = lockstep(
+        vectors([2, 3], [1.4, 2.4], [0.8, 1.8]), vectors([2, 3], [1.8, 2.8], [1.6, 2.6])
+    )
+    assert report.diagnosis.later.kind == "open"
+
+
 def test_one_number_is_explained_by_the_simplest_cause():
     # From w = 2: −0.6 against −0.2 is thrice the update, or a decay of 0.2 · w. A scale, then.
     report = lockstep(vectors([2], [1.4]), vectors([2], [1.8]))
