@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "Diagnosis",
     "first_update",
     "later_update",
-    "listed",
     "may_be_decay",
     "second_update",
     "third_update",
@@ -15,38 +13,15 @@ __all__ = [
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .distance import Weights
 from .evidence import Fit, Move, chunks, largest
+from .verdict import Diagnosis, listed
 
 NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes
-
-Factor = float | dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Why two trajectories part.
-
-    Args:
-        cause: one of the words of the table in docs/lockstep.md.
-        factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
-        step: the step whose update shows it.
-        weights: the weights that show it.
-        error: what rounding leaves open of `factor`.
-        second: a second cause that is there as well, with its factor.
-        evidence: what was seen, in words, beyond what the cause says.
-    """
-
-    cause: str
-    factor: Factor = None
-    step: int = 0
-    weights: tuple[str, ...] = ()
-    error: float = 0.0
-    second: tuple[str, float] | None = None
-    evidence: str = ""
+OUTSIDE = "decay outside the velocity"
 
 
 def first_update(move: Move, lr: float) -> Diagnosis:
@@ -79,7 +54,7 @@ def first_update(move: Move, lr: float) -> Diagnosis:
         return Diagnosis(
             "one weight's update", step=1, weights=tuple(move.parted), evidence=evidence
         )
-    return _unexplained(1, move, "the first updates agree in no simple way for any weight")
+    return _unexplained(1, move, "the first updates differ, by no simple rule")
 
 
 def _scale(names: Sequence[str], fit: Fit) -> Diagnosis:
@@ -110,8 +85,13 @@ def _scale_and_decay(move: Move, fit: Fit, lr: float) -> Diagnosis:
     return replace(scale, second=("weight decay", decay))
 
 
-def second_update(move: Move) -> Diagnosis:
-    """The second update: both stand at the same weights still, and may remember the first."""
+def second_update(move: Move, lr: float) -> Diagnosis:
+    """The second update: both stand at the same weights still, and may remember the first.
+
+    Args:
+        move: the second step.
+        lr: as `first_update`.
+    """
     memory = move.fit(move.parted, "first")
     schedule = move.fit(move.names, "theirs")
     if memory and schedule and _weak(move):
@@ -126,7 +106,19 @@ def second_update(move: Move) -> Diagnosis:
         # Mine leaves out a part of the fresh gradient, or theirs does: then first < 0.
         if (first > 0 and fresh > 0) or (first < 0 and fresh > 1):
             return Diagnosis("dampening", fresh, 2, tuple(move.names), both.errors[0])
-    return _unexplained(2, move, "the first update agrees, the second in no simple way")
+    outside = move.fit(move.parted, "start")
+    if outside and outside.numbers > 1:
+        return _outside(move, outside, lr)
+    return _unexplained(2, move, "the first updates agree, the second differ by no simple rule")
+
+
+def _outside(move: Move, fit: Fit, lr: float) -> Diagnosis:
+    """A velocity carries the first step's decay, λ · the initial weights, on in one of the two."""
+    # A decay that sets in at the second step is a multiple of the weights as they are by then.
+    if _weak(move) or move.fit(move.parted, "weights"):
+        return _ambiguous(2, move, OUTSIDE, "a weight decay that sets in late")
+    factor, error = fit.coefficients[0] / lr, fit.errors[0] / lr
+    return Diagnosis(OUTSIDE, factor, 2, tuple(move.parted), error)
 
 
 def may_be_decay(move: Move, memory: Diagnosis) -> bool:
@@ -152,7 +144,7 @@ def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diag
     """
     b, two, three = _multiple(memory), move.before, move.after
     missed = {"momentum": 0.0, "weight decay": 0.0}
-    for name in move.parted or move.names:
+    for name in memory.weights:  # of all, those that began at 0
         stood = (w[name] for w in (one, two.mine, two.theirs, three.mine, three.theirs))
         for step1, m2, t2, m3, t3 in chunks(*stood):  # from 0: the first update is step1
             difference = (m3 - m2) - (t3 - t2)
@@ -163,21 +155,23 @@ def third_update(move: Move, one: Weights, memory: Diagnosis, lr: float) -> Diag
             missed["weight decay"] += (difference - b * decay).square().sum().item()
     cause = min(missed, key=lambda word: missed[word])
     if missed[cause] > max(missed.values()) / WEAK:
-        return undecided(3)
+        return undecided(3, memory)
     if cause == "momentum":
         return memory
-    return Diagnosis(cause, -b / lr, 2, tuple(move.names), memory.error / lr)
+    return Diagnosis(cause, -b / lr, 2, memory.weights, memory.error / lr)
 
 
-def undecided(step: int) -> Diagnosis:
+def undecided(step: int, memory: Diagnosis) -> Diagnosis:
     """What is left to say where the third step does not decide, or there is none."""
     return Diagnosis(
         "unexplained",
         step=step,
+        weights=memory.weights,
         evidence=(
-            "the weights begin at 0, where momentum and weight decay look alike at step 2, and "
-            "no third step tells them apart"
+            "the weights that part at step 2 began at or near 0, where momentum and weight decay "
+            "look alike, and no third step tells them apart"
         ),
+        several=True,
     )
 
 
@@ -186,7 +180,9 @@ def later_update(step: int, move: Move) -> Diagnosis:
     fit = move.fit(move.names, "theirs")
     if fit and abs(fit.coefficients[0]) > NO_CHANGE:
         return _schedule(step, move, fit)
-    return _unexplained(step, move, f"updates agree up to step {step - 1}, then in no simple way")
+    return _unexplained(
+        step, move, f"updates agree to step {step - 1}, then part by no simple rule"
+    )
 
 
 def _weak(move: Move) -> bool:
@@ -194,9 +190,8 @@ def _weak(move: Move) -> bool:
 
 
 def _ambiguous(step: int, move: Move, one: str, other: str) -> Diagnosis:
-    return _unexplained(
-        step, move, f"the difference is so small that {one} and {other} both explain it"
-    )
+    evidence = f"the difference is so small that {one} and {other} both explain it"
+    return replace(_unexplained(step, move, evidence), several=True)
 
 
 def _unexplained(step: int, move: Move, evidence: str) -> Diagnosis:
@@ -219,10 +214,3 @@ def _multiple(memory: Diagnosis) -> float:
 def _schedule(step: int, move: Move, fit: Fit) -> Diagnosis:
     multiple, error = 1 + fit.coefficients[0], fit.errors[0]
     return Diagnosis("step size schedule", multiple, step, tuple(move.names), error)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names as a sentence has them: a, b and c."""
-    if not names:
-        return ""
-    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]

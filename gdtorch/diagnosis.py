@@ -5,12 +5,12 @@ from __future__ import annotations
 __all__ = ["Detective"]
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .causes import (
-    Diagnosis,
     first_update,
     later_update,
     may_be_decay,
@@ -20,6 +20,8 @@ from .causes import (
 )
 from .distance import Weights, pieces
 from .evidence import GROWTH, Move, Pair, largest, precision
+from .lasting import second_factor
+from .verdict import Diagnosis
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
 
@@ -38,6 +40,7 @@ class Detective:
         self.lr = lr or 1.0
         self.found: Diagnosis | None = None
         self.waiting: Diagnosis | None = None  # decay or momentum? the third step decides
+        self.scale: Diagnosis | None = None  # does it last? the second step decides
         self.precisions = (torch.float64, torch.float64)
         self.before: Pair | None = None  # after the last step
         self.earlier: Weights | None = None  # the reference, one step before that
@@ -45,7 +48,7 @@ class Detective:
     @property
     def parted(self) -> bool:
         """Whether a difference has been seen that rounding does not explain."""
-        return self.found is not None or self.waiting is not None
+        return any(seen is not None for seen in (self.found, self.waiting, self.scale))
 
     @property
     def epsilon(self) -> float:
@@ -75,8 +78,10 @@ class Detective:
             return self.found
         if identical:
             return Diagnosis("identical")
+        if self.scale:
+            return self.scale
         if self.waiting:
-            return undecided(2)
+            return undecided(2, self.waiting)
         last = self.before
         if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
             return Diagnosis(
@@ -108,6 +113,9 @@ class Detective:
 
     def _step(self, step: int, before: Pair, now: Pair) -> Diagnosis | None:
         """Judge one step; None while rounding explains it."""
+        if self.scale and self.earlier and isinstance(c := self.scale.factor, float):
+            later = second_factor(self.earlier, before, now, c, self.scale.error)
+            return replace(self.scale, later=later)
         stretched = (1 + GROWTH) * before.distance if step > 2 and not self.waiting else 0.0
         if now.distance <= stretched and now.distance < math.inf:
             return None
@@ -120,10 +128,14 @@ class Detective:
         if not move.parted:
             return None
         if step == 1:
-            return first_update(move, self.lr)
+            seen = first_update(move, self.lr)
+            if seen.cause != "scale":
+                return seen
+            self.scale = seen
+            return None
         if step > 2:
             return later_update(step, move)
-        second = second_update(move)
+        second = second_update(move, self.lr)
         if may_be_decay(move, second):
             self.waiting = second
             return None

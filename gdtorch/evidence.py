@@ -80,14 +80,14 @@ class Move:
     """One step of both trajectories: mine − theirs of the updates, and what may explain it.
 
     With m and t the two updates, the difference m − t is fitted to a sum of candidates, each
-    times a number: "theirs" (t itself), "weights" (the weights before the step) and "first" (the
-    first update of all, theirs).
+    times a number: "theirs" (t itself), "weights" (the weights before the step), "first" (the
+    first update of all, theirs) and "start" (the initial weights).
 
     Args:
         before: the weights of both before the step.
         after: the weights of both after it.
         epsilon: relative rounding error of one operation, in the lower precision of the two.
-        first: the weights before and after the first step of all, for the candidate "first".
+        first: the weights before and after the first step of all, for "first" and "start".
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Move:
                 known = {"theirs": theirs, "weights": start}
                 if first is not None:
                     begin, end = next(first)
-                    known["first"] = end - begin
+                    known |= {"first": end - begin, "start": begin}
                 yield mine - theirs, torch.stack([known[c] for c in candidates]), noise
 
     def _updates(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

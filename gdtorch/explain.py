@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .causes import Diagnosis, listed
 from .distance import Difference
+from .verdict import Diagnosis, listed
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -22,14 +22,18 @@ MEANING = {
     "initial weights": "The two do not begin at the same weights, so nothing later can be "
     "compared. Copy the initial weights of one into the other.",
     "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
-    "scale": "Every step is off by the same factor: a factor in the learning rate or in the loss.",
+    "scale": "A factor in the learning rate or in the loss.",
     "scale of one weight": "A factor in the gradient of those weights alone, or a learning rate of "
     "their own.",
     "weight decay": "One of the two adds more λ · weights to the gradient than the other (λ · w² "
-    "in the loss adds 2λ · w). Set weight_decay alike in both.",
+    "in the loss adds 2λ · w). Set weight_decay alike in both; if it is, and both have Nesterov's "
+    "momentum, then one of them adds the decay outside its velocity.",
     "momentum": "One of the two carries more of its last update into the next. Set momentum alike "
     "in both; if it is, and lr changes here, then one of them has lr within its velocity: "
     "v = μ · v + lr · g is not lr · (μ · v + g).",
+    "decay outside the velocity": "One of the two adds its weight decay to the gradient, as "
+    "torch.optim.SGD does, so that the velocity carries it on; the other adds it to the finished "
+    "step, as AdamW does. Move it to the same place in both.",
     "gradients not zeroed": "Gradients add up from step to step. Call optimizer.zero_grad() (or "
     "set the sums to 0) before each backward pass.",
     "dampening": "One of the two leaves a part of each fresh gradient out of its velocity, as "
@@ -43,10 +47,25 @@ MEANING = {
     "that step.",
     "unexplained": "No single cause in the list explains this.",
 }
+FITS = "A factor in the learning rate or in the loss: the second update fits it as well."
+OF_A_SCALE = {  # by what the second update tells
+    "fits": FITS,
+    "ahead": FITS,
+    "nesterov": "Nesterov's momentum in one of the two alone is likely: the first two updates fit "
+    "it, and hardly a factor in the learning rate or in the loss.",
+    "changes": "The factor seems to change, as none in the learning rate or in the loss does: "
+    "schedules that differ are likely.",
+    "open": "A factor in the learning rate or in the loss, if later steps are off by it as well, "
+    "which the second does not tell.",
+}
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
     "with momentum) are likely; or both run away, and rounding with them: try a smaller lr."
+)
+SEVERAL = (
+    "More than one cause explains this. More steps, other initial weights or a larger lr may tell "
+    "them apart."
 )
 USUAL = (0.4, 0.995)  # momenta that a factor may come from
 MANY_ULPS = 10_000  # past that the number tells nobody anything
@@ -60,6 +79,7 @@ def explain(
     rows: int | None,
     precisions: Sequence[torch.dtype],
     steps: int,
+    lr: float | None,
 ) -> str:
     """The report in words.
 
@@ -69,19 +89,23 @@ def explain(
         rows: how many rows the loss is over, if that is known.
         precisions: the precision that mine and theirs have run in.
         steps: how many steps were compared.
+        lr: learning rate, by which a decay has been divided.
     """
-    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps)}."]
+    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps, lr)}."]
     lines.append(_where(first))
     if diagnosis.cause == "shape":
         lines.append(f"Means: {TRANSPOSED if diagnosis.evidence else SHAPE}")
+    elif diagnosis.several:
+        lines.append(f"Means: {SEVERAL}")
     else:
-        lines.append(f"Means: {MEANING[diagnosis.cause]}")
-    if diagnosis.cause == "unexplained":
+        scale = OF_A_SCALE[diagnosis.later.kind] if diagnosis.cause == "scale" else None
+        lines.append(f"Means: {scale or MEANING[diagnosis.cause]}")
+    if diagnosis.cause == "unexplained" and not diagnosis.several:
         lines[-1] += f" {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
     if diagnosis.cause.startswith("scale"):
         factor = diagnosis.factor
         for value in factor.values() if isinstance(factor, dict) else (factor,):
-            lines += _candidates(value or 0.0, diagnosis.error, rows)
+            lines += _candidates(value or 0.0, diagnosis, rows)
         if diagnosis.evidence:
             lines.append(f"So few numbers are explained by {diagnosis.evidence}.")
     if diagnosis.second:
@@ -92,7 +116,9 @@ def explain(
     return "\n".join(line for line in lines if line)
 
 
-def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -> str:
+def _seen(
+    diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int, lr: float | None
+) -> str:
     each = f"after each of {steps} steps" if steps else "before the first step; none was compared"
     cause, factor, names = diagnosis.cause, diagnosis.factor, listed(diagnosis.weights)
     seen = {
@@ -109,21 +135,31 @@ def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -
     if cause in seen:
         return seen[cause]
     if isinstance(factor, dict):
-        by = (f"{name} by {_number(k, diagnosis.error)}" for name, k in factor.items())
-        return f"my first update is theirs multiplied, {listed([*by])}; the others agree"
+        error = diagnosis.error
+        by = [f"{n} by {_number(k, error)}" for n, k in factor.items() if abs(k) > error]
+        still = listed([n for n, k in factor.items() if abs(k) <= error])
+        parts = [f"theirs is multiplied, {listed(by)}"] if by else []
+        parts += [f"{still} {'do' if ' ' in still else 'does'} not move"] if still else []
+        return f"in my first update {', and '.join(parts)}; the others agree"
     if factor is None:
         return f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
     number, who = _number(abs(factor), diagnosis.error), "mine" if factor > 0 else "theirs"
+    decay = f"{'lr · ' if lr else ''}{number} · "
     signed = {
-        "weight decay": f"the first updates differ by {number} · weights; {who} has the decay",
-        "momentum": f"the second updates differ by {number} · the first; {who} has the momentum",
+        "weight decay": f"the first updates differ by {decay}weights; {who} has more decay"
+        if diagnosis.step == 1
+        else f"the second updates differ by {decay}weights that began at or near 0; {who} has more "
+        "decay",
+        "momentum": f"the second updates differ by {number} · the first; {who} has more momentum",
+        "decay outside the velocity": f"the second updates differ by {decay}the initial weights: "
+        f"{who} carries no decay on in the velocity, the other does",
         "gradients not zeroed": f"the second update of {who} holds the first once more",
     }
     if cause in signed:
         return f"{signed[cause]} ({names})"
     number = _number(factor, diagnosis.error)
     return {
-        "scale": f"my first update is {number} times theirs, in every weight",
+        "scale": f"my first update is {number} times theirs, in every weight" + _second(diagnosis),
         "dampening": f"my second update has {number} times their fresh gradient",
         "step size schedule": f"updates agree up to step {diagnosis.step - 1}; the next one is "
         f"{number} times theirs, in every weight",
@@ -135,15 +171,29 @@ def _where(first: Difference | None) -> str:
         return ""
     index = "".join(f"[{i}]" for i in first.index)
     few = first.ulps is not None and first.ulps < MANY_ULPS
-    ulps = f" ({first.ulps} ulps)" if few else ""
+    ulps = f" ({first.ulps} ulp{'' if first.ulps == 1 else 's'})" if few else ""
     return (
         f"First difference: step {first.step}, {first.weight}{index}: {first.mine!r} against "
         f"{first.theirs!r}, {first.absolute:.2e}{ulps} apart."
     )
 
 
-def _candidates(factor: float, error: float, rows: int | None) -> list[str]:
+def _second(diagnosis: Diagnosis) -> str:
+    later = diagnosis.later
+    if later.kind != "changes":
+        return ""
+    return f"; the second, so far as other weights tell, {_number(later.factor, later.error)} times"
+
+
+def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[str]:
     """What a factor may come from, where it is one of the usual ones."""
+    error, kind = diagnosis.error, diagnosis.later.kind
+    momentum, whose = (factor - 1, "mine") if factor > 1 else (1 / (factor or 1) - 1, "theirs")
+    nesterov = f"Nesterov's momentum in {whose} alone, of {momentum:.2g}"
+    if kind == "nesterov":
+        return [f"Perhaps: {nesterov}."]
+    if kind == "changes":
+        return ["Perhaps: the same schedule, in one of the two a step ahead."]
     known = {2.0: "a ½ missing from the squared error", 0.5: "a ½ too many in the squared error"}
     if rows and rows > 1:
         known |= {
@@ -152,9 +202,18 @@ def _candidates(factor: float, error: float, rows: int | None) -> list[str]:
         }
     lines = [text for value, text in known.items() if _near(factor, value, error)]
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
-        if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):
+        if _usual(value, error):
             lines.append(f"1 {sign} momentum, with a momentum of {value:.2g}")
+    if kind == "ahead":
+        lines.append("the same schedule, in one of the two a step ahead")
+    if kind == "open" and diagnosis.cause == "scale" and _usual(momentum, error):
+        lines.append(nesterov)
     return [f"Perhaps: {', or '.join(lines)}."] if lines else []
+
+
+def _usual(momentum: float, error: float) -> bool:
+    percent = momentum * 100
+    return USUAL[0] <= momentum <= USUAL[1] and _near(percent, round(percent), error * 100)
 
 
 def _near(value: float, other: float, error: float) -> bool:

@@ -59,7 +59,9 @@ OF_QUARTIC = {
 OF_LOCKSTEP = {
     "weight_norm": DESCRIPTIONS["weight_norm"],
     "difference": "The largest difference of any element of this weight, mine from theirs, at the "
-    "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0.",
+    "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0; "
+    "*difference log10* does not.",
+    "difference_log10": DESCRIPTIONS["difference_log10"],
 }
 
 

@@ -33,9 +33,10 @@ def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
         hint = "; call it" if callable(trajectory) else ""
         kind = type(trajectory).__name__
         raise ValueError(  # noqa: TRY004 (what cannot be compared is a ValueError throughout)
-            f"{who} is a {kind}, where an iterable of weights should be{hint}"
+            f"{who} is an object of type {kind}, where an iterable of weights should be{hint}"
         )
     shapes: dict[str, torch.Size] = {}
+    step = None
     for step, arrays in enumerate(trajectory):
         where = f"{who}, step {step}"
         weights = {
@@ -49,13 +50,17 @@ def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
         yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
+    if step == 0:  # and another item was asked for; of nothing compared, no report may reassure
+        raise ValueError(
+            f"{who} ended before its first step; yield the weights after each step, in a loop"
+        )
 
 
 def _named(arrays: object, where: str) -> dict[str, Any]:
     if not isinstance(arrays, Mapping) or not arrays:
         raise ValueError(
-            f"{where}: a {type(arrays).__name__} where a mapping name → array with at least one "
-            "should be; yield one for the initial weights, then one after each step"
+            f"{where}: an object of type {type(arrays).__name__} where a mapping name → array with "
+            "at least one should be; yield one for the initial weights, then one after each step"
         )
     try:
         named = {str(name): array for name, array in arrays.items()}

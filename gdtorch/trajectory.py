@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from .causes import Diagnosis
 from .diagnosis import Detective
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 from .reading import Arrays, check_memory, on_one_device, read
+from .verdict import Diagnosis
 
 
 class Lockstep:
@@ -134,8 +134,8 @@ class Inspection:
             raise ValueError("mine and theirs are one iterator; make two")
         self.read = zip(read(mine, "mine"), read(theirs, "theirs"), strict=False)
         self.rename = dict(rename or {})
-        self.steps, self.rows = steps, rows
-        self.complete = False
+        self.steps, self.rows, self.lr = steps, rows, lr
+        self.complete = self.ended = False
         self.detective = Detective(lr)
         self.comparison = Comparison()
         self.weights: tuple[Weights, Weights] = ({}, {})
@@ -160,6 +160,7 @@ class Inspection:
             yield step
             if self.complete:
                 return
+        self.ended = True
 
     def _renamed(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
         """Give a weight its new name in mine, or in theirs where mine has none of its old name."""
@@ -195,20 +196,12 @@ class Inspection:
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
-        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps)
+        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps, self.lr)
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
-            text += (
-                f"\nOf {self.steps} steps {steps} could be compared: one of the two ended there."
-            )
-        return Report(
-            diagnosis.cause,
-            diagnosis.factor,
-            steps,
-            first,
-            self.comparison.weights,
-            diagnosis,
-            text,
-        )
+            why = "one of the two ended" if self.ended else "the comparison was interrupted"
+            text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
+        cause, factor, weights = diagnosis.cause, diagnosis.factor, self.comparison.weights
+        return Report(cause, factor, steps, first, weights, diagnosis, text)
 
 
 def lockstep(

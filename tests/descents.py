@@ -96,12 +96,16 @@ def initial(problem, dtype="float64", start=None):
     return {name: weight.astype(dtype) for name, weight in weights.items()}
 
 
-def by_torch(problem, dtype="float64", start=None, at=None, **options):
-    """torch.optim.SGD; `at` maps a step to a factor of lr from that step on."""
+def by_torch(problem, dtype="float64", start=None, at=None, of=None, outside=0.0, **options):
+    """torch.optim.SGD; `at` maps a step to a factor of lr from that step on.
+
+    `of` maps a weight to options of its own; `outside` is a decay of the weights, as AdamW's.
+    """
     weights = {
         n: torch.tensor(w, requires_grad=True) for n, w in initial(problem, dtype, start).items()
     }
-    optimizer = torch.optim.SGD(weights.values(), **{"lr": problem.lr, **options})
+    groups = [{"params": w, **(of or {}).get(name, {})} for name, w in weights.items()]
+    optimizer = torch.optim.SGD(groups, **{"lr": problem.lr, **options})
     step = 0
     while True:
         yield weights
@@ -110,30 +114,39 @@ def by_torch(problem, dtype="float64", start=None, at=None, **options):
             group["lr"] *= (at or {}).get(step, 1.0)
         optimizer.zero_grad()
         problem.loss(weights).backward()
+        with torch.no_grad():
+            for weight in weights.values() if outside else ():
+                weight.mul_(1 - optimizer.param_groups[0]["lr"] * outside)
         optimizer.step()
 
 
 def by_hand(
     problem, dtype="float64", start=None, *, lr=None, factor=1.0, factors=None, momentum=0.0,
     dampening=0.0, decay=0.0, zero=True, at=None, gradient=None, broken=None, penalty=0.0,
-    sequential=False,
+    sequential=False, outside=0.0,
 ):  # fmt: skip
     """NumPy, written as people write it, in place; each option is a mistake to make.
 
     Args:
         lr: step size, the problem's own if left out.
         factor: of every gradient; `factors` of single weights' gradients.
-        momentum, dampening, decay: as torch.optim.SGD's.
+        momentum, dampening, decay: as torch.optim.SGD's; momentum and decay may be a mapping, of
+            single weights.
         zero: whether gradients start from 0 at each step.
         at: step → factor of lr from that step on.
         gradient: another gradient, of the problem and the weights.
         broken: (step, weight, value): what is written into one element.
         penalty: of L1.
+        outside: a decay that is added to the velocity, not to the gradient.
         sequential: update each weight, last first, before the next one's gradient is taken.
     """
     w = initial(problem, dtype, start)
     lr = w[next(iter(w))].dtype.type(problem.lr if lr is None else lr)
     total, velocity, step = {}, {}, 0
+
+    def own(option, name):
+        return option.get(name, 0.0) if isinstance(option, dict) else option
+
     yield w
     while True:
         step += 1
@@ -143,15 +156,17 @@ def by_hand(
             if sequential:
                 grads = type(problem).gradient(problem, w)
             g = grads[name] * type(lr)(factor * (factors or {}).get(name, 1.0))
-            g = g + type(lr)(decay) * w[name] + type(lr)(penalty) * np.sign(w[name])
+            g = g + type(lr)(own(decay, name)) * w[name] + type(lr)(penalty) * np.sign(w[name])
             if not zero:
                 total[name] = g = total.get(name, 0) + g
-            if momentum:
+            if own(momentum, name):
                 fresh = type(lr)(1 - dampening) * g
                 velocity[name] = g = (
-                    type(lr)(momentum) * velocity[name] + fresh if name in velocity else g
+                    type(lr)(own(momentum, name)) * velocity[name] + fresh
+                    if name in velocity
+                    else g
                 )
-            w[name] -= lr * g
+            w[name] -= lr * (g + type(lr)(outside) * w[name])
         if broken and broken[0] == step:
             w[broken[1]].flat[0] = broken[2]
         yield w

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 import test_faults
+import torch
 from conftest import ROOT
 
+from gdtorch import lockstep
 from gdtorch.explain import MEANING
 
 PAGE = (ROOT / "docs" / "lockstep.md").read_text()
@@ -39,6 +41,24 @@ def test_from_symptom_to_cause(tmp_path, monkeypatch, capsys, five_lines, change
     exec(five_lines, {})
     out = capsys.readouterr().out
     assert doctest.OutputChecker().check_output(printed, out, doctest.ELLIPSIS), out
+
+
+def test_what_the_page_says_to_yield_of_a_module_can_be_read():
+    (yields,) = re.findall(r"Yield what is trained, `([^`]+)`", PAGE)
+
+    def train(lr):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        while True:
+            yield eval(yields, {"model": model})
+            model(torch.ones(4, 3)).square().sum().backward()
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight -= lr * weight.grad
+            model.zero_grad()
+
+    report = lockstep(train(0.01), train(0.02), 5)
+    assert (report.cause, set(report.weights)) == ("scale", {"weight", "bias"})
 
 
 def test_the_table_has_every_cause_and_no_other():

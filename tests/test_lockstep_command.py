@@ -1,6 +1,7 @@
 """`python train.py lockstep`: the user's own files, exit status, TensorBoard, what is refused."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -101,12 +102,18 @@ def test_rows_and_lr_reach_the_report(main):
 
 def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
     command = ["lockstep", "mine.py:doubled", "theirs.py:descend", *RENAME, "--steps", 5]
-    assert main(*command, "--name", "x")[0] == 1
+    status, out, _ = main(*command, "--name", "x")
+    assert status == 1
+    assert out.splitlines()[-2:] == [
+        "To see it:  tensorboard --logdir runs/x",
+        "then open   http://localhost:6006/#scalars&_smoothingWeight=0",
+    ]
     folder = tmp_path / "runs" / "x"
     readers = {part: EventAccumulator(str(folder / part)) for part in ("", "mine", "theirs")}
     for reader in readers.values():
         reader.Reload()
-    assert set(readers["mine"].Tags()["scalars"]) == {"weight_norm/weight", "difference/weight"}
+    logged = {"weight_norm/weight", "difference/weight", "difference_log10/weight"}
+    assert set(readers["mine"].Tags()["scalars"]) == logged
     assert set(readers["theirs"].Tags()["scalars"]) == {"weight_norm/weight"}
     norms = [e.value for e in readers["theirs"].Scalars("weight_norm/weight")]
     assert norms[0] == pytest.approx(torch.tensor([0.5, -0.25]).norm().item())
@@ -114,6 +121,10 @@ def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
     assert [e.step for e in differences] == list(range(6))
     # The first update is doubled, so the difference is its largest element: 0.1 · |gradient|.
     assert differences[1].value == pytest.approx(0.1 * 3.0)
+    logarithms = readers["mine"].Scalars("difference_log10/weight")
+    assert logarithms[0].value == -20  # the same at first
+    for distance, logarithm in zip(differences[1:], logarithms[1:], strict=True):
+        assert logarithm.value == pytest.approx(math.log10(distance.value), abs=1e-5)  # in float32
     for part in ("mine", "theirs"):
         for tag in readers[part].Tags()["scalars"]:
             assert readers[part].SummaryMetadata(tag).summary_description
@@ -123,6 +134,8 @@ def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
     text = readers[""].Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
     assert text.startswith("cause: scale")
     assert main(*command, "--name", "x")[0] == 2
+    assert "To see it" not in main(*command)[1]
+    assert "To see it" not in main(*command, "--name", "y", "--json")[1]
     assert main(*command, "--name", "x", "--overwrite")[0] == 1
 
 
@@ -133,7 +146,9 @@ BAD = {
     "notes.txt:f mine.py:descend": "no Python file",
     "mine.py:nothing mine.py:descend": "mine.py has no function nothing",
     "mine.py:slow mine.py:descend": "mine.py has no function slow",
-    "mine.py:number mine.py:descend": "returns a int; it must yield weights",
+    "mine.py:number mine.py:descend": "returns an object of type int; it must yield weights",
+    "mine.py:ends mine.py:descend": "mine.py:ends ended before its first step; yield the weights",
+    "mine.py:descend mine.py:ends": "mine.py:ends ended before its first step; yield the weights",
     "builtin:adam mine.py:descend": "there is post, manual, sgd",
     "mine.py:changes mine.py:descend": "step 1: other weights or shapes than at step 0",
     "mine.py:descend mine.py:descend --rename W": "write it as OLD=NEW",
@@ -192,6 +207,9 @@ def test_an_interrupt_reports_what_was_seen(tmp_path):
     )  # fmt: skip
     assert result.returncode == 128 + signal.SIGINT
     assert result.stdout.startswith("cause: identical")
+    last = result.stdout.splitlines()[-1]
+    said = r"Of 1000000 steps 5\d could be compared: the comparison was interrupted there\."
+    assert re.fullmatch(said, last)
     assert re.fullmatch(r"gdtorch: interrupted \(SIGINT\) after step 5\d\n", result.stderr)
 
 
@@ -229,7 +247,7 @@ def test_neighbours_of_the_same_name_are_two(main, tmp_path):
 
 
 def test_a_file_may_bear_the_name_of_what_gdtorch_imports(tmp_path):
-    (tmp_path / "random.py").write_text("def f(): return [{'w': [1.0]}]\n")
+    (tmp_path / "random.py").write_text("def f(): return [{'w': [1.0]}] * 2\n")
     command = [sys.executable, str(ROOT / "train.py"), "lockstep", "random.py:f", "random.py:f"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

@@ -22,7 +22,10 @@ REFUSED = {
 }
 HEAVY = ("torch", "numpy", "tensorboard", "matplotlib", "tqdm")
 # What torch alone knows, and what the user's own code does.
-MAY = {"--device", "mine.py:nothing", "mine.py:slow", "mine.py:number", "mine.py:changes"}
+MAY = {
+    "--device", "mine.py:nothing", "mine.py:slow", "mine.py:number", "mine.py:changes",
+    "mine.py:ends",
+}  # fmt: skip
 NO_COMMAND = ("compra", "xyz")  # words in place of one
 PROGRAM = f"""
 import json, os, sys

@@ -69,7 +69,8 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
     if steps is None:
         if inspect.iscoroutine(made):
             made.close()  # or Python warns that nobody has awaited it
-        raise RefusedError(f"{name}() returns a {type(made).__name__}; it must yield weights")
+        kind = type(made).__name__
+        raise RefusedError(f"{name}() returns an object of type {kind}; it must yield weights")
     return read(_guarded(name, steps), name)
 
 

@@ -6,7 +6,8 @@ __all__ = ["main"]
 
 import argparse
 import gc
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from ..loop import Interrupts
     from ..trajectory import Inspection, Report
 
+PAGE = "http://localhost:6006/#scalars&_smoothingWeight=0"
 EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
 name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
 builtin:sgd are gdtorch's own trainers, from start 0 of seed 0 on the post's table.
+
+With --name, the norms of both and their differences go to TensorBoard; without it, nothing does.
 
 example:
   python train.py lockstep mine.py:descend builtin:sgd --rename W1=syn0 W2=syn1 --rows 7
@@ -70,7 +74,11 @@ def main(program: str, arguments: Sequence[str]) -> int:
         raise RefusedError(f"{error}; the traceback above is of that code") from error
     except ValueError as error:
         raise RefusedError(error) from error
-    printed = emit(as_json(_facts(report)) if options.json else str(report))
+    text = str(report)
+    if options.name is not None and not full:
+        folder = shlex.quote(str(Path(options.logdir) / options.name))
+        text += f"\n\nTo see it:  tensorboard --logdir {folder}\nthen open   {PAGE}"
+    printed = emit(as_json(_facts(report)) if options.json else text)
     if interrupts.received:
         say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
         return 128 + interrupts.received
@@ -124,6 +132,7 @@ def _inspect(
 
     from torch.utils.tensorboard.summary import text
 
+    from ..board import log10
     from ..events import EventFiles
     from ..measure import OF_LOCKSTEP
     from ..rundir import clear, unwritable
@@ -134,7 +143,7 @@ def _inspect(
         try:
             with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
                 for step in inspection:
-                    _log(inspection, files, step)
+                    _log(inspection, files, step, log10)
                     if interrupts.received:
                         break
                 report = inspection.report()
@@ -147,8 +156,11 @@ def _inspect(
     return report, ""
 
 
-def _log(inspection: Inspection, files: EventFiles, step: int) -> None:
+def _log(
+    inspection: Inspection, files: EventFiles, step: int, log10: Callable[[float], float]
+) -> None:
     differences = {f"difference/{n}": d for n, d in inspection.differences.items()}
+    differences |= {f"difference_log10/{n}": log10(d) for n, d in inspection.differences.items()}
     for part, weights, more in zip(
         ("mine", "theirs"), inspection.weights, (differences, {}), strict=True
     ):

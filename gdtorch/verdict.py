@@ -1,0 +1,46 @@
+"""A cause with its evidence: what is found out of two trajectories, before it is put into words."""
+
+from __future__ import annotations
+
+__all__ = ["Diagnosis", "Factor", "listed"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .lasting import Later
+
+Factor = float | dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why two trajectories part.
+
+    Args:
+        cause: one of the words of the table in docs/lockstep.md.
+        factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
+        step: the step whose update shows it.
+        weights: the weights that show it.
+        error: what rounding leaves open of `factor`.
+        second: a second cause that is there as well, with its factor.
+        evidence: what was seen, in words, beyond what the cause says.
+        later: for a scale, what the second updates say of it.
+        several: whether it is unexplained because more than one cause explains it.
+    """
+
+    cause: str
+    factor: Factor = None
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    error: float = 0.0
+    second: tuple[str, float] | None = None
+    evidence: str = ""
+    later: Later = field(default_factory=Later)
+    several: bool = False
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names as a sentence has them: a, b and c."""
+    if not names:
+        return ""
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
