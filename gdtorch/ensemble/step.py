@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+ROUND = 1.5 * 2**23 + 127  # a float32 from here on to 2²⁴ has no fraction
+ROUND_BITS = 0x4B400000  # of 1.5 · 2²³
 Weights = list[Tensor]  # syn0 feature by feature, then syn1: each of shape (hidden, starts)
 Step = Callable[[Weights, Weights, Tensor, Tensor], None]
 
@@ -105,16 +107,20 @@ def _sigmoid(x: Tensor) -> Tensor:
 
 
 def _exp(x: Tensor) -> Tensor:
-    """eˣ = 2ⁿ · eʳ in float32, to two ulp for |x| ≤ 87; beyond that, as at ±87.
+    """eˣ = 2ⁿ · eʳ in float32, to two ulp for |x| ≤ 87; beyond that it soon is 0, or ∞.
+
+    From |x| = 10¹³ on it may be nan: a network that comes so far has diverged.
 
     Compiled, `torch.exp` calls a library for every 16 numbers, which costs more than the
     arithmetic; this is in line. (Cephes' expf: r = x − n · log 2 in two parts, then a polynomial.)
     """
-    x = x.clamp(-87, 87)
-    n = torch.round(x * 1.44269504)
+    shifted = x * 1.44269504 + ROUND  # rounds to a whole number, whose last bits hold n + 127
+    n = shifted - ROUND
+    # Kept in range as integers: of floats, clamp has to let nan through, at three times the cost.
+    exponent = shifted.view(torch.int32).clamp(ROUND_BITS, ROUND_BITS + 255)
+    power = (exponent << 23).view(torch.float32)  # 2ⁿ: n + 127 is in the exponent's bits
     r = x - n * 0.693359375 + n * 2.12194440e-4
     series = 1.9875691500e-4 * r + 1.3981999507e-3
     for coefficient in (8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         series = series * r + coefficient
-    power = ((n.to(torch.int32) + 127) << 23).view(torch.float32)  # 2ⁿ: n in the exponent's bits
     return (series * (r * r) + r + 1) * power
