@@ -183,6 +183,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_starts_as_far_out_as_is_allowed(main):
     status, starts, _ = facts(main, "--from", "1e6", "-1e6", "-1e-50", "--descent", "steepest")
     assert status == 0
