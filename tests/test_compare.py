@@ -83,11 +83,11 @@ def test_quiet_prints_nothing(main):
     assert main("--quiet", "--steps", 2) == (0, "", "")
 
 
-@pytest.mark.parametrize("runs", ["12", pytest.param("1122", marks=pytest.mark.slow)])
-def test_the_same_command_gives_the_same_bits(train, tmp_path, runs):
-    """On the post's table, at whatever number of threads; and, with many, twice at each."""
+@pytest.mark.slow
+def test_the_same_command_gives_the_same_bits(train, tmp_path):
+    """Twice at each number of threads; on the post's table, at either number."""
     finals = []
-    for name, threads in zip("abcd", runs, strict=False):
+    for name, threads in (("a", "1"), ("b", "1"), ("c", "2"), ("d", "2")):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
         result = train("--steps", 100, "--name", name, env=environment)
         assert result.returncode == 0

@@ -75,10 +75,11 @@ def test_epochs_and_seeds_differ():
     assert len(orders) == 100
 
 
-def test_ten_thousand_stochastic_steps_bit_for_bit():
+@pytest.mark.parametrize("steps", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_stochastic_steps_bit_for_bit(steps):
     net, descent = SigmoidNet().double(), Stochastic(5)
     manual, sgd = (t(net, POST, 1.0, descent=descent) for t in (Manual, SGD))
-    for step in range(10_000):
+    for step in range(steps):
         manual.step()
         sgd.step()
         assert bits(manual) == bits(sgd), step

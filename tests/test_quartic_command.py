@@ -191,6 +191,7 @@ def test_starts_as_far_out_as_is_allowed(main):
     assert {start["kind"] for start in starts.values()} == {"minimum"}
 
 
+@pytest.mark.slow
 def test_without_quartic_nothing_loads_matplotlib(tmp_path):
     program = "import sys; from gdtorch.cli import main; main(['--quiet', '--steps', '2'])\n"
     program += "print('matplotlib' in sys.modules)"

@@ -42,8 +42,9 @@ def test_hypothesis_tries_as_many_examples_as_we_ask_for():
     assert settings().max_examples == 100  # PyTorch's test modules load a profile with ten
 
 
-def test_ten_thousand_default_steps():
-    assert_same_bits(SigmoidNet().double(), POST, 10_000, lr=1.0)
+@pytest.mark.parametrize("steps", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_default_steps(steps):
+    assert_same_bits(SigmoidNet().double(), POST, steps, lr=1.0)
 
 
 @st.composite
