@@ -132,9 +132,7 @@ class Board:
         for trainer, numbers in zip(self.trainers, rows, strict=True):
             name = trainer.name
             scalars = dict(zip(tags, numbers, strict=True))
-            for weight, distance in differences.get(name, {}).items():
-                scalars[f"difference/{weight}"] = distance
-                scalars[f"difference_log10/{weight}"] = log10(distance)
+            scalars |= of_differences(differences.get(name, {}))
             if self.steepest and step > 0:
                 scalars["step_size"] = trainer.lr
                 scalars["step_size_log10"] = log10(trainer.lr)
@@ -205,6 +203,12 @@ def _lead_with(names: Collection[str], experiment: Summary) -> None:
     for info in content.experiment.hparam_infos:
         info.differs = info.name in names
     plugin_data.content = content.SerializeToString()
+
+
+def of_differences(differences: Mapping[str, float]) -> dict[str, float]:
+    """The scalars of weight → largest distance: each distance, and its logarithm."""
+    logarithms = {f"difference_log10/{name}": log10(d) for name, d in differences.items()}
+    return {f"difference/{name}": d for name, d in differences.items()} | logarithms
 
 
 def log10(x: float) -> float:

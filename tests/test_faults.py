@@ -39,10 +39,12 @@ def logged(folder):
     return sum(file.stat().st_size for file in folder.rglob("*tfevents*"))
 
 
-def wait_until(folder, size, process):
-    """Until a run has logged so many bytes, or is over."""
+def under_way(forks, folder, size, **options):
+    """A run without end that has logged so many bytes, or is over."""
+    process = forks(folder, *ENDLESS, **options)
     while logged(folder) < size and ") Z " not in Path(f"/proc/{process.pid}/stat").read_text():
         os.sched_yield()
+    return process
 
 
 def events(folder):
@@ -62,8 +64,7 @@ def test_after_kill_9_every_event_logged_can_be_read(forks, tmp_path, times, ran
     """And nothing is in the way of the next run under that name."""
     for kill in range(times):
         folder, noted = tmp_path / f"{kill}", tmp_path / f"{kill}.noted"
-        process = forks(folder, *ENDLESS, record=noted)
-        wait_until(folder, random.integers(100_000), process)
+        process = under_way(forks, folder, random.integers(100_000), record=noted)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == (-signal.SIGKILL, "", "")
         found = events(folder)
@@ -82,8 +83,7 @@ def test_after_kill_9_every_event_logged_can_be_read(forks, tmp_path, times, ran
 def test_signals_end_a_run_after_a_whole_step(forks, tmp_path, times, random):
     for number in range(times):
         folder = tmp_path / f"{number}"
-        process = forks(folder, *ENDLESS)
-        wait_until(folder, random.integers(1, 100_000), process)
+        process = under_way(forks, folder, random.integers(1, 100_000))
         sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
         os.kill(process.pid, sent)
         status, out, error = process.wait()
@@ -101,8 +101,7 @@ def test_signals_end_a_run_after_a_whole_step(forks, tmp_path, times, random):
 def test_a_log_directory_that_vanishes_ends_the_run(forks, tmp_path, times, random):
     for number in range(times):
         folder = tmp_path / f"{number}"
-        process = forks(folder, *ENDLESS)
-        wait_until(folder, random.integers(1, 100_000), process)
+        process = under_way(forks, folder, random.integers(1, 100_000))
         gone = folder / ("runs", "runs/x", "runs/x/sgd")[number % 3]
         gone.rename(folder / "elsewhere")  # at once, before a file can be made in it
         shutil.rmtree(folder / "elsewhere")

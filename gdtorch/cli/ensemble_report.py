@@ -67,6 +67,8 @@ class Report:
         self.folder = folder
         self.tallies = dict(zip(settings.lr, tallies, strict=True))
         self.at = checkpoints(settings.steps).tolist()
+        diverged = any(tally.counts["diverged"] for tally in tallies)  # is shown where there is any
+        self.kinds = {k: name for k, name in SHARES.items() if k != "diverged" or diverged}
 
     def facts(self) -> dict[str, Any]:
         """Everything that is printed, for a program."""
@@ -125,20 +127,15 @@ class Report:
             f"{'ascent' if s.maximize else 'descent'} at each lr"
         )
 
-    def _kinds(self) -> dict[str, str]:
-        """Those of `SHARES` that are shown: divergence, where there is any."""
-        diverged = any(tally.counts["diverged"] for tally in self.tallies.values())
-        return {k: name for k, name in SHARES.items() if k != "diverged" or diverged}
-
     def _tables(self) -> list[str]:
-        shares = [["lr", *self._kinds().values(), "plateaus of sample", "steps"]]
+        shares = [["lr", *self.kinds.values(), "plateaus of sample", "steps"]]
         losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
         for lr, tally in self.tallies.items():
             counts, steps = tally.counts, tally.median_steps(self.at)
             sampled = counts["plateau"] + counts["saddle"]
             shares.append([
                 f"{lr:g}",
-                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self._kinds()),
+                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self.kinds),
                 f"{counts['plateau']} of {sampled}" if sampled else "",
                 "" if steps is None else str(steps),
             ])  # fmt: skip
@@ -154,7 +151,7 @@ class Report:
         file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": self._charts()}))
         for lr, tally in self.tallies.items():
             step = round(1000 * math.log10(lr))  # TensorBoard's steps are whole numbers
-            scalars = {f"share/{kind}": self._shares(tally)[kind] for kind in self._kinds()}
+            scalars = {f"share/{kind}": self._shares(tally)[kind] for kind in self.kinds}
             for percent in QUANTILES:
                 scalars[f"loss/{percent}"] = tally.loss(percent)
                 scalars[f"loss_log10/{percent}"] = log10(tally.loss(percent))
@@ -175,7 +172,7 @@ class Report:
 
     def _charts(self) -> dict[str, list[Any]]:
         """The charts of the page of custom scalars, one curve in each: title → kind, tags."""
-        shares = {f"share: {name}": f"^share/{kind}$" for kind, name in self._kinds().items()}
+        shares = {f"share: {name}": f"^share/{kind}$" for kind, name in self.kinds.items()}
         curves = shares | {"steps to all rows right, median": "^median_steps$"}
         band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
         return {
@@ -188,7 +185,7 @@ class Report:
         tallies = self.tallies.values()
         shares = {
             name: [self._shares(tally)[kind] for tally in tallies]
-            for kind, name in self._kinds().items()
+            for kind, name in self.kinds.items()
         }
         return shares, [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
 

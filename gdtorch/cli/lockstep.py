@@ -6,8 +6,7 @@ __all__ = ["main"]
 
 import argparse
 import gc
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +26,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..distance import Weights
     from ..events import EventFiles
     from ..loop import Interrupts
     from ..trajectory import Inspection, Report
 
-PAGE = "http://localhost:6006/#scalars&_smoothingWeight=0"
+CHARTS = "scalars&_smoothingWeight=0"
 EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
 name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
@@ -57,6 +57,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..loop import Interrupts
     from ..trajectory import Inspection
+    from .report import to_see
 
     try:
         folders: list[Path] = []
@@ -76,8 +77,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
         raise RefusedError(error) from error
     text = str(report)
     if options.name is not None and not full:
-        folder = shlex.quote(str(Path(options.logdir) / options.name))
-        text += f"\n\nTo see it:  tensorboard --logdir {folder}\nthen open   {PAGE}"
+        text = "\n".join([text, "", *to_see(Path(options.logdir) / options.name, CHARTS)])
     printed = emit(as_json(_facts(report)) if options.json else text)
     if interrupts.received:
         say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
@@ -132,7 +132,7 @@ def _inspect(
 
     from torch.utils.tensorboard.summary import text
 
-    from ..board import log10
+    from ..board import of_differences
     from ..events import EventFiles
     from ..measure import OF_LOCKSTEP
     from ..rundir import clear, unwritable
@@ -143,7 +143,7 @@ def _inspect(
         try:
             with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
                 for step in inspection:
-                    _log(inspection, files, step, log10)
+                    _log(files, step, inspection.weights, of_differences(inspection.differences))
                     if interrupts.received:
                         break
                 report = inspection.report()
@@ -157,14 +157,10 @@ def _inspect(
 
 
 def _log(
-    inspection: Inspection, files: EventFiles, step: int, log10: Callable[[float], float]
+    files: EventFiles, step: int, weights: tuple[Weights, Weights], differences: dict[str, float]
 ) -> None:
-    differences = {f"difference/{n}": d for n, d in inspection.differences.items()}
-    differences |= {f"difference_log10/{n}": log10(d) for n, d in inspection.differences.items()}
-    for part, weights, more in zip(
-        ("mine", "theirs"), inspection.weights, (differences, {}), strict=True
-    ):
-        norms = {f"weight_norm/{name}": w.norm().item() for name, w in weights.items()}
+    for part, theirs, more in zip(("mine", "theirs"), weights, (differences, {}), strict=True):
+        norms = {f"weight_norm/{name}": w.norm().item() for name, w in theirs.items()}
         files[part].add_scalars(norms | more, step)
 
 
