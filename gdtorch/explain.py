@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["explain"]
+__all__ = ["explain", "in_ulps"]
 
 from collections.abc import Sequence
 
@@ -166,12 +166,18 @@ def _seen(
     }[cause]
 
 
+def in_ulps(first: Difference) -> str:
+    """A difference in ulps, where they are so few that they tell anything; else empty."""
+    if first.ulps is None or first.ulps >= MANY_ULPS:
+        return ""
+    return "1 ulp" if first.ulps == 1 else f"{first.ulps} ulps"
+
+
 def _where(first: Difference | None) -> str:
     if first is None:
         return ""
     index = "".join(f"[{i}]" for i in first.index)
-    few = first.ulps is not None and first.ulps < MANY_ULPS
-    ulps = f" ({first.ulps} ulp{'' if first.ulps == 1 else 's'})" if few else ""
+    ulps = f" ({few})" if (few := in_ulps(first)) else ""
     return (
         f"First difference: step {first.step}, {first.weight}{index}: {first.mine!r} against "
         f"{first.theirs!r}, {first.absolute:.2e}{ulps} apart."

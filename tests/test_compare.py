@@ -156,6 +156,11 @@ def test_a_step_too_small_to_tell_the_order_is_called_rounding(main):
     assert json.loads(out)["comparisons"]["post"]["identical"] is True
 
 
+def test_ulps_beyond_counting_are_not_counted(main):
+    _, out, _ = main("--steps", 3, "--lr", 1e300)
+    assert "they part at step 1 in syn0 by up to inf (at [0, 0])\n" in out
+
+
 def test_saved_weights_take_the_place_of_a_start(main, tmp_path):
     torch.save(SigmoidNet(start=9).double().state_dict(), tmp_path / "w.pt")
     main("--quiet", "--steps", 7, "--init", "w.pt", "--name", "a")

@@ -16,6 +16,7 @@ import torch
 from ..board import Board
 from ..data import Table
 from ..distance import Comparison, Difference
+from ..explain import in_ulps
 from ..loop import Ending
 from ..net import SigmoidNet
 from ..trajectory import Lockstep
@@ -119,8 +120,7 @@ class Report:
         )
         if "post" in (name, reference) and math.isfinite(first.absolute):
             return f"{verdict}, because {self._post_reason(first)}"
-        ulps = f"{first.ulps} ulps, " if math.isfinite(first.absolute) else ""
-        verdict += f" ({ulps}at {list(first.index)})"
+        verdict += f" ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
         return f"{verdict}; compiled steps round otherwise" if self.settings["compile"] else verdict
 
     def _post_reason(self, first: Difference) -> str:
