@@ -5,7 +5,9 @@ The examples in docstrings take it that `from gdtorch import *` came first.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,12 +15,11 @@ if TYPE_CHECKING:
     from .curvature import eigenvalues, extremes, hessian, stable_limit
     from .data import Rows, Table, load_table
     from .descent import Batch, Descent, Steepest, Stochastic
-    from .distance import Comparison, Difference
+    from .lockstep import Comparison, Difference, Lockstep, Report, lockstep
     from .net import SigmoidNet, initial_weights
     from .objective import Objective
     from .quartic import Quartic
     from .trainers import SGD, Manual, Post, Trainer
-    from .trajectory import Lockstep, Report, lockstep
 
 __all__ = [
     "SGD",
@@ -58,8 +59,7 @@ _HOME = {
     "Quartic": "quartic",
     **dict.fromkeys(["SGD", "Manual", "Post", "Trainer"], "trainers"),
     **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
-    **dict.fromkeys(["Comparison", "Difference"], "distance"),
-    **dict.fromkeys(["Lockstep", "Report", "lockstep"], "trajectory"),
+    **dict.fromkeys(["Comparison", "Difference", "Lockstep", "Report", "lockstep"], "lockstep"),
 }
 
 
@@ -71,3 +71,15 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # The import of the folder lockstep/ would give its name to the folder, and not to the
+        # function that people ask for.
+        if name == "lockstep" and isinstance(value, ModuleType):
+            value = value.lockstep
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

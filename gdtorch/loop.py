@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from .board import Board
+from .lockstep import Lockstep
 from .rundir import unwritable
-from .trajectory import Lockstep
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .data import Rows
 from .descent import BATCH, Descent
 from .net import SigmoidNet
 from .objective import Objective
-from .options import Options, check_descent, check_options
+from .optimizers import Options, check_descent, check_options
 
 
 class Trainer(ABC):

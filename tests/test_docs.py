@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT
 
 from gdtorch import lockstep
-from gdtorch.explain import MEANING
+from gdtorch.lockstep.explain import MEANING
 
 PAGE = (ROOT / "docs" / "lockstep.md").read_text()
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

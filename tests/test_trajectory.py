@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdtorch import Comparison, Lockstep
-from gdtorch.distance import ulps_between
+from gdtorch.lockstep.distance import ulps_between
 
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 dtypes = st.sampled_from(list(NUMPY))

@@ -14,8 +14,8 @@ import sys
 import tempfile
 import traceback
 
+from gdtorch.board import EventFile
 from gdtorch.cli import main
-from gdtorch.events import EventFile
 
 
 def record(path):

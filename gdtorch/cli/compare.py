@@ -95,9 +95,9 @@ def _train(
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
+    from ..lockstep import Lockstep
     from ..loop import run
     from ..rundir import unwritable
-    from ..trajectory import Lockstep
     from .report import Report
 
     reference = "sgd" if "sgd" in options.trainers else options.trainers[-1]
@@ -217,7 +217,7 @@ def _prepare(
 
     from ..data import make_table
     from ..net import SigmoidNet, load_weights
-    from ..options import Options
+    from ..optimizers import Options
     from ..trainers import SGD, Manual, Post
 
     dtype = getattr(torch, options.dtype)

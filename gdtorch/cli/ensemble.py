@@ -140,11 +140,11 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
     """Train and count this process's share; rank 0 reports what all came to."""
     import torch
 
+    from ..board import EventFile
     from ..data import load_table
     from ..ensemble.blocks import FOLDER, write_settings
     from ..ensemble.engine import Engine
     from ..ensemble.run import progress_bar, run
-    from ..events import EventFile
     from ..rundir import OUR_SUFFIX
     from .ensemble_report import DESCRIPTIONS, Report
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import summary
 
-from ..board import log10
+from ..board import EventFile, log10
 from ..ensemble.blocks import Settings
 from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
-from ..events import EventFile
 from ..figures import ensemble, png
 from ..rundir import write
 from .options import as_json

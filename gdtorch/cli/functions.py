@@ -57,7 +57,7 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
     file, function = locate(name)
     if file == "builtin":
         return _built_in(function, 1.0 if lr is None else lr)
-    from ..reading import read
+    from ..lockstep import read
 
     try:
         made = _function(name, file, function, folders)()

@@ -26,10 +26,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..distance import Weights
-    from ..events import EventFiles
+    from ..board import EventFiles
+    from ..lockstep import Inspection, Report, Weights
     from ..loop import Interrupts
-    from ..trajectory import Inspection, Report
 
 CHARTS = "scalars&_smoothingWeight=0"
 EPILOG = """\
@@ -55,8 +54,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
     for name in (options.mine, options.theirs):
         locate(name)
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
+    from ..lockstep import Inspection
     from ..loop import Interrupts
-    from ..trajectory import Inspection
     from .report import to_see
 
     try:
@@ -132,9 +131,7 @@ def _inspect(
 
     from torch.utils.tensorboard.summary import text
 
-    from ..board import of_differences
-    from ..events import EventFiles
-    from ..measure import OF_LOCKSTEP
+    from ..board import OF_LOCKSTEP, EventFiles, of_differences
     from ..rundir import clear, unwritable
 
     parts = ("mine", "theirs")

@@ -15,7 +15,7 @@ from .options import Parser, RefusedError, as_json, claimed, emit, number, say
 from .training import add_descent_options, add_output_options, check_descent, make_descent
 
 if TYPE_CHECKING:
-    from ..events import EventFile
+    from ..board import EventFile
     from ..loop import Interrupts
     from .quartic_report import Walk
 
@@ -110,9 +110,8 @@ def _walk_all(
     """Follow each start, log it, and at the end the text and the picture."""
     from torch.utils.tensorboard import summary
 
-    from ..events import EventFile
+    from ..board import OF_QUARTIC, EventFile, layout_of_quartic
     from ..figures import png, quartic
-    from ..measure import OF_QUARTIC, layout_of_quartic
     from ..rundir import write
     from .quartic_report import outcome, text
 
@@ -141,9 +140,9 @@ def _walk(
     interrupts: Interrupts,
 ) -> Walk:
     """Follow a path from its start in lockstep, until its steps are done or it runs away."""
+    from ..lockstep import Lockstep
     from ..quartic import NO_ROWS, Quartic, kind_of_point
     from ..trainers import SGD, Manual
-    from ..trajectory import Lockstep
     from .quartic_report import Walk
 
     lr = LR if options.lr is None else options.lr

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..distance import Comparison
+from ..lockstep import Comparison
 from .report import aligned, count, in_words
 
 SETTINGS = ("steps", "descent", "lr", "maximize")

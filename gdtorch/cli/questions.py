@@ -88,7 +88,7 @@ def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> N
     """
     from torch.utils.tensorboard import summary
 
-    from ..events import EventFile
+    from ..board import EventFile
     from ..figures import png
     from ..rundir import write
 

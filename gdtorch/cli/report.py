@@ -15,11 +15,9 @@ import torch
 
 from ..board import Board
 from ..data import Table
-from ..distance import Comparison, Difference
-from ..explain import in_ulps
+from ..lockstep import Comparison, Difference, Lockstep, in_ulps
 from ..loop import Ending
 from ..net import SigmoidNet
-from ..trajectory import Lockstep
 from .options import as_json
 
 # Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.

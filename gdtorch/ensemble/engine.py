@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import Rows
-from ..options import check_options
+from ..optimizers import check_options
 from .compiler import compiled, try_out
 from .step import Examples, Rule, Step, Weights, add_up, gradient, outputs, sgd_step
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data import Rows
 from ..net import SigmoidNet
-from ..options import Options
+from ..optimizers import Options
 from ..trainers import Manual
 from . import CALL
 from .compiler import compiled, try_out

@@ -9,8 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, Steepest, load_table
 from gdtorch.board import Board
+from gdtorch.board.measure import measure
 from gdtorch.ensemble.single import LongRun
-from gdtorch.measure import measure
 
 ROOT = Path(__file__).parents[2]
 BARE = """

@@ -21,7 +21,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 )
 from torch.utils.tensorboard import RecordWriter
 
-from .rundir import OUR_SUFFIX
+from ..rundir import OUR_SUFFIX
 
 # Metadata without a data class is overwritten by TensorBoard, description and all.
 DESCRIBED = {

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from .descent import Descent, Steepest
+from ..descent import Descent, Steepest
 
 
 class Options(TypedDict, total=False):

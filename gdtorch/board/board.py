@@ -15,14 +15,14 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import summary
 
-from .curvature import extremes
-from .data import Table
-from .descent import Steepest
+from ..curvature import extremes
+from ..data import Table
+from ..descent import Steepest
+from ..net import SigmoidNet
+from ..rundir import write
+from ..trainers import Trainer
 from .events import EventFiles
 from .measure import DESCRIPTIONS, layout, measure
-from .net import SigmoidNet
-from .rundir import write
-from .trainers import Trainer
 
 HISTOGRAMS = 50  # a run
 HISTOGRAM_LIMIT = 1e150  # a histogram holds a sum of squares, which overflows past that

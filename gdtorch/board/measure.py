@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from .data import Rows, Table
-from .net import SigmoidNet, squared_error
+from ..data import Rows, Table
+from ..net import SigmoidNet, squared_error
 
 Layout = dict[str, dict[str, list[str | list[str]]]]
 MANY_ROWS = 16  # a chart with more lines than that tells nobody anything

@@ -1,0 +1,20 @@
+"""Two trajectories of anybody's: where they part, and why."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Inspection",
+    "Lockstep",
+    "Report",
+    "Weights",
+    "in_ulps",
+    "lockstep",
+    "read",
+]
+
+from .distance import Comparison, Difference, Weights
+from .explain import in_ulps
+from .reading import read
+from .trajectory import Inspection, Lockstep, Report, lockstep
