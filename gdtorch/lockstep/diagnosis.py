@@ -1,149 +1,46 @@
-"""Why two trajectories part: decided from the first steps, where both stood at the same weights."""
+"""A cause with its evidence: what is found out of two trajectories, before it is put into words."""
 
 from __future__ import annotations
 
-__all__ = ["Detective"]
+__all__ = ["Diagnosis", "Factor", "listed"]
 
-import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+from .second_update import SecondUpdate
 
-from .causes import (
-    first_update,
-    later_update,
-    may_be_decay,
-    second_update,
-    third_update,
-    undecided,
-)
-from .distance import Weights, pieces
-from .evidence import GROWTH, Move, Pair, largest, precision
-from .lasting import second_factor
-from .verdict import Diagnosis
-
-DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
+Factor = float | dict[str, float] | None
 
 
-class Detective:
-    """Look at both trajectories after every step, until the cause is found.
-
-    It keeps at most three copies of the weights: those of both after the last step, and, until the
-    third, those of the reference one step earlier.
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why two trajectories part.
 
     Args:
-        lr: learning rate, so that a weight decay can be given as λ and not as lr · λ.
+        cause: one of the words of the table in docs/lockstep.md.
+        factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
+        step: the step whose update shows it.
+        weights: the weights that show it.
+        error: what rounding leaves open of `factor`.
+        second: a second cause that is there as well, with its factor.
+        evidence: what was seen, in words, beyond what the cause says.
+        later: for a scale, what the second updates say of it.
+        several: whether it is unexplained because more than one cause explains it.
     """
 
-    def __init__(self, lr: float | None = None) -> None:
-        self.lr = lr or 1.0
-        self.found: Diagnosis | None = None
-        self.waiting: Diagnosis | None = None  # decay or momentum? the third step decides
-        self.scale: Diagnosis | None = None  # does it last? the second step decides
-        self.precisions = (torch.float64, torch.float64)
-        self.before: Pair | None = None  # after the last step
-        self.earlier: Weights | None = None  # the reference, one step before that
-
-    @property
-    def parted(self) -> bool:
-        """Whether a difference has been seen that rounding does not explain."""
-        return any(seen is not None for seen in (self.found, self.waiting, self.scale))
-
-    @property
-    def epsilon(self) -> float:
-        """Relative rounding error of the lower of both precisions."""
-        return max(torch.finfo(dtype).eps for dtype in self.precisions)
-
-    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """See the weights after `step` steps, and the largest distance of any element."""
-        if self.found:
-            return
-        now = Pair(mine, theirs, distance)
-        if step <= 1:
-            self.precisions = (precision(mine), precision(theirs))
-            self.found = self._initial(self.before or now)
-        if self.before and not self.found:
-            self.found = self._step(step, self.before, now)
-        if not self.found:
-            self._keep(step, now)
-
-    def conclude(self, *, identical: bool) -> Diagnosis:
-        """The cause, once both trajectories have ended.
-
-        Args:
-            identical: whether they held the same bits throughout.
-        """
-        if self.found:
-            return self.found
-        if identical:
-            return Diagnosis("identical")
-        if self.scale:
-            return self.scale
-        if self.waiting:
-            return undecided(2, self.waiting)
-        last = self.before
-        if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
-            return Diagnosis(
-                "unexplained",
-                evidence="the difference began as small as rounding, but grew beyond it",
-            )
-        return Diagnosis("rounding" if len(set(self.precisions)) == 1 else "precision")
-
-    def _keep(self, step: int, now: Pair) -> None:
-        if self.before and (step == 1 or self.waiting):
-            self.earlier, self.before = self.before.theirs, None
-        else:
-            self.earlier = None
-        self.before = now.kept(into=self.before)
-
-    def _initial(self, now: Pair) -> Diagnosis | None:
-        """Do the trajectories begin at the same weights, but for rounding?"""
-        if now.distance == 0:
-            return None
-        for name, theirs in now.theirs.items():
-            mine = now.mine[name]
-            if _close(mine, theirs, self.epsilon):
-                continue
-            square = mine.ndim == 2 and mine.shape[0] == mine.shape[1]
-            if square and _close(mine.mT, theirs, self.epsilon):
-                return Diagnosis("shape", weights=(name,), evidence="transposed")
-            return Diagnosis("initial weights", weights=(name,))
-        return None
-
-    def _step(self, step: int, before: Pair, now: Pair) -> Diagnosis | None:
-        """Judge one step; None while rounding explains it."""
-        if self.scale and self.earlier and isinstance(c := self.scale.factor, float):
-            later = second_factor(self.earlier, before, now, c, self.scale.error)
-            return replace(self.scale, later=later)
-        stretched = (1 + GROWTH) * before.distance if step > 2 and not self.waiting else 0.0
-        if now.distance <= stretched and now.distance < math.inf:
-            return None
-        first = (self.earlier, before.theirs) if self.earlier else None
-        move = Move(before, now, self.epsilon, first)
-        if self.waiting and self.earlier:
-            return third_update(move, self.earlier, self.waiting, self.lr)
-        if now.distance == math.inf and (broken := move.broken()):
-            return Diagnosis("not finite", step=step, weights=tuple(broken))
-        if not move.parted:
-            return None
-        if step == 1:
-            seen = first_update(move, self.lr)
-            if seen.cause != "scale":
-                return seen
-            self.scale = seen
-            return None
-        if step > 2:
-            return later_update(step, move)
-        second = second_update(move, self.lr)
-        if may_be_decay(move, second):
-            self.waiting = second
-            return None
-        return second
+    cause: str
+    factor: Factor = None
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    error: float = 0.0
+    second: tuple[str, float] | None = None
+    evidence: str = ""
+    later: SecondUpdate = field(default_factory=SecondUpdate)
+    several: bool = False
 
 
-def _close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
-    return all(
-        torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
-        for _, (a, b) in pieces(mine, theirs)
-    )
+def listed(names: Sequence[str]) -> str:
+    """The names as a sentence has them: a, b and c."""
+    if not names:
+        return ""
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Fit", "Move", "Pair", "chunks", "largest", "precision"]
+__all__ = ["Fit", "Snapshot", "Updates", "chunks", "largest", "precision"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ GROWTH = 10  # how much a step may stretch the distance of two trajectories, and
 
 
 @dataclass(frozen=True)
-class Pair:
+class Snapshot:
     """The weights of both trajectories after one step.
 
     Args:
@@ -33,7 +33,7 @@ class Pair:
     theirs: Weights
     distance: float
 
-    def kept(self, into: Pair | None = None) -> Pair:
+    def kept(self, into: Snapshot | None = None) -> Snapshot:
         """A copy that the next step does not change; one copy, where both hold the same.
 
         Args:
@@ -41,9 +41,9 @@ class Pair:
         """
         theirs = _copy(self.theirs, into.theirs if into else None)
         if self.distance == 0:
-            return Pair(theirs, theirs, 0.0)
+            return Snapshot(theirs, theirs, 0.0)
         spare = into.mine if into and into.mine is not into.theirs else None
-        return Pair(_copy(self.mine, spare), theirs, self.distance)
+        return Snapshot(_copy(self.mine, spare), theirs, self.distance)
 
 
 def _copy(weights: Weights, into: Weights | None) -> Weights:
@@ -76,7 +76,7 @@ class Fit:
         return self.numbers >= 2 * len(self.coefficients)
 
 
-class Move:
+class Updates:
     """One step of both trajectories: mine − theirs of the updates, and what may explain it.
 
     With m and t the two updates, the difference m − t is fitted to a sum of candidates, each
@@ -92,8 +92,8 @@ class Move:
 
     def __init__(
         self,
-        before: Pair,
-        after: Pair,
+        before: Snapshot,
+        after: Snapshot,
         epsilon: float,
         first: tuple[Weights, Weights] | None = None,
     ) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .diagnosis import Diagnosis, listed
 from .distance import Difference
-from .verdict import Diagnosis, listed
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -33,7 +33,7 @@ MEANING = {
     "v = μ · v + lr · g is not lr · (μ · v + g).",
     "decay outside the velocity": "One of the two adds its weight decay to the gradient, as "
     "torch.optim.SGD does, so that the velocity carries it on; the other adds it to the finished "
-    "step, as AdamW does. Move it to the same place in both.",
+    "step, as AdamW does. Updates it to the same place in both.",
     "gradients not zeroed": "Gradients add up from step to step. Call optimizer.zero_grad() (or "
     "set the sums to 0) before each backward pass.",
     "dampening": "One of the two leaves a part of each fresh gradient out of its velocity, as "

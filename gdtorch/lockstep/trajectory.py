@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from .diagnosis import Detective
+from .diagnosis import Diagnosis
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
+from .monitor import Monitor
 from .reading import Arrays, check_memory, on_one_device, read
-from .verdict import Diagnosis
 
 
 class Lockstep:
@@ -136,7 +136,7 @@ class Inspection:
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = False
-        self.detective = Detective(lr)
+        self.monitor = Monitor(lr)
         self.comparison = Comparison()
         self.weights: tuple[Weights, Weights] = ({}, {})
         self.differences: dict[str, float] = {}
@@ -152,8 +152,8 @@ class Inspection:
             mine, theirs = on_one_device(mine, theirs)
             self.weights = mine, theirs
             self.differences = self.comparison.update(step, mine, theirs)
-            self.detective.look(step, mine, theirs, max(self.differences.values()))
-            if self.detective.parted and self.parting is None:
+            self.monitor.look(step, mine, theirs, max(self.differences.values()))
+            if self.monitor.parted and self.parting is None:
                 name = max(self.differences, key=lambda name: self.differences[name])
                 self.parting = farthest(step, name, mine[name], theirs[name])
             self.complete = step == self.steps
@@ -179,24 +179,24 @@ class Inspection:
     def _incomparable(self, mine: Weights, theirs: Weights) -> bool:
         if set(mine) != set(theirs):
             lone = [*(n for n in mine if n not in theirs), *(n for n in theirs if n not in mine)]
-            self.detective.found = Diagnosis("names", weights=tuple(lone))
+            self.monitor.found = Diagnosis("names", weights=tuple(lone))
             return True
         for name, weight in mine.items():
             if weight.shape != theirs[name].shape:
                 transposed = weight.shape == theirs[name].shape[::-1]
                 evidence = "transposed" if transposed else ""
-                self.detective.found = Diagnosis("shape", weights=(name,), evidence=evidence)
+                self.monitor.found = Diagnosis("shape", weights=(name,), evidence=evidence)
                 return True
         return False
 
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
-        diagnosis = self.detective.conclude(identical=self.comparison.identical)
+        diagnosis = self.monitor.conclude(identical=self.comparison.identical)
         first = self.comparison.first_difference
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
-        text = explain(diagnosis, first, self.rows, self.detective.precisions, steps, self.lr)
+        text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."

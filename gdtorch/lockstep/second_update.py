@@ -10,7 +10,7 @@ weights this is exact; elsewhere, what a fit of m to u and t leaves over tells h
 
 from __future__ import annotations
 
-__all__ = ["Later", "second_factor"]
+__all__ = ["SecondUpdate", "second_factor"]
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .distance import Weights
-from .evidence import Pair, chunks
+from .evidence import Snapshot, chunks
 
 TRUST = 4  # what a fit leaves over, so many times, is the most that it may be wrong by
 EXACT = 1e-6  # of a factor: more than fits in float64 are wrong by
@@ -29,7 +29,7 @@ MANY = 10  # numbers, by which what the fit leaves over is no accident
 
 
 @dataclass(frozen=True)
-class Later:
+class SecondUpdate:
     """What the second updates say of a factor c in the first.
 
     Args:
@@ -45,7 +45,9 @@ class Later:
     error: float = math.inf
 
 
-def second_factor(start: Weights, one: Pair, two: Pair, c: float, error: float) -> Later:
+def second_factor(
+    start: Weights, one: Snapshot, two: Snapshot, c: float, error: float
+) -> SecondUpdate:
     """Whether the factor c of the first updates is one of the second as well.
 
     Args:
@@ -56,7 +58,7 @@ def second_factor(start: Weights, one: Pair, two: Pair, c: float, error: float) 
         error: what rounding leaves open of it.
     """
     if two.distance == math.inf or c == 0:
-        return Later()
+        return SecondUpdate()
 
     def total(product: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
         return sum(product(*updates).item() for updates in _updates(start, one, two))
@@ -66,7 +68,7 @@ def second_factor(start: Weights, one: Pair, two: Pair, c: float, error: float) 
     dd = total(lambda u, t, _m: (t - along_t * u).square().sum())
     numbers = total(lambda u, _t, _m: (u != 0).sum())
     if not 0 < dd < math.inf or numbers < FEW:
-        return Later()
+        return SecondUpdate()
 
     def left(slope: float) -> float:
         """The norm of what is beside u in m and not slope times what is beside u in t."""
@@ -83,14 +85,16 @@ def second_factor(start: Weights, one: Pair, two: Pair, c: float, error: float) 
         # Far apart, as where a sigmoid saturates, the first order tells nothing of the second.
         near = 1 / FAR < c < FAR and 1 / FAR < along_m / (c * along_t) < FAR
         sure = near and numbers >= MANY and abs(factor - c) > 2 * wrong
-        return Later("changes" if sure else "open", factor, wrong)
+        return SecondUpdate("changes" if sure else "open", factor, wrong)
     kind = _kind(c, carried, astray) if wrong < abs(c) / 2 else "open"
     # A factor that might as well be 1 by then is not seen to last.
     tells = kind == "nesterov" or wrong < min(abs(c), abs(1 - c)) / 2
-    return Later(kind if tells else "open", factor, wrong)
+    return SecondUpdate(kind if tells else "open", factor, wrong)
 
 
-def _updates(start: Weights, one: Pair, two: Pair) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _updates(
+    start: Weights, one: Snapshot, two: Snapshot
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Theirs first, theirs second and mine second, a piece at a time."""
     for name in start:
         stood = (start[name], one.theirs[name], one.mine[name], two.theirs[name], two.mine[name])

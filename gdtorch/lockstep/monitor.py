@@ -1,0 +1,149 @@
+"""Why two trajectories part: decided from the first steps, where both stood at the same weights."""
+
+from __future__ import annotations
+
+__all__ = ["Monitor"]
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .causes import (
+    first_update,
+    later_update,
+    may_be_decay,
+    second_update,
+    third_update,
+    undecided,
+)
+from .diagnosis import Diagnosis
+from .distance import Weights, pieces
+from .evidence import GROWTH, Snapshot, Updates, largest, precision
+from .second_update import second_factor
+
+DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
+
+
+class Monitor:
+    """Look at both trajectories after every step, until the cause is found.
+
+    It keeps at most three copies of the weights: those of both after the last step, and, until the
+    third, those of the reference one step earlier.
+
+    Args:
+        lr: learning rate, so that a weight decay can be given as λ and not as lr · λ.
+    """
+
+    def __init__(self, lr: float | None = None) -> None:
+        self.lr = lr or 1.0
+        self.found: Diagnosis | None = None
+        self.waiting: Diagnosis | None = None  # decay or momentum? the third step decides
+        self.scale: Diagnosis | None = None  # does it last? the second step decides
+        self.precisions = (torch.float64, torch.float64)
+        self.before: Snapshot | None = None  # after the last step
+        self.earlier: Weights | None = None  # the reference, one step before that
+
+    @property
+    def parted(self) -> bool:
+        """Whether a difference has been seen that rounding does not explain."""
+        return any(seen is not None for seen in (self.found, self.waiting, self.scale))
+
+    @property
+    def epsilon(self) -> float:
+        """Relative rounding error of the lower of both precisions."""
+        return max(torch.finfo(dtype).eps for dtype in self.precisions)
+
+    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
+        """See the weights after `step` steps, and the largest distance of any element."""
+        if self.found:
+            return
+        now = Snapshot(mine, theirs, distance)
+        if step <= 1:
+            self.precisions = (precision(mine), precision(theirs))
+            self.found = self._initial(self.before or now)
+        if self.before and not self.found:
+            self.found = self._step(step, self.before, now)
+        if not self.found:
+            self._keep(step, now)
+
+    def conclude(self, *, identical: bool) -> Diagnosis:
+        """The cause, once both trajectories have ended.
+
+        Args:
+            identical: whether they held the same bits throughout.
+        """
+        if self.found:
+            return self.found
+        if identical:
+            return Diagnosis("identical")
+        if self.scale:
+            return self.scale
+        if self.waiting:
+            return undecided(2, self.waiting)
+        last = self.before
+        if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
+            return Diagnosis(
+                "unexplained",
+                evidence="the difference began as small as rounding, but grew beyond it",
+            )
+        return Diagnosis("rounding" if len(set(self.precisions)) == 1 else "precision")
+
+    def _keep(self, step: int, now: Snapshot) -> None:
+        if self.before and (step == 1 or self.waiting):
+            self.earlier, self.before = self.before.theirs, None
+        else:
+            self.earlier = None
+        self.before = now.kept(into=self.before)
+
+    def _initial(self, now: Snapshot) -> Diagnosis | None:
+        """Do the trajectories begin at the same weights, but for rounding?"""
+        if now.distance == 0:
+            return None
+        for name, theirs in now.theirs.items():
+            mine = now.mine[name]
+            if _close(mine, theirs, self.epsilon):
+                continue
+            square = mine.ndim == 2 and mine.shape[0] == mine.shape[1]
+            if square and _close(mine.mT, theirs, self.epsilon):
+                return Diagnosis("shape", weights=(name,), evidence="transposed")
+            return Diagnosis("initial weights", weights=(name,))
+        return None
+
+    def _step(self, step: int, before: Snapshot, now: Snapshot) -> Diagnosis | None:
+        """Judge one step; None while rounding explains it."""
+        if self.scale and self.earlier and isinstance(c := self.scale.factor, float):
+            later = second_factor(self.earlier, before, now, c, self.scale.error)
+            return replace(self.scale, later=later)
+        stretched = (1 + GROWTH) * before.distance if step > 2 and not self.waiting else 0.0
+        if now.distance <= stretched and now.distance < math.inf:
+            return None
+        first = (self.earlier, before.theirs) if self.earlier else None
+        updates = Updates(before, now, self.epsilon, first)
+        if self.waiting and self.earlier:
+            return third_update(updates, self.earlier, self.waiting, self.lr)
+        if now.distance == math.inf and (broken := updates.broken()):
+            return Diagnosis("not finite", step=step, weights=tuple(broken))
+        if not updates.parted:
+            return None
+        if step == 1:
+            seen = first_update(updates, self.lr)
+            if seen.cause != "scale":
+                return seen
+            self.scale = seen
+            return None
+        if step > 2:
+            return later_update(step, updates)
+        second = second_update(updates, self.lr)
+        if may_be_decay(updates, second):
+            self.waiting = second
+            return None
+        return second
+
+
+def _close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
+    return all(
+        torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
+        for _, (a, b) in pieces(mine, theirs)
+    )
