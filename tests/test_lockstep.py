@@ -432,6 +432,22 @@ def test_precision_says_which_and_counts_the_rounded_start_in():
     assert lockstep(as_lists(by_torch(p, "float32")), by_hand(p, "float32")).cause == "rounding"
 
 
+def test_a_precision_is_read_off_weights_that_a_step_has_computed():
+    """Initial weights that happen to be float32's are no sign of a run in float32."""
+    start = np.float32([0.1, 0.3]).astype(float)
+    moving = vectors(start, start - 0.1 / 3, start - 0.2 / 3)
+    for other in (vectors(start, start, start), vectors(start + 1, start - 0.1 / 7, start)):
+        for pair in ((moving, other), (other, moving)):
+            report = lockstep(*pair)
+            assert not report.agree
+            assert "float32" not in str(report)
+
+
+def test_a_report_is_true_where_the_two_agree():
+    assert lockstep(vectors([1], [2]), vectors([1], [2]))
+    assert not lockstep(vectors([1], [2]), vectors([1], [3]))
+
+
 @pytest.mark.parametrize(
     ("factor", "words"),
     [
@@ -709,11 +725,12 @@ BAD = {
     "mine ended before its first step; yield": (vectors([1]), vectors([1], [2])),
     "theirs ended before its first step; yield": (vectors([1], [2]), vectors([1])),
     "mine is an object of type str, where an iterable": ("ab", vectors([1])),
-    "mine is an object of type dict, where": ({"w": [1]}, vectors([1])),
+    "mine is an object of type dict, where .*; yield the": ({"w": [1]}, vectors([1])),
     "mine is an object of type function, where .*; call it": (vectors, vectors([1])),
     "theirs is an object of type NoneType": (vectors([1]), None),
-    "type dict where a mapping": (vectors([1]), [{}]),
-    "type list where a mapping": ([[1.0]], vectors([1])),
+    "type dict, where a mapping": (vectors([1]), [{}]),
+    "type list, where a mapping .* use `yield": ([[1.0]], vectors([1])),
+    "type tuple, where a mapping .* use `yield": ([("w", [1.0])], vectors([1])),
     "no array of numbers": ([{"w": "one"}], vectors([1])),
     "is empty, complex or sparse": ([{"w": [1j]}], vectors([1])),
     "other weights or shapes": (vectors([1], [1, 2]), vectors([1], [2])),

@@ -61,7 +61,8 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
 
     try:
         made = _function(name, file, function, folders)()
-        steps = iter(made) if isinstance(made, Iterable) else None
+        yields = isinstance(made, Iterable) and not isinstance(made, (Mapping, str))
+        steps = iter(made) if yields else None
     except RefusedError:
         raise
     except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
@@ -70,7 +71,10 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Map
         if inspect.iscoroutine(made):
             made.close()  # or Python warns that nobody has awaited it
         kind = type(made).__name__
-        raise RefusedError(f"{name}() returns an object of type {kind}; it must yield weights")
+        raise RefusedError(
+            f"{name}() returns an object of type {kind}; it must yield weights: "
+            "use `yield` in a loop, not `return`"
+        )
     return read(_guarded(name, steps), name)
 
 

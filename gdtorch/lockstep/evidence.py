@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Fit", "Snapshot", "Updates", "chunks", "largest", "precision"]
+__all__ = [
+    "Fit",
+    "Snapshot",
+    "Updates",
+    "chunks",
+    "coarsest_dtype",
+    "largest",
+    "moved",
+    "precision",
+]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -209,14 +218,26 @@ class Updates:
         return float(max(largest, default=0.0))
 
 
+def coarsest_dtype(weights: Weights) -> torch.dtype:
+    """The dtype with the largest rounding error of those that the weights have."""
+    return max({w.dtype for w in weights.values()}, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def moved(before: Weights, after: Weights) -> bool:
+    """Whether any element has changed."""
+    return any(
+        not torch.equal(a, b) for name in after for a, b in chunks(before[name], after[name])
+    )
+
+
 def precision(weights: Weights) -> torch.dtype:
     """The precision that these weights have run in: float32, if float64 holds nothing beyond it.
 
     Numbers of a few bits, as in a toy that begins at 0 or 1, are no sign of a low precision.
     """
-    dtypes = {weight.dtype for weight in weights.values()}
-    if dtypes != {torch.float64}:
-        return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    dtype = coarsest_dtype(weights)
+    if dtype != torch.float64:
+        return dtype
     single = _exact(weights, torch.float32) and not _exact(weights, torch.bfloat16)
     return torch.float32 if single else torch.float64
 

@@ -20,7 +20,7 @@ from .causes import (
 )
 from .diagnosis import Diagnosis
 from .distance import Weights, pieces
-from .evidence import GROWTH, Snapshot, Updates, largest, precision
+from .evidence import GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
 from .second_update import second_factor
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
@@ -60,9 +60,16 @@ class Monitor:
         if self.found:
             return
         now = Snapshot(mine, theirs, distance)
-        if step <= 1:
-            self.precisions = (precision(mine), precision(theirs))
-            self.found = self._initial(self.before or now)
+        if step == 0:
+            guesses = precision(mine), precision(theirs)
+            self.found = self._initial(now, max(torch.finfo(dtype).eps for dtype in guesses))
+            # No report is made of them: the weights before a step may be of few bits by choice.
+            self.precisions = coarsest_dtype(mine), coarsest_dtype(theirs)
+        elif step == 1 and self.before:
+            pairs = ((self.before.mine, mine), (self.before.theirs, theirs))
+            ours, others = (precision(b) if moved(a, b) else coarsest_dtype(b) for a, b in pairs)
+            self.precisions = ours, others
+            self.found = self._initial(self.before, self.epsilon)
         if self.before and not self.found:
             self.found = self._step(step, self.before, now)
         if not self.found:
@@ -97,16 +104,16 @@ class Monitor:
             self.earlier = None
         self.before = now.kept(into=self.before)
 
-    def _initial(self, now: Snapshot) -> Diagnosis | None:
-        """Do the trajectories begin at the same weights, but for rounding?"""
+    def _initial(self, now: Snapshot, epsilon: float) -> Diagnosis | None:
+        """Do the trajectories begin at the same weights, but for rounding by `epsilon`?"""
         if now.distance == 0:
             return None
         for name, theirs in now.theirs.items():
             mine = now.mine[name]
-            if _close(mine, theirs, self.epsilon):
+            if _close(mine, theirs, epsilon):
                 continue
             square = mine.ndim == 2 and mine.shape[0] == mine.shape[1]
-            if square and _close(mine.mT, theirs, self.epsilon):
+            if square and _close(mine.mT, theirs, epsilon):
                 return Diagnosis("shape", weights=(name,), evidence="transposed")
             return Diagnosis("initial weights", weights=(name,))
         return None

@@ -30,7 +30,7 @@ def check_memory(mine: Weights, theirs: Weights) -> None:
 def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
     """The trajectory's weights as tensors that share memory with its arrays where they can."""
     if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
-        hint = "; call it" if callable(trajectory) else ""
+        hint = "; call it" if callable(trajectory) else "; yield the weights, in a loop"
         kind = type(trajectory).__name__
         raise ValueError(  # noqa: TRY004 (what cannot be compared is a ValueError throughout)
             f"{who} is an object of type {kind}, where an iterable of weights should be{hint}"
@@ -59,8 +59,9 @@ def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
 def _named(arrays: object, where: str) -> dict[str, Any]:
     if not isinstance(arrays, Mapping) or not arrays:
         raise ValueError(
-            f"{where}: an object of type {type(arrays).__name__} where a mapping name → array with "
-            "at least one should be; yield one for the initial weights, then one after each step"
+            f"{where} is an object of type {type(arrays).__name__}, where a mapping name → array "
+            "with at least one should be; use `yield {...}`: first with the initial weights, then "
+            "with those after each step"
         )
     try:
         named = {str(name): array for name, array in arrays.items()}

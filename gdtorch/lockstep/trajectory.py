@@ -65,6 +65,8 @@ class Lockstep:
 class Report:
     """What `lockstep` found; printed, it says what was seen, what it means and what to change.
 
+    A report is true where the two agree, so that `assert lockstep(mine, theirs)` is a test.
+
     Args:
         cause: one word of the table in docs/lockstep.md: why the two part.
         factor: the number that belongs to the cause (mine over theirs, or mine minus theirs), a
@@ -101,6 +103,9 @@ class Report:
     def agree(self) -> bool:
         """Whether the two are identical, or apart by rounding only."""
         return self.cause in {"identical", "rounding"}
+
+    def __bool__(self) -> bool:
+        return self.agree
 
     def __str__(self) -> str:
         return self.text
