@@ -161,7 +161,7 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
     if checksum != _checksum(content):
         raise BlockError(f"{file} is altered: its checksum is another")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
-    return Tally(vector, len(checkpoints(settings.steps)))
+    return Tally.of_vector(vector, len(checkpoints(settings.steps)))
 
 
 def write_settings(folder: Path, settings: Settings) -> None:

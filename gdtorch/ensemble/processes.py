@@ -15,9 +15,8 @@ from types import TracebackType
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from .tally import Integers, Tally
+from .tally import Tally
 
 PATIENCE = timedelta(days=365)  # a process may be done long before the others
 LOOK_SECONDS = 0.02  # how late a signal may be noticed while waiting
@@ -84,7 +83,8 @@ class Processes:
         mine = torch.from_numpy(tally.vector).to(self.post)
         all_of_them = [torch.empty_like(mine) for _ in range(self.count)]
         self._wait(dist.all_gather(all_of_them, mine, async_op=True))
-        return reduce(add, (Tally(_integers(one), tally.checkpoints) for one in all_of_them))
+        checkpoints = len(tally.first_right)
+        return reduce(add, (Tally.of_vector(t.cpu().numpy(), checkpoints) for t in all_of_them))
 
     def _wait(self, work: dist.Work | None) -> None:
         # Not by work.wait() alone, in which Python handles no signal.
@@ -102,8 +102,3 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:  # of whatever kind the backend has for it
         raise ConnectionError(f"another process has left: {str(error).splitlines()[0]}") from error
-
-
-def _integers(tensor: Tensor) -> Integers:
-    array: Integers = tensor.cpu().numpy()
-    return array
