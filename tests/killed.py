@@ -87,7 +87,8 @@ def main(folder):
         if life(folder / name) != 0:
             raise SystemExit(f"{name}: not done")
     same = contents(folder / "killed") == contents(folder / "undisturbed")
-    print(f"{KILLS} kills, {half_written} in the midst of a file, {done} of {SETTINGS.units} units")
+    units = len(list(SETTINGS.units()))
+    print(f"{KILLS} kills, {half_written} in the midst of a file, {done} of {units} units")
     print("the same bits" if same else "other bits")
 
 

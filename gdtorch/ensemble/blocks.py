@@ -7,7 +7,7 @@ many there were. What is read back is integers under a checksum; nothing of it i
 
 from __future__ import annotations
 
-__all__ = ["BlockError", "Settings", "Unit", "deal", "difference", "read_settings", "read_tally",
+__all__ = ["BlockError", "Settings", "Unit", "difference", "read_settings", "read_tally",
            "write_settings", "write_tally"]  # fmt: skip
 
 import json
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,30 +95,20 @@ class Settings:
         blocks = UNIT_WORK // (self.block * self.steps * self.hidden)
         return self.block * min(max(1, blocks), UNIT_BLOCKS)
 
-    @property
-    def units(self) -> int:
-        """How many units there are, over all learning rates."""
-        return len(self.lr) * -(-self.starts // self.unit_starts)
+    def units(self, rank: int = 0, processes: int = 1) -> Iterator[Unit]:
+        """The units of one of so many processes, assigned in turn: none need ask another.
 
-    def unit(self, number: int) -> Unit:
-        """The unit of a number, 0 to `units` − 1; those of one learning rate are together."""
-        rate, part = divmod(number, self.units // len(self.lr))
-        offset = part * self.unit_starts
-        starts = min(self.unit_starts, self.starts - offset)
-        return Unit(number, self.lr[rate], self.first_start + offset, starts)
+        Those of one learning rate are together.
+        """
+        offsets = range(0, self.starts, self.unit_starts)
+        pairs = enumerate((lr, offset) for lr in self.lr for offset in offsets)
+        for number, (lr, offset) in islice(pairs, rank, None, processes):
+            starts = min(self.unit_starts, self.starts - offset)
+            yield Unit(number, lr, self.first_start + offset, starts)
 
     def facts(self) -> dict[str, Any]:
         """The settings, for JSON."""
         return asdict(self) | {"lr": list(self.lr)}
-
-    def digest(self) -> bytes:
-        """Sixteen bytes that no other settings have."""
-        return blake2b(json.dumps(self.facts()).encode(), digest_size=16).digest()
-
-
-def deal(settings: Settings, rank: int, processes: int) -> Iterator[Unit]:
-    """The units of one of so many processes: in turn, so that nobody need ask anybody."""
-    return map(settings.unit, range(rank, settings.units, processes))
 
 
 def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> None:
@@ -127,12 +118,10 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
         OSError: it cannot be written; then the file is as it was.
     """
     content = zlib.compress(tally.vector.astype("<i8").tobytes())
-    header = HEADER.pack(MAGIC, _owner(settings, unit), _checksum(content), len(content))
+    header = HEADER.pack(MAGIC, _owner(settings, unit), _digest(content), len(content))
     file = _file(folder, unit)
-    made = not file.parent.exists()
     file.parent.mkdir(exist_ok=True)
-    if made:
-        sync(folder)
+    sync(folder)  # which holds the name of that one
     write(file, header + content, lasting=True)
 
 
@@ -158,7 +147,7 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
         raise BlockError(f"{file} belongs to other settings or starts")
     if len(content) != length:
         raise BlockError(f"{file} is {'truncated' if len(content) < length else 'too long'}")
-    if checksum != _checksum(content):
+    if checksum != _digest(content):
         raise BlockError(f"{file} is altered: its checksum is another")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
     return Tally.of_vector(vector, len(checkpoints(settings.steps)))
@@ -212,8 +201,8 @@ def _file(folder: Path, unit: Unit) -> Path:
 
 
 def _owner(settings: Settings, unit: Unit) -> bytes:
-    return blake2b(settings.digest() + repr(unit).encode(), digest_size=16).digest()
+    return _digest(_digest(json.dumps(settings.facts()).encode()) + repr(unit).encode())
 
 
-def _checksum(content: bytes) -> bytes:
+def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..data import Table
 from ..net import initial_weights
-from .blocks import BlockError, Settings, Unit, deal, read_tally, write_tally
+from .blocks import BlockError, Settings, Unit, read_tally, write_tally
 from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
@@ -31,7 +31,7 @@ def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tq
     On rank 0 alone, on a terminal, once the run proves slow.
     """
     shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
-    units = deal(settings, processes.rank, processes.count) if shown else ()
+    units = settings.units(processes.rank, processes.count) if shown else ()
     return tqdm(
         total=processes.count * settings.steps * sum(unit.starts for unit in units),
         unit=" networks × steps",
@@ -58,7 +58,7 @@ def run(
     Args:
         folder: the run's, in which the units' files lie.
         settings: those of the ensemble.
-        processes: among which the units are dealt.
+        processes: among which the units are shared.
         table: the rows to learn and held out, in the engine's dtype and on its device.
         make_engine: learning rate → engine.
         bar: what shows how far this is.
@@ -78,7 +78,7 @@ def run(
         check()
 
     folder.mkdir(parents=True, exist_ok=True)  # rank 0 may be on another machine
-    for unit in deal(settings, processes.rank, processes.count):
+    for unit in settings.units(processes.rank, processes.count):
         try:
             tally = read_tally(folder, settings, unit)
         except BlockError as error:
