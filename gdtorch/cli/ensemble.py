@@ -169,7 +169,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
                 earlier.unlink()
             file = stack.enter_context(closing(EventFile(folder, DESCRIPTIONS)))
             write_settings(folder, settings)
-            processes.told(json.dumps([str(folder), settings.facts()]))
+            processes.broadcast(json.dumps([str(folder), settings.facts()]))
             if engine.reason:
                 say(f"steps are not compiled, and take about five times as long: {engine.reason}")
         else:
@@ -241,7 +241,7 @@ def _told(options: argparse.Namespace, settings: Settings, processes: Processes)
     """The folder that rank 0 has claimed, if this process has been started alike."""
     from ..ensemble.blocks import difference
 
-    text, facts = json.loads(processes.told(""))
+    text, facts = json.loads(processes.broadcast(""))
     options.name = Path(text).name
     if unlike := difference(facts, settings.facts()):
         raise RefusedError(

@@ -18,15 +18,15 @@ import torch.distributed as dist
 
 from .tally import Tally
 
-PATIENCE = timedelta(days=365)  # a process may be done long before the others
-LOOK_SECONDS = 0.02  # how late a signal may be noticed while waiting
+TIMEOUT = timedelta(days=365)  # a process may be done long before the others
+POLL_SECONDS = 0.02  # how late a signal may be noticed while waiting
 
 
 class Processes:
     """This process among those of torchrun; alone, if torchrun has not started it.
 
-    gloo connects them, or nccl where the work is done on GPUs. They share no file system, and tell
-    each other nothing but tensors.
+    gloo connects them, also where the work is done on GPUs: what they exchange is in main memory.
+    They share no file system, and send each other nothing but tensors.
 
     Args:
         device: where the work is done; with `cuda` each process takes the GPU of its local rank.
@@ -47,12 +47,8 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.count > 1:
-            nccl = self.device.type == "cuda"
-            if nccl:
-                torch.cuda.set_device(self.device)
-            self.post = self.device if nccl else torch.device("cpu")  # where what is told must lie
             with _connected():
-                dist.init_process_group("nccl" if nccl else "gloo", timeout=PATIENCE)
+                dist.init_process_group("gloo", timeout=TIMEOUT)
         return self
 
     def __exit__(
@@ -64,15 +60,15 @@ class Processes:
         if self.count > 1 and kind is None:  # else the others may never come to say goodbye
             dist.destroy_process_group()
 
-    def told(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """What rank 0 gives as `text`, on every rank."""
         if self.count == 1:
             return text
-        length = torch.tensor([len(text.encode())], device=self.post)
+        content = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        length = torch.tensor([len(content)])
         self._wait(dist.broadcast(length, 0, async_op=True))
-        content = torch.zeros(int(length), dtype=torch.uint8, device=self.post)
-        if self.rank == 0:
-            content.copy_(torch.tensor(list(text.encode()), dtype=torch.uint8))
+        if self.rank > 0:
+            content = torch.empty(int(length), dtype=torch.uint8)
         self._wait(dist.broadcast(content, 0, async_op=True))
         return bytes(content.tolist()).decode()
 
@@ -80,20 +76,19 @@ class Processes:
         """The sum of the tallies of all ranks, on every rank."""
         if self.count == 1:
             return tally
-        mine = torch.from_numpy(tally.vector).to(self.post)
-        all_of_them = [torch.empty_like(mine) for _ in range(self.count)]
-        self._wait(dist.all_gather(all_of_them, mine, async_op=True))
+        mine = torch.from_numpy(tally.vector)
+        gathered = [torch.empty_like(mine) for _ in range(self.count)]
+        self._wait(dist.all_gather(gathered, mine, async_op=True))
         checkpoints = len(tally.first_right)
-        return reduce(add, (Tally.of_vector(t.cpu().numpy(), checkpoints) for t in all_of_them))
+        return reduce(add, (Tally.of_vector(vector.numpy(), checkpoints) for vector in gathered))
 
-    def _wait(self, work: dist.Work | None) -> None:
+    def _wait(self, work: dist.Work) -> None:
         # Not by work.wait() alone, in which Python handles no signal.
         with _connected():
-            while work is not None and not work.is_completed():
+            while not work.is_completed():
                 self.check()
-                time.sleep(LOOK_SECONDS)
-            if work is not None:
-                work.wait()
+                time.sleep(POLL_SECONDS)
+            work.wait()
 
 
 @contextmanager
