@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["both_ways", "three_ways"]
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -53,40 +55,40 @@ def three_ways(net: SigmoidNet, rows: Rows, seed: int) -> Answer:
     quotients = [(losses(theta + h * axes) - loss(theta)) / h for h in steps]
     errors = torch.tensor([differences(quotient) for quotient in quotients], dtype=theta.dtype)
     best = int(errors.amax(dim=1).argmin())
-    best_step = steps[best].item()
-    by_hand = dict(zip(weights, differences(gradient), strict=True))
-    by_quotient = dict(zip(weights, errors[best].tolist(), strict=True))
 
     generator = torch.Generator().manual_seed(seed % 2**63)
     random = torch.randn(DIRECTIONS, len(theta), dtype=theta.dtype, generator=generator)
     directions = torch.cat([autograd[None], random])
     directions /= torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     rises = losses(theta + LENGTH * directions) - loss(theta)
-    rise, largest_random_rise = rises[0].item(), rises[1:].max().item()
-    steeper = int((rises[1:] >= rises[0]).sum())
 
-    ways = {"by hand": by_hand, f"quotient, h = {best_step:.0e}": by_quotient}
-    table = [[way, *map(bound, errors.values())] for way, errors in ways.items()]
+    facts: dict[str, Any] = {
+        "by_hand": dict(zip(weights, differences(gradient), strict=True)),
+        "by_quotient": dict(zip(weights, errors[best].tolist(), strict=True)),
+        "best_step": steps[best].item(),
+        "rise": rises[0].item(),
+        "largest_random_rise": rises[1:].max().item(),
+        "steeper": int((rises[1:] >= rises[0]).sum()),
+    }
+    table = [
+        ["", *weights],
+        ["by hand", *map(bound, facts["by_hand"].values())],
+        [f"quotient, h = {facts['best_step']:.0e}", *map(bound, facts["by_quotient"].values())],
+    ]
     return Answer(
         "1-difference-quotient",
         "Question 1: how does the code work?",
         "the gradient, by the chain rule; no direction is steeper (1.3.1 to 1.3.6)",
-        {
-            "by_hand": by_hand,
-            "by_quotient": by_quotient,
-            "best_step": best_step,
-            "rise": rise,
-            "largest_random_rise": largest_random_rise,
-            "steeper": steeper,
-        },
+        facts,
         [
             "largest difference from autograd, relative to the weight's largest derivative:",
-            aligned([["", *weights], *table]),
+            aligned(table),
             "The quotient is 1.3.4 as printed, one-sided. Of h = 1e-01 to 1e-12 this one is best: "
             "a larger h leaves the curve, a smaller one drowns in rounding.",
-            f"1.3.6: a step of {LENGTH:g} along the gradient raises the loss by {rise:.2e}; "
-            f"along {DIRECTIONS} random directions it does so by {largest_random_rise:.2e} at "
-            f"most, and {steeper} of them are as steep.",
+            f"1.3.6: a step of {LENGTH:g} along the gradient raises the loss by "
+            f"{facts['rise']:.2e}; along {DIRECTIONS} random directions it does so by "
+            f"{facts['largest_random_rise']:.2e} at most, and {facts['steeper']} of them are as "
+            "steep.",
         ],
         "quotient_error",
         {"steps": steps, "errors": errors, "weights": list(weights)},
@@ -111,33 +113,30 @@ def both_ways(net: SigmoidNet, rows: Rows) -> Answer:
     by_hand = net.gradient(rows)
     autograd = dict(zip(by_hand, by_autograd(net, rows), strict=True))
     hidden, output = net.layers(rows.inputs)
-    products = {
-        "syn0": (tuple(rows.inputs.mT.shape), tuple(hidden.shape)),
-        "syn1": (tuple(hidden.mT.shape), tuple(output.shape)),
+    facts: dict[str, Any] = {
+        "products": {
+            "syn0": (tuple(rows.inputs.mT.shape), tuple(hidden.shape)),
+            "syn1": (tuple(hidden.mT.shape), tuple(output.shape)),
+        },
+        "shapes": {name: tuple(gradient.shape) for name, gradient in by_hand.items()},
+        "autograd_shapes": {name: tuple(gradient.shape) for name, gradient in autograd.items()},
+        "same_bits": all(torch.equal(by_hand[name], autograd[name]) for name in by_hand),
     }
-    shapes = {name: tuple(gradient.shape) for name, gradient in by_hand.items()}
-    autograd_shapes = {name: tuple(gradient.shape) for name, gradient in autograd.items()}
-    same_bits = all(torch.equal(by_hand[name], autograd[name]) for name in by_hand)
-
     table = [["by hand", "shapes", "product", "autograd"]]
     for name, factors in (("syn0", "xᵀ · ∂L/∂(x · syn0)"), ("syn1", "Hᵀ · ∂L/∂(H · syn1)")):
-        multiplied = "{} · {}".format(*products[name])
-        ends = [str(shapes[name]), str(autograd_shapes[name])]
-        table.append([f"∂L/∂{name} = {factors}", multiplied, *ends])
+        multiplied = "{} · {}".format(*facts["products"][name])
+        shapes = [str(facts[key][name]) for key in ("shapes", "autograd_shapes")]
+        table.append([f"∂L/∂{name} = {factors}", multiplied, *shapes])
+    agree = "the same bits" if facts["same_bits"] else "not the same bits"
     return Answer(
         "3-theta",
         "Question 3: what of the derivative with respect to θ itself?",
         "quite complicated, the derivative of a matrix, a disaster",
-        {
-            "products": products,
-            "shapes": shapes,
-            "autograd_shapes": autograd_shapes,
-            "same_bits": same_bits,
-        },
+        facts,
         [
             "two products of matrices by hand, loss.backward() by autograd:",
             aligned(table),
-            f"by hand and by autograd: {'the same bits' if same_bits else 'not the same bits'}",
+            f"by hand and by autograd: {agree}",
         ],
     )
 

@@ -100,12 +100,8 @@ def surface(net: SigmoidNet, rows: Rows, paths: Mapping[str, Tensor]) -> Answer:
     every = torch.cat(list(shadows.values()))
     low, high = every.amin(dim=0), every.amax(dim=0)
     margin = MARGIN * (high - low)
-    axes = torch.stack(
-        [
-            torch.linspace(a, b, GRID, dtype=path.dtype)
-            for a, b in zip(low - margin, high + margin, strict=True)
-        ]
-    )
+    spread = torch.linspace(0, 1, GRID, dtype=path.dtype)
+    axes = torch.lerp((low - margin)[:, None], (high + margin)[:, None], spread)
     loss = vmap(loss_function(net, rows))
     points = torch.cartesian_prod(axes[1], axes[0]).flip(dims=(1,))  # the first axis runs fastest
     losses = loss(centre + points @ plane).reshape(GRID, GRID)

@@ -38,19 +38,21 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
         - linear_right: how many rows a step on a linear layer moves towards their target.
         - linear_still: how many rows it cannot move, for their x·xᵀ is 0.
     """
-    bits = ["".join(f"{bit:g}" for bit in row) for row in rows.inputs.tolist()]
-    targets = rows.targets.flatten().tolist()
-    points = [step_at(net, rows, path[before], before) for before in POINTS]
     theta = net.syn0.detach()[:, :1]
     predicted, happened = linear_step(rows, theta)
-    linear_error = (predicted - happened).abs().max().item()
-    linear_right = int((happened * (rows.targets - rows.inputs @ theta) > 0).sum())
-    linear_still = int((rows.inputs == 0).all(dim=1).sum())
-
-    count = len(targets)
-    heads = (f"{row}: {y:g}" for row, y in zip(bits, targets, strict=True))
+    wanted = rows.targets - rows.inputs @ theta
+    facts: dict[str, Any] = {
+        "rows": ["".join(f"{bit:g}" for bit in row) for row in rows.inputs.tolist()],
+        "targets": rows.targets.flatten().tolist(),
+        "points": [step_at(net, rows, path[before], before) for before in POINTS],
+        "linear_error": (predicted - happened).abs().max().item(),
+        "linear_right": int((happened * wanted > 0).sum()),
+        "linear_still": int((rows.inputs == 0).all(dim=1).sum()),
+    }
+    count = len(rows.targets)
+    heads = (f"{row}: {y:g}" for row, y in zip(facts["rows"], facts["targets"], strict=True))
     table = [["row: target", "", *heads, "right", "alone"]]
-    for point in points:
+    for point in facts["points"]:
         shares = [f"{point['right']} of {count}", f"{point['alone_right']} of {count}"]
         predictions = map(_signed, point["predicted"])
         table.append([f"step {point['before'] + 1}", "1.4.2", *predictions, "", ""])
@@ -59,22 +61,15 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
         "2-one-step",
         "Question 2: why may the gradient of δ be used for θ?",
         "x·xᵀ > 0, so that every δ moves the right way (1.4.2)",
-        {
-            "rows": bits,
-            "targets": targets,
-            "points": points,
-            "linear_error": linear_error,
-            "linear_right": linear_right,
-            "linear_still": linear_still,
-        },
+        facts,
         [
             f"1.4.2 with J·Jᵀ (J = ∂δ/∂θ) in place of x·xᵀ, against one real step at alpha "
             f"{ALPHA:g}. right: rows that moved the right way; alone: rows that do so in a step "
             "that sees no other row.",
             aligned(table),
-            f"One linear layer, for which 1.4.2 is exact: difference {bound(linear_error)}; "
-            f"{linear_right} of {count} rows move the right way, and {linear_still} "
-            "cannot move at all: its x·xᵀ is 0.",
+            f"One linear layer, for which 1.4.2 is exact: difference "
+            f"{bound(facts['linear_error'])}; {facts['linear_right']} of {count} rows move the "
+            f"right way, and {facts['linear_still']} cannot move at all: its x·xᵀ is 0.",
         ],
     )
 
