@@ -6,6 +6,7 @@ __all__ = ["OUR_SUFFIX", "check", "claim", "clear", "sync", "unwritable", "write
 
 import contextlib
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,7 @@ def claim(
 def clear(folder: Path) -> None:
     """Remove what gdtorch wrote into a run's folder, and every folder that this empties."""
     _empty(folder)
-    if not any(folder.iterdir()):
+    with contextlib.suppress(OSError):  # where something else lies there
         folder.rmdir()
 
 
@@ -175,24 +176,12 @@ def _lock(folder: Path) -> int:
 
 
 def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ValueError where a run cannot have a folder; change nothing."""
+    """Raise ValueError where a run cannot have a folder without loss of what is not gdtorch's."""
     if not any(folder.iterdir()):
         return
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
-    _check_removable(folder, parts)
-
-
-def _holds_ensemble(folder: Path) -> bool:
-    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
-    if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
-        return True
-    return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
-
-
-def _check_removable(folder: Path, parts: Sequence[str]) -> None:
-    """Raise ValueError where a run cannot be removed without loss of what is not ours."""
-    ours = [file for place in _places(folder) for file in _ours(place)]
+    ours = _ours(folder)
     if not ours:
         raise ValueError(f"{folder} holds no run of gdtorch's to overwrite; choose another --name")
     for file in folder.rglob("*tfevents*"):
@@ -204,6 +193,13 @@ def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     _check_parts(folder, parts)
 
 
+def _holds_ensemble(folder: Path) -> bool:
+    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
+    if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
+        return True
+    return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
+
+
 def _check_parts(folder: Path, parts: Sequence[str]) -> None:
     """Raise ValueError where something else lies in place of a folder of the run's."""
     for part in parts:
@@ -213,36 +209,39 @@ def _check_parts(folder: Path, parts: Sequence[str]) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove what gdtorch wrote into a run's folder, and the folders in it that this empties."""
-    for place in _places(folder):
-        for file in _ours(place):
-            file.unlink()
-        if place != folder and not any(place.iterdir()):
+    for file in _ours(folder):
+        file.unlink()
+    for place in _places(folder)[:-1]:
+        with contextlib.suppress(OSError):  # where something else lies there
             place.rmdir()
 
 
+def _ours(folder: Path) -> list[Path]:
+    """The files that gdtorch wrote into a run's folder, in the order in which they may go.
+
+    Events and blocks come last in each folder: a run half removed is known by them.
+    """
+    ours = []
+    for place in _places(folder):
+        marked = [file for file in place.glob(f"*{OUR_SUFFIX}") if not file.is_dir()]
+        if marked:
+            named = (place / f"{prefix}{name}" for name in OUR_NAMES for prefix in ("", UNFINISHED))
+            ours += [file for file in named if file.is_file()] + marked
+    return ours
+
+
 def _places(folder: Path) -> list[Path]:
-    """The folders in a run's, and itself; links are left alone."""
+    """The folders in a run's, and then itself; links are left alone."""
     inner = (path for path in folder.glob("*") if path.is_dir() and not path.is_symlink())
-    return [*inner, folder]  # last, as the one by which a run half removed is still known as ours
-
-
-def _ours(place: Path) -> list[Path]:
-    """The files that gdtorch wrote: before its events and blocks, what lies beside them."""
-    marked = [file for file in place.glob(f"*{OUR_SUFFIX}") if not file.is_dir()]
-    if not marked:
-        return []
-    named = (place / f"{prefix}{name}" for name in OUR_NAMES for prefix in ("", UNFINISHED))
-    return [file for file in named if file.is_file()] + marked
+    return [*inner, folder]
 
 
 def _stamped(logdir: Path) -> Path:
+    """Make a folder that is named by the time."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = logdir / (stamp if number == 1 else f"{stamp}_{number}")
-        try:
-            folder.mkdir()  # fails where another process was first
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+        with contextlib.suppress(FileExistsError):  # where another process was first
+            folder.mkdir()
+            break
+    return folder
