@@ -13,7 +13,7 @@ from gdtorch import load_table
 from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble.blocks import Settings
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, run
+from gdtorch.ensemble.run import progress_bar, train_units
 
 KILLS = 50
 SGD = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
@@ -31,7 +31,9 @@ def ensemble(folder):
     def make_engine(lr):
         return engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False)
 
-    return run(folder, SETTINGS, processes, rows, make_engine, bar, lambda: None, damaged=print)
+    return train_units(
+        folder, SETTINGS, processes, rows, make_engine, bar, lambda: None, damaged=print
+    )
 
 
 def kill_after(calls):

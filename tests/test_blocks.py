@@ -26,7 +26,7 @@ from gdtorch.ensemble.blocks import (
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, run
+from gdtorch.ensemble.run import progress_bar, train_units
 from gdtorch.ensemble.tally import Networks, Tally, checkpoints
 from gdtorch.rundir import write
 
@@ -201,7 +201,7 @@ def peak(folder, settings):
     processes = Processes("cpu", lambda: None)
     bar = progress_bar(settings, processes, quiet=True)
     tracemalloc.start()
-    run(
+    train_units(
         folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail
     )
     size = tracemalloc.get_traced_memory()[1]

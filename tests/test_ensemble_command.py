@@ -442,7 +442,7 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
             patch.setattr(blocks.Settings, "units", lambda *_, units=units: units)
             bar = running.progress_bar(settings, mine, quiet=True)
             ranks.append(
-                running.run(
+                running.train_units(
                     tmp_path / str(rank),
                     settings,
                     mine,
@@ -541,7 +541,7 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
     def go():
         done = []
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
-        running.run(
+        running.train_units(
             tmp_path, settings, processes, rows,
             lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, lambda: None, pytest.fail,
         )  # fmt: skip

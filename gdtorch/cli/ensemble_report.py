@@ -15,8 +15,7 @@ import numpy as np
 from torch.utils.tensorboard import summary
 
 from ..board import EventFile, log10
-from ..ensemble.blocks import Settings
-from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
+from ..ensemble import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Settings, Tally, checkpoints
 from ..figures import ensemble, png
 from ..rundir import write
 from .options import as_json

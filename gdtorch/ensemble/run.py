@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "progress_bar", "run"]
+__all__ = ["count", "progress_bar", "train_units"]
 
 import sys
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tq
     )
 
 
-def run(
+def train_units(
     folder: Path,
     settings: Settings,
     processes: Processes,
