@@ -1,4 +1,4 @@
-"""A run's folder: one run's alone, and cleared of nothing but what gdtorch wrote."""
+"""A run's folder: no two runs share one, and only what gdtorch wrote is removed from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(logdir: Path, name: str | None, *, free: bool) -> None:
     Args:
         logdir: TensorBoard's log directory.
         name: the run's name in it, or None.
-        free: whether the folder must be free, since its run is neither replaced nor gone on with.
+        free: whether the folder must be empty: its run is neither replaced nor resumed.
     """
     for place in (logdir, *logdir.parents):
         if place.exists() and not place.is_dir():
@@ -55,24 +55,24 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Iterator[Path]:
-    """Have an empty folder for a run, which no other run gets before the block ends.
+    """Claim an empty folder for a run; no other run gets it before the block ends.
 
-    The log directory is made where it is missing. An earlier run under that name goes, if
-    `overwrite`: its event files, its weights and pictures by their names, and the folders that
-    this empties. Whatever else lies there stays, and links are not followed.
+    The log directory is made where it is missing. `overwrite` removes an earlier run
+    under that name: its event files, its weights and pictures by their names, and the folders that
+    this empties. Everything else there stays, and links are not followed.
 
     Args:
         logdir: TensorBoard's log directory.
         name: the run's name in it; None for a time stamp that no other run has or gets.
         parts: the folders that the run will make in its own.
         overwrite: whether to remove a run of gdtorch's under that name.
-        resume: whether to take an ensemble's folder under that name as it is.
+        resume: whether to go on in an ensemble's folder under that name, with its files.
 
     Raises:
         ValueError: the name is no folder name, or is taken, be it by a run under way, or the
             earlier run cannot be removed; the message names the remedy, and nothing has changed.
-        OSError: the folder cannot be made; then nothing is left of it. Nor is a folder left empty
-            that was made here where the block raises.
+        OSError: the folder cannot be made; then nothing is left of it. If the block raises, the
+            folders that were made here and are empty are removed, too.
     """
     if name is not None:
         _check_name(name)
@@ -108,13 +108,13 @@ def clear(folder: Path) -> None:
         folder.rmdir()
 
 
-def write(file: Path, content: bytes, *, lasting: bool = False) -> None:
+def write(file: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file of a run's, whole; a link in its place is replaced and not followed.
 
     Args:
         file: which.
         content: all of it.
-        lasting: whether it is to be there, and whole, even after a power loss.
+        durable: whether it must survive a power loss, whole.
 
     Raises:
         OSError: it cannot be written; then it is as it was.
@@ -124,19 +124,19 @@ def write(file: Path, content: bytes, *, lasting: bool = False) -> None:
         unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as stream:
             stream.write(content)
-        if lasting:
+        if durable:
             sync(unfinished)
         unfinished.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
-    if lasting:
+    if durable:
         sync(file.parent)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, outlast a power loss."""
+    """Make a file, or the names in a folder, survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -157,9 +157,9 @@ def _check_name(name: str) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """Make a folder where it is missing, and lock it: a file handle, with which the lock ends.
+    """Make a folder where it is missing, and lock it; return the file handle that holds the lock.
 
-    So it ends with the process at the latest, and a process that is killed leaves none.
+    The lock ends with the handle, at the latest with the process: a killed one leaves none.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"{folder} is not a folder; choose another --name")

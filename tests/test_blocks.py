@@ -156,7 +156,7 @@ def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
     sync, rename = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), sync(handle)))
     monkeypatch.setattr(Path, "replace", lambda *names: (done.append("name"), rename(*names)))
-    write(tmp_path / "x", b"content", lasting=True)
+    write(tmp_path / "x", b"content", durable=True)
     content, name, folder = done
     assert (content.st_size, content.st_ino) == (7, (tmp_path / "x").stat().st_ino)
     assert name == "name"
@@ -171,7 +171,7 @@ def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, ca
     write(tmp_path / "x", b"former")
     monkeypatch.setattr(os if call == "fsync" else Path, call, full)
     with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "x", b"new", lasting=True)
+        write(tmp_path / "x", b"new", durable=True)
     monkeypatch.undo()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
 

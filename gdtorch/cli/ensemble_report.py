@@ -166,7 +166,7 @@ class Report:
         write(self.folder / "ensemble.png", image)
         file.add_image("ensemble", image)
         file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
-        write(self.folder / "summary.json", self.json().encode() + b"\n", lasting=True)
+        write(self.folder / "summary.json", self.json().encode() + b"\n", durable=True)
 
     def _charts(self) -> dict[str, list[Any]]:
         """The charts of the page of custom scalars, one curve in each: title → kind, tags."""

@@ -1,8 +1,8 @@
-"""The unit of work: which starts it has, who does it, and its file, whole and checked or not there.
+"""Units of work: which starts each has, which process trains it, and the file of its tally.
 
-A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally goes into a
-file of its own, named by the unit alone, so that it matters neither which process wrote it nor how
-many there were. What is read back is integers under a checksum; nothing of it is ever executed.
+A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally has a file
+of its own, named by the unit alone, so that it matters neither which process wrote it nor how many
+there were. The file holds integers under a checksum; reading it executes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNIT_BLOCKS = 4  # at most, so that there are units for many processes
 FOLDER = "blocks"
 SETTINGS = "settings.json"
 MAGIC = b"gdtorch1"
-HEADER = struct.Struct("<8s16s16sQ")  # magic, whose it is, checksum, bytes to come
+HEADER = struct.Struct("<8s16s16sQ")  # magic, settings and unit, checksum, length
 
 
 class BlockError(ValueError):
@@ -57,7 +57,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the bits of an ensemble's result depend on.
+    """Everything that the bits of an ensemble's result depend on.
 
     Args:
         starts: how many starts each learning rate has.
@@ -96,9 +96,9 @@ class Settings:
         return self.block * min(max(1, blocks), UNIT_BLOCKS)
 
     def units(self, rank: int = 0, processes: int = 1) -> Iterator[Unit]:
-        """The units of one of so many processes, assigned in turn: none need ask another.
+        """The units of one of so many processes: every `processes`-th, from number `rank` on.
 
-        Those of one learning rate are together.
+        Units of one learning rate follow one another.
         """
         offsets = range(0, self.starts, self.unit_starts)
         pairs = enumerate((lr, offset) for lr in self.lr for offset in offsets)
@@ -122,7 +122,7 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
     file = _file(folder, unit)
     file.parent.mkdir(exist_ok=True)
     sync(folder)  # which holds the name of that one
-    write(file, header + content, lasting=True)
+    write(file, header + content, durable=True)
 
 
 def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
@@ -160,7 +160,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
         OSError: they cannot be written.
     """
     content = json.dumps(settings.facts(), indent=2).encode() + b"\n"
-    write(folder / SETTINGS, content, lasting=True)
+    write(folder / SETTINGS, content, durable=True)
     sync(folder.parent)  # which holds the folder's own name
 
 
@@ -168,7 +168,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     """The settings of the run in a folder, as `Settings.facts`; None where there are none.
 
     Raises:
-        BlockError: the file is damaged. The blocks tell for themselves whose they are.
+        BlockError: the file is damaged. The blocks still serve: each names its settings.
         OSError: it cannot be read.
     """
     file = folder / SETTINGS

@@ -29,7 +29,7 @@ class State:
         weights: of shape (features + 1, hidden, BLOCK): syn0 feature by feature, then syn1. Starts
             are innermost, so that one vector instruction works on neighbouring starts.
         velocities: of the weights, in their shape; without momentum, of shape (0, hidden, BLOCK).
-        count: how many of the block's starts are asked for; the others fill it up.
+        count: how many of the BLOCK networks are wanted; the others are padding.
         steps: how many steps have been taken.
     """
 
@@ -56,10 +56,10 @@ class Engine:
 
     Attributes:
         compiled: whether the step is compiled.
-        reason: why it could not be; empty where it is, or where nobody asked for it.
+        reason: why it could not be; empty where it is, or was not to be.
 
     Raises:
-        ValueError: the options are such as `torch.optim.SGD` refuses, in its words.
+        ValueError: `torch.optim.SGD` refuses these options; the words are its own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The processes that torchrun has started, on one machine or many: what they tell each other."""
+"""The processes that torchrun has started, on one machine or many, and what they exchange."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Processes:
 
     Args:
         device: where the work is done; with `cuda` each process takes the GPU of its local rank.
-        check: is called again and again while this process waits for others; what it raises ends
-            the waiting.
+        check: called again and again while this process waits for others; an exception ends the
+            waiting.
 
     Raises:
         ConnectionError: here or later, if another process cannot be reached, or has left.
@@ -57,11 +57,11 @@ class Processes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.count > 1 and kind is None:  # else the others may never come to say goodbye
+        if self.count > 1 and kind is None:  # else the others may never take part
             dist.destroy_process_group()
 
     def broadcast(self, text: str) -> str:
-        """What rank 0 gives as `text`, on every rank."""
+        """Rank 0's `text`, on every rank."""
         if self.count == 1:
             return text
         content = torch.tensor(list(text.encode()), dtype=torch.uint8)

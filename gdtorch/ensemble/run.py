@@ -26,9 +26,9 @@ SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tqdm[NoReturn]:
-    """A bar in networks × steps, of this process's share; where there are more, times their number.
+    """A progress bar in networks × steps: this process's share times the number of processes.
 
-    On rank 0 alone, on a terminal, once the run proves slow.
+    Rank 0 alone shows it, on a terminal, once the run has lasted `SLOW_SECONDS`.
     """
     shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
     units = settings.units(processes.rank, processes.count) if shown else ()
@@ -51,7 +51,7 @@ def train_units(
     check: Callable[[], None],
     damaged: Callable[[BlockError], None],
 ) -> list[Tally]:
-    """Do those units of this process that have no sound file yet, and add up the tallies of all.
+    """Train those units of this process that have no sound file, and add up the tallies of all.
 
     One block of networks, and one tally for each learning rate, are in memory at a time.
 
@@ -61,9 +61,9 @@ def train_units(
         processes: among which the units are shared.
         table: the rows to learn and held out, in the engine's dtype and on its device.
         make_engine: learning rate → engine.
-        bar: what shows how far this is.
-        check: called between steps; what it raises leaves the units done so far, and no half one.
-        damaged: is told of each file that was there and holds no tally of its unit.
+        bar: the progress bar.
+        check: called between steps; if it raises, the files of the units done so far remain.
+        damaged: called with the error of each file that holds no tally of its unit.
 
     Returns:
         For each of `settings.lr` the sum over this process's units.
@@ -106,7 +106,7 @@ def count(
         settings: those of the ensemble.
         unit: which starts.
         table: the rows to learn and held out, in the engine's dtype and on its device.
-        tick: is told the work done, in networks × steps, as it is done.
+        tick: called with the work done since its last call, in networks × steps.
     """
     at = checkpoints(settings.steps)
     tally = Tally.empty(len(at))
@@ -153,7 +153,7 @@ def _train(
 def _networks(
     engine: Engine, state: State, table: Table, first: int, first_right: Tensor, right: Tensor
 ) -> Networks:
-    """What a trained block's networks amount to; none is stuck yet."""
+    """What has become of a trained block's networks; `stuck` is still to be decided."""
     held_out = engine.outputs(state, table.held_out.inputs)
     arrays = (
         engine.losses(state).double(),

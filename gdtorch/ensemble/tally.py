@@ -1,4 +1,4 @@
-"""What is counted over very many networks, in integers: tallies add up to the same bits."""
+"""Counts over very many networks, as integers: in any order they add up to the same bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Of all starts each is one of the first four; the Hessian has told the last two of a sample apart.
+# Each start is one of the first four; the last two are of a sample of those that are stuck.
 COUNTS = ("learned", "stuck", "falling", "diverged", "held_out", "plateau", "saddle")
 QUANTILES = (0, 1, 50, 99, 100)  # per cent
 EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7; below and above is one each
@@ -44,7 +44,7 @@ class Networks(NamedTuple):
         held_out: the output for the row held out.
         held_out_right: whether that is right.
         first_right: the checkpoint at which first all rows were right; −1 where none was.
-        stuck: whether no step to come would matter (see `gdtorch.ensemble.stuck`).
+        stuck: whether further steps would change little (see `gdtorch.ensemble.stuck`).
     """
 
     starts: Integers
@@ -60,7 +60,7 @@ class Networks(NamedTuple):
 class Tally:
     """Counts of networks; `+` is exact, commutative and associative.
 
-    So the sum has the same bits in whatever order, and on however many processes, it was added up.
+    So the sum has the same bits in any order and on any number of processes.
 
     Args:
         counted: for each of `COUNTS`, how many networks.
