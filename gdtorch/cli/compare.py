@@ -244,7 +244,7 @@ def _prepare(
         elif not options.compile:
             trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
         else:
-            from ..ensemble.single import LongRun
+            from ..ensemble import LongRun
 
             trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
     return table, net, trainers

@@ -1,4 +1,4 @@
-"""How a step is compiled, and what is said where it cannot be."""
+"""How a step is compiled, and the reason where it cannot be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_COMPILER = "No working C++ compiler found"  # torch._inductor.exc.InvalidCxxC
 
 
 def compiled(steps: F) -> F:
-    """Steps compiled, for the CPU to C++; compiling waits for the first call of each shape."""
+    """Compile steps, for the CPU to C++, at the first call with each shape."""
     options: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
         # Keep what takes this many operations, rather than compute it again for each reader:
@@ -28,7 +28,7 @@ def compiled(steps: F) -> F:
 
 
 def try_out(call: Callable[[], None]) -> str:
-    """Call what has been compiled, so that it is; return why it cannot be, or "" where it can."""
+    """Call a compiled function once, so that it compiles; return why it cannot, or ""."""
     try:
         # torch, as it loads what compiles, warns of its own use of torch.jit.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):

@@ -25,8 +25,8 @@ SMALL = 65_536  # products; beyond that a library's matrix product is faster tha
 class LongRun(Manual):
     """`Manual` for one long run: a step of it is `stride` steps, compiled, `CALL` of them a call.
 
-    The same arithmetic in another order, so that the bits may differ from those of `Manual`. How
-    many steps are between two looks at the weights changes no bit.
+    The arithmetic is in another order, so that the bits may differ from those of `Manual`. `stride`
+    changes no bit.
 
     Args:
         net: what to descend.
