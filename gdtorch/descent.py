@@ -144,8 +144,8 @@ class Steepest(Descent):
     Example:
         >>> manual = Manual(Quartic(3.0), load_table("xor").learned, descent=Steepest())
         >>> manual.step()
-        >>> manual.weights["x"].item(), f"{manual.lr:.6f}"
-        (2.0, '0.166667')
+        >>> print(f"{manual.weights['x'].item():.6f} {manual.lr:.6f}")
+        2.000000 0.166667
     """
 
     def step_size(
