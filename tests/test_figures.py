@@ -125,7 +125,7 @@ def test_an_ensemble_of_which_all_diverged_is_drawn():
 
 
 def test_the_quartics_picture_holds_both_minima_and_every_start():
-    for start in (-2.0, 1.0, 4.0):
+    for start in (-2.0, 0.0, 1.0, 4.0):
         curve, _ = figures.quartic({"path": [start, 1.0]}).axes
         left, right = curve.get_xlim()
         assert left < min(start, 0)
@@ -147,3 +147,11 @@ def test_seven_paths_have_seven_colours():
     curve, _ = figures.quartic({str(k): [float(k), 2.0] for k in range(7)}).axes
     starts = [line for line in curve.lines if line.get_marker() == "o"]
     assert len({line.get_color() for line in starts}) == len(starts) == 7
+
+
+def test_the_spectrum_shows_every_eigenvalue_zero_among_them():
+    spectra = torch.tensor([[-1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+    panels = figures.spectrum(spectra, 1000).axes
+    for axes, values in zip(panels, spectra.tolist(), strict=True):
+        shown = [y for line in axes.lines for y in line.get_ydata() if line.get_marker() in "vo"]
+        assert sorted(float(y) for y in shown) == values
