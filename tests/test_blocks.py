@@ -217,3 +217,22 @@ def test_memory_does_not_grow_with_the_starts(tmp_path, monkeypatch):
     peak(tmp_path / "a", few)  # what the first call alone takes
     # Of the twenty times as many tallies, or units, none is kept; it is one more at the most.
     assert peak(tmp_path / "c", many) < 1.5 * peak(tmp_path / "b", few)
+
+
+def synced(monkeypatch, write):
+    """The files and folders that `write` has synced, by their numbers."""
+    done, fsync = [], os.fsync
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), fsync(handle)))
+        write()
+    return {status.st_ino for status in done}
+
+
+def test_the_folders_that_hold_new_names_are_synced(tmp_path, monkeypatch):
+    """After a power loss a file is there only if every folder above it that is new is there."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    inodes = synced(monkeypatch, lambda: write_settings(folder, SETTINGS))
+    assert {folder.stat().st_ino, tmp_path.stat().st_ino} <= inodes
+    inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, SETTINGS.unit(0), tally()))
+    assert {folder.stat().st_ino, (folder / "blocks").stat().st_ino} <= inodes
