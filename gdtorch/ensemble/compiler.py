@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["compiled", "try_out"]
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,8 +23,11 @@ def compiled(steps: F) -> F:
         # a hidden layer, which four loops read, takes more and anything else takes less.
         "realize_opcount_threshold": 20,
     }
+    # A torch that does not know it compiles no more than eight engines in one process.
+    known = inspect.signature(torch.compile).parameters
+    isolated = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
-        steps, dynamic=False, fullgraph=True, isolate_recompiles=True, options=options
+        steps, dynamic=False, fullgraph=True, options=options, **isolated
     )
 
 
