@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "ASGD",
+    "RULES",
     "SGD",
     "Adadelta",
     "Adagrad",
@@ -26,7 +27,7 @@ from .adamax import Adamax
 from .asgd import ASGD
 from .nadam import NAdam
 from .radam import RAdam
-from .reading import find, read
+from .reading import RULES, find, read
 from .rmsprop import RMSprop
 from .rprop import Rprop
 from .rule import Rule

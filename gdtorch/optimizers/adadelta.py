@@ -46,10 +46,8 @@ class Adadelta(Rule):
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past v and u")
 
     def _check(self) -> None:
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
+        super()._check()
         require(0.0 <= self.rho <= 1.0, f"Invalid rho value: {self.rho}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
         """One step, in the order in which it happens."""

@@ -16,7 +16,7 @@ __all__ = ["Adagrad"]
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .rule import Rule, require, switch
+from .rule import Rule, switch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,14 +46,6 @@ class Adagrad(Rule):
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("Keras, optax: √(s + ε)")
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past s")
-
-    def _check(self) -> None:
-        begin = self.initial_accumulator_value
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.lr_decay >= 0.0, f"Invalid lr_decay value: {self.lr_decay}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
-        require(begin >= 0.0, f"Invalid initial_accumulator_value value: {begin}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
         """One step, in the order in which it happens."""

@@ -58,13 +58,8 @@ class Adam(Rule):
     max_of_corrected: bool = switch("optax's amsgrad: the largest v̂ so far, not the largest v")
 
     def _check(self) -> None:
-        beta1, beta2 = self.betas
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
-        require(0.0 <= beta1 < 1.0, f"Invalid beta parameter at index 0: {beta1}")
-        require(0.0 <= beta2 < 1.0, f"Invalid beta parameter at index 1: {beta2}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
-        floats = isinstance(beta1, float) and isinstance(beta2, float)
+        super()._check()
+        floats = all(isinstance(beta, float) for beta in self.betas)
         require(floats, "betas must be either both floats or both Tensors")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ __all__ = ["Adamax"]
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .rule import Rule, require, switch
+from .rule import Rule, switch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,15 +44,6 @@ class Adamax(Rule):
     # Not PyTorch's: what others write.
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past m and u")
     eps_outside_max: bool = switch("Keras: u ← max(β₂u, |g|), divided by as u + ε")
-    no_bias_correction: bool = switch("whoever leaves out 1 − β₁ᵗ")
-
-    def _check(self) -> None:
-        beta1, beta2 = self.betas
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
-        require(0.0 <= beta1 < 1.0, f"Invalid beta parameter at index 0: {beta1}")
-        require(0.0 <= beta2 < 1.0, f"Invalid beta parameter at index 1: {beta2}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
         """One step, in the order in which it happens."""
@@ -80,5 +71,4 @@ class Adamax(Rule):
         largest.copy_(largest.maximum(size))
         if self.eps_outside_max:
             largest = largest + self.eps
-        correction = 1.0 if self.no_bias_correction else 1 - beta1 ** state["step"]
-        weight.addcdiv_(first, largest, value=-self.lr / correction)
+        weight.addcdiv_(first, largest, value=-self.lr / (1 - beta1 ** state["step"]))

@@ -20,7 +20,7 @@ __all__ = ["ASGD"]
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .rule import Rule, require
+from .rule import Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,10 +46,6 @@ class ASGD(Rule):
     weight_decay: float = 0
     _: KW_ONLY
     maximize: bool = False
-
-    def _check(self) -> None:
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
         """One step, in the order in which it happens."""

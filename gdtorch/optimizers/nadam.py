@@ -20,7 +20,7 @@ __all__ = ["NAdam"]
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .rule import Rule, require, switch
+from .rule import Rule, switch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,16 +51,6 @@ class NAdam(Rule):
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("optax, with its eps_root: √(v̂ + ε)")
-    decay_without_lr: bool = switch("Loshchilov and Hutter: θ ← θ − λθ, whatever the lr")
-
-    def _check(self) -> None:
-        beta1, beta2 = self.betas
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
-        require(0.0 <= beta1 < 1.0, f"Invalid beta parameter at index 0: {beta1}")
-        require(0.0 <= beta2 < 1.0, f"Invalid beta parameter at index 1: {beta2}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
-        require(self.momentum_decay >= 0.0, f"Invalid momentum_decay value: {self.momentum_decay}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
         """One step, in the order in which it happens."""
@@ -78,9 +68,8 @@ class NAdam(Rule):
         if self.maximize:
             grad = -grad
         if self.weight_decay != 0:
-            if self.decoupled_weight_decay or self.decay_without_lr:
-                rate = 1 if self.decay_without_lr else self.lr
-                weight.mul_(1 - rate * self.weight_decay)
+            if self.decoupled_weight_decay:
+                weight.mul_(1 - self.lr * self.weight_decay)
             else:
                 grad = grad.add(weight, alpha=self.weight_decay)
 

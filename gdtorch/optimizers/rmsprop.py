@@ -55,10 +55,7 @@ class RMSprop(Rule):
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past v and b")
 
     def _check(self) -> None:
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
-        require(self.eps >= 0.0, f"Invalid epsilon value: {self.eps}")
-        require(self.momentum >= 0.0, f"Invalid momentum value: {self.momentum}")
-        require(self.weight_decay >= 0.0, f"Invalid weight_decay value: {self.weight_decay}")
+        super()._check()
         require(self.alpha >= 0.0, f"Invalid alpha value: {self.alpha}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:

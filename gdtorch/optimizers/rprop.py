@@ -47,8 +47,8 @@ class Rprop(Rule):
     backtrack: bool = switch("Riedmiller and Braun: where it turns, the step before is undone")
 
     def _check(self) -> None:
+        super()._check()
         shrink, grow = self.etas
-        require(self.lr >= 0.0, f"Invalid learning rate: {self.lr}")
         require(0.0 < shrink < 1.0 < grow, f"Invalid eta values: {shrink}, {grow}")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:

@@ -12,13 +12,24 @@ if TYPE_CHECKING:  # no page loads torch, so that options can be read and refuse
     from torch import Tensor
 
 
+NOT_NEGATIVE = {  # and how torch.optim calls them
+    "lr": "learning rate",
+    "eps": "epsilon value",
+    "momentum": "momentum value",
+    "weight_decay": "weight_decay value",
+    "momentum_decay": "momentum_decay value",
+    "lr_decay": "lr_decay value",
+    "initial_accumulator_value": "initial_accumulator_value value",
+}
+
+
 @dataclass(frozen=True)
 class Rule(ABC):
     """One of `torch.optim`'s update rules with its options, changed by `dataclasses.replace`.
 
-    Its fields are the options of the class of that name in `torch.optim`, in its order and with
-    its defaults, as far as they change what a step computes; and, made by `switch`, what people
-    write otherwise. As they stand, the switches leave PyTorch's own rule.
+    Its fields are the options of the class of that name in `torch.optim`, with its defaults, as far
+    as they change what a step computes; and, made by `switch`, what people write otherwise. As they
+    stand, the switches leave PyTorch's own rule.
 
     Raises:
         ValueError: the options are such as `torch.optim` refuses, in its words.
@@ -44,9 +55,14 @@ class Rule(ABC):
             object.__setattr__(self, "lr", lr.squeeze())
         self._check()
 
-    @abstractmethod
     def _check(self) -> None:
         """Refuse what `torch.optim` refuses, in its words."""
+        for option, value in self.options().items():
+            if option in NOT_NEGATIVE:
+                require(value >= 0.0, f"Invalid {NOT_NEGATIVE[option]}: {value}")
+            if option == "betas":
+                for index, beta in enumerate(value):
+                    require(0.0 <= beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
 
     @abstractmethod
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
