@@ -163,7 +163,9 @@ class Manual(Trainer):
             name = type(optimizer).__name__
             raise TypeError(f"the options go into the optimizer: optimizer={name}(lr=…)")
         self.optimizer: Rule = optimizer or sgd
-        _check_objective(self, objective, "gradient")
+        _check_objective(type(self).__name__, objective, "gradient")
+        if isinstance(descent, Steepest):
+            _check_objective("Steepest", objective, "loss")
         _check_descent(descent, type(self.optimizer).__name__, vars(self.optimizer))
         super().__init__(objective, rows, descent)
         self.lr = float(self.optimizer.lr)
@@ -219,7 +221,7 @@ class Torch(Trainer):
         if isinstance(optimizer, str):
             kind = getattr(torch.optim, optimizers.find(optimizer).__name__)
         self.name = kind.__name__.lower()
-        _check_objective(self, objective, "loss")
+        _check_objective(type(self).__name__, objective, "loss")
         _check_descent(descent, kind.__name__, options)
         super().__init__(objective, rows, descent)
         self.parameters = dict(self.objective.named_parameters())
@@ -277,9 +279,9 @@ WANTED = {
 }
 
 
-def _check_objective(trainer: Trainer, objective: object, method: str) -> None:
+def _check_objective(who: str, objective: object, method: str) -> None:
     if not callable(getattr(objective, method, None)):
-        who, what = type(trainer).__name__, type(objective).__name__
+        what = type(objective).__name__
         raise TypeError(f"{who} needs {what}.{WANTED[method]} (see gdtorch.Objective)")
 
 
