@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import math
 import subprocess
 import sys
@@ -47,6 +48,59 @@ def table_of(name):
 
 
 # --- the same bits -----------------------------------------------------------------------------
+
+
+def by_both(name, options, gradients):
+    """A weight after each step, by the page and by torch.optim."""
+    parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6, dtype=gradients.dtype))
+    weight, state = parameter.detach().clone(), {}
+    page, theirs = RULES[name](**options), getattr(torch.optim, name)
+    theirs = theirs([parameter], foreach=False, **options)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        theirs.step()
+        page.step(weight, gradient, state)
+        yield weight, parameter.detach()
+
+
+def gradients(dtype, steps=60):
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(steps, 6, dtype=dtype, generator=generator)
+
+
+UNEVEN = {
+    "lr": 0.013,
+    "betas": (0.87, 0.97),
+    "eps": 0.003,
+    "weight_decay": 0.07,
+    "momentum": 0.87,
+    "dampening": 0.3,
+    "momentum_decay": 0.3,
+    "alpha": 0.87,
+    "lr_decay": 0.03,
+    "initial_accumulator_value": 0.7,
+    "rho": 0.87,
+    "lambd": 0.03,
+    "t0": 7.0,
+    "etas": (0.37, 1.3),
+    "step_sizes": (0.007, 0.06),
+}
+
+
+@EACH_DTYPE
+@EACH_RULE
+def test_uneven_numbers_with_all_flags(name, dtype):
+    """No number that would hide an operation too many, as a half or a one does."""
+    defaults = RULES[name]().options()
+    numbers = {option: value for option, value in UNEVEN.items() if option in defaults}
+    flags = [option for option, value in defaults.items() if isinstance(value, bool)]
+    assert set(numbers) | set(flags) == set(defaults)
+    for choice in itertools.product([False, True], repeat=len(flags)):
+        options = numbers | dict(zip(flags, choice, strict=True))
+        if options.get("nesterov"):
+            options["dampening"] = 0
+        for weight, theirs in by_both(name, options, gradients(dtype)):
+            assert weight.equal(theirs), options
 
 
 @pytest.mark.parametrize("steps", [150, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -134,24 +188,6 @@ def test_any_options_any_shape_any_rows(name, data, dtype, features, hidden, row
 @given(name=st.sampled_from(list(RULES)), data=st.data(), **TABLES)
 def test_some_options_of_some_rule(name, data, dtype, features, hidden, rows, seed):
     any_options_on_any_table(name, data, dtype, features, hidden, rows, seed)
-
-
-def by_both(name, options, gradients):
-    """A weight after each step, by the page and by torch.optim."""
-    parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6, dtype=gradients.dtype))
-    weight, state = parameter.detach().clone(), {}
-    page, theirs = RULES[name](**options), getattr(torch.optim, name)
-    theirs = theirs([parameter], foreach=False, **options)
-    for gradient in gradients:
-        parameter.grad = gradient.clone()
-        theirs.step()
-        page.step(weight, gradient, state)
-        yield weight, parameter.detach()
-
-
-def gradients(dtype, steps=60):
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(steps, 6, dtype=dtype, generator=generator)
 
 
 @pytest.mark.parametrize("shape", [(), (1,)], ids=str)
