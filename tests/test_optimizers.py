@@ -179,6 +179,7 @@ def any_options_on_any_table(name, data, dtype, features, hidden, rows, seed):
 
 @pytest.mark.slow
 @EACH_RULE
+@settings(max_examples=50)
 @given(data=st.data(), **TABLES)
 def test_any_options_any_shape_any_rows(name, data, dtype, features, hidden, rows, seed):
     any_options_on_any_table(name, data, dtype, features, hidden, rows, seed)

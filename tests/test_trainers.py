@@ -72,7 +72,7 @@ def sgd_options(draw):
     }
 
 
-@settings(max_examples=40)  # a hundred, of every rule, in test_optimizers.py
+@settings(max_examples=40)  # fifty more, of every rule, in test_optimizers.py
 @given(
     sgd_options(),
     st.sampled_from([torch.float32, torch.float64]),
