@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import Rows
-from ..optimizers import check_options
+from ..optimizers import SGD
 from .compiler import compiled, try_out
 from .step import Examples, Rule, Step, Weights, add_up, gradient, outputs, sgd_step
 
@@ -74,7 +74,7 @@ class Engine:
     ) -> None:
         given = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **options}
         nesterov, maximize = given.pop("nesterov", False), given.pop("maximize", False)
-        check_options(**given, nesterov=nesterov)
+        SGD(**given, nesterov=nesterov)  # it refuses what torch.optim.SGD does
         inputs, targets = rows.to(dtype)
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
         self.features, self.targets = inputs.shape[1], targets.to(device)
