@@ -234,5 +234,5 @@ def test_the_folders_that_hold_new_names_are_synced(tmp_path, monkeypatch):
     folder.mkdir()
     inodes = synced(monkeypatch, lambda: write_settings(folder, SETTINGS))
     assert {folder.stat().st_ino, tmp_path.stat().st_ino} <= inodes
-    inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, next(iter(SETTINGS.units(0, 1))), tally()))
+    inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, UNITS[0], tally()))
     assert {folder.stat().st_ino, (folder / "blocks").stat().st_ino} <= inodes
