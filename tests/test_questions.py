@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gdtorch import SGD, Manual, Rows, SigmoidNet, initial_weights, load_table
 from gdtorch.curvature import spectra
-from gdtorch.questions import answers
+from gdtorch.questions import answers, stability
+from gdtorch.questions.answer import bound
 from gdtorch.questions.gradient import both_ways, three_ways
 from gdtorch.questions.step import linear_step, step_at
 
@@ -455,3 +456,37 @@ def test_pictures_have_their_size_and_no_half_of_one_is_left(run, tmp_path):
     )  # fmt: skip
     assert result.returncode == 3
     assert not list((tmp_path / "runs" / "x").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(2e-16, "below 1e-15"), (1e-3, "below 1e-02"), (0.02, "below 1e-01"), (0, "none")],
+)
+def test_a_bound_in_words_lies_above_the_error(error, words):
+    assert bound(error) == words
+
+
+def test_the_surface_says_how_far_post_strayed_at_most_and_has_a_margin(run):
+    answer = run["6-surface"]
+    post, apart = weights(), 0.0
+    for _, now in zip(range(1001), SGD(SigmoidNet().double(), POST, 1.0), strict=False):
+        theirs = np.concatenate([w.numpy().ravel() for w in now.values()])
+        mine = np.concatenate([w.ravel() for w in post])
+        apart = max(apart, np.linalg.norm(mine - theirs))
+        post = reference.post(*post, 1)
+    assert answer.post_apart == pytest.approx(apart, rel=1e-6)
+    paths = torch.cat(list(answer.shadows.values()))
+    width = paths.amax(dim=0) - paths.amin(dim=0)
+    assert (answer.axes[:, 0] < paths.amin(dim=0) - 0.1 * width).all()
+    assert (answer.axes[:, -1] > paths.amax(dim=0) + 0.1 * width).all()
+
+
+def test_a_loss_that_stays_has_not_risen():
+    """From weights so large that every output is exactly 0 or 1, no step moves anything."""
+    net = SigmoidNet().double()
+    with torch.no_grad():
+        net.syn0.fill_(0.0)
+        net.syn1.fill_(1e4)
+    courses = stability(net, POST, 3).courses
+    assert [course.rose for course in courses] == [0] * 4
+    assert [course.loss for course in courses] == [2.0] * 4  # four targets are 0: ½ · 4
