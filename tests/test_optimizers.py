@@ -231,13 +231,23 @@ def test_numbers_that_are_not_finite(name):
 @EACH_RULE
 def test_a_step_leaves_the_gradient_alone_and_keeps_none_of_it(name):
     """An objective may hand out the weight itself as its gradient, as that of θ²/2 is."""
-    rule = RULES[name](**{"momentum": 0.9} if "momentum" in RULES[name]().options() else {})
-    weight, gradient, state = torch.ones(3), torch.tensor([1.0, -2.0, 0.5]), {}
-    for _ in range(3):
-        rule.step(weight, gradient, state)
-        assert gradient.tolist() == [1.0, -2.0, 0.5]
-    kept = {v.data_ptr() for v in state.values() if isinstance(v, torch.Tensor)}
-    assert not kept & {weight.data_ptr(), gradient.data_ptr()}
+    momentum = {"momentum": 0.9} if "momentum" in RULES[name]().options() else {}
+    for switch in ("maximize", *RULES[name].switches()):
+        off = getattr(RULES[name](), switch)
+        for value in (False, True) if isinstance(off, bool) else (off,):
+            rule = RULES[name](**momentum, **{switch: value})
+            weight, gradient, state = torch.ones(3), torch.tensor([1.0, -2.0, 0.5]), {}
+            for _ in range(3):
+                rule.step(weight, gradient, state)
+                assert gradient.tolist() == [1.0, -2.0, 0.5]
+            kept = {v.data_ptr() for v in state.values() if isinstance(v, torch.Tensor)}
+            assert not kept & {weight.data_ptr(), gradient.data_ptr()}
+
+
+def test_an_eta_that_float32_rounds_to_one():
+    options = {"etas": (1 - 1e-9, 1.2)}
+    for weight, theirs in by_both("Rprop", options, gradients(torch.float32)):
+        assert weight.equal(theirs)
 
 
 # --- the options -------------------------------------------------------------------------------
