@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(questions, "answers", keep)
         out = []
-        patch.setattr("gdtorch.cli.questions.emit", lambda text: out.append(text) or 0)
+        patch.setattr("gdtorch.cli.report.emit", lambda text: out.append(text) or 0)
         assert main(["questions", "--logdir", str(folder), "--name", "run"]) == 0
     return {"folder": folder / "run", "out": out[0], **dict(zip(NAMES, kept, strict=True))}
 
@@ -391,6 +391,20 @@ def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch,
     reader = EventAccumulator(str(tmp_path / "runs" / "x"))
     reader.Reload()
     assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]
+
+
+def test_a_disk_that_is_full_from_the_first(main, monkeypatch):
+    from gdtorch import questions
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(questions, "answers", full)
+    status, out, error = main("questions", "--name", "x")
+    assert (status, out) == (3, "")
+    assert error == (
+        "gdtorch: cannot write to runs/x before the first answer: No space left on device\n"
+    )
 
 
 BAD = {

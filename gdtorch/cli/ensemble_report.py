@@ -19,8 +19,8 @@ from ..ensemble.blocks import Settings
 from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
 from ..figures import ensemble, png
 from ..rundir import write
-from .options import as_json
-from .report import aligned, count, to_see
+from .options import SGD_OPTIONS, default, flag
+from .report import Page, as_json, count, to_see
 
 SHARES = {
     "learned": "all rows right",
@@ -95,51 +95,40 @@ class Report:
         """The command that trains one start as a full logged run."""
         s = self.settings
         words = [f"--start {start} --seed {s.seed} --lr {lr!r} --steps {s.steps} --dtype {s.dtype}"]
-        defaults = {"hidden": 15, "device": "cpu", "momentum": 0, "dampening": 0, "weight_decay": 0}
-        for option, default in defaults.items():
-            if (value := getattr(s, option)) != default:
-                words.append(f"--{option.replace('_', '-')} {value}")
-        words += [f"--{option}" for option in ("nesterov", "maximize") if getattr(s, option)]
+        for option in ("hidden", "device", *SGD_OPTIONS):
+            value = getattr(s, option)
+            if value != default(option):
+                words.append(flag(option) if value is True else f"{flag(option)} {value}")
         program = sys.argv[0]
         python = "python " if program.endswith(".py") else ""
         return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
 
-    def json(self) -> str:
-        """The facts as JSON; a number that is not finite becomes null."""
-        return as_json(self.facts())
-
     def text(self) -> str:
         """The facts for a person at a terminal."""
-        lines = [self._heading(), "", *self._tables(), "", MEANING, "", "Worth replaying:"]
-        for lr, tally in self.tallies.items():
-            for kind, start in _telling(tally).items():
-                lines.append(f"  {f'lr {lr:g}, {kind}':<28}  {self.replay(start, lr)}")
-        lines += ["", f"Drawn:      {self.folder / 'ensemble.png'}", *to_see(self.folder)]
-        return "\n".join(lines)
+        drawn = f"Drawn:      {self.folder / 'ensemble.png'}\n{to_see(self.folder)}"
+        return f"{self._page().text()}\n\n{drawn}"
 
-    def _heading(self) -> str:
+    def _page(self) -> Page:
         s = self.settings
         last = s.first_start + s.starts - 1
-        return (
+        heading = (
             f"network 3-{s.hidden}-1, {s.dtype}, from starts {s.first_start} to {last} of seed "
             f"{s.seed}; table post; {count(s.steps, 'step')} of "
             f"{'ascent' if s.maximize else 'descent'} at each lr"
         )
-
-    def _tables(self) -> list[str]:
         shares = [["lr", *self.kinds.values(), "plateaus of sample", "steps"]]
         losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
+        worth = ["Worth replaying:"]
         for lr, tally in self.tallies.items():
             counts, steps = tally.counts, tally.median_steps(self.at)
             sampled = counts["plateau"] + counts["saddle"]
-            shares.append([
-                f"{lr:g}",
-                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self.kinds),
-                f"{counts['plateau']} of {sampled}" if sampled else "",
-                "" if steps is None else str(steps),
-            ])  # fmt: skip
+            percents = [f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self.kinds]
+            plateaus = f"{counts['plateau']} of {sampled}" if sampled else ""
+            shares.append([f"{lr:g}", *percents, plateaus, "" if steps is None else str(steps)])
             losses.append([f"{lr:g}", *(f"{tally.loss(percent):.3e}" for percent in QUANTILES)])
-        return [*aligned(shares), "", *aligned(losses)]
+            for kind, start in _telling(tally).items():
+                worth.append(f"  {f'lr {lr:g}, {kind}':<28}  {self.replay(start, lr)}")
+        return Page([heading], [shares, losses], [f"{MEANING}\n", *worth])
 
     def write(self, file: EventFile) -> None:
         """Write `summary.json`, the figure, and what TensorBoard shows.
@@ -166,8 +155,8 @@ class Report:
         image = png(ensemble(list(self.tallies), *self._curves()))
         write(self.folder / "ensemble.png", image)
         file.add_image("ensemble", image)
-        file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
-        write(self.folder / "summary.json", self.json().encode() + b"\n", lasting=True)
+        file.add(summary.text("summary", self._page().markdown()))
+        write(self.folder / "summary.json", as_json(self.facts()).encode() + b"\n", lasting=True)
 
     def _charts(self) -> dict[str, list[Any]]:
         """The charts of the page of custom scalars, one curve in each: title → kind, tags."""

@@ -1,37 +1,5 @@
-"""`python train.py lockstep A.py:f B.py:g`: two trajectories of the user's own, side by side."""
+"""Advance two trajectories together, and say at which step and why they part.
 
-from __future__ import annotations
-
-__all__ = ["main"]
-
-import argparse
-import gc
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from .functions import UsersError, locate, show, trajectory
-from .options import (
-    Parser,
-    RefusedError,
-    add_run_options,
-    as_json,
-    claimed,
-    emit,
-    integer,
-    number,
-    say,
-)
-
-if TYPE_CHECKING:
-    from ..board import EventFiles
-    from ..lockstep import Inspection, Report, Weights
-    from ..loop import Interrupts
-
-CHARTS = "scalars&_smoothingWeight=0"
-EPILOG = """\
 FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
 name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
 builtin:sgd are gdtorch's own trainers, from start 0 of seed 0 on the post's table.
@@ -43,41 +11,68 @@ example:
 
 exit status:
   0 the two agree, but for rounding; 1 they do not; 2 a file, a function or a trajectory cannot be
-  used; 3 the log could not be written to its end; 130 after Ctrl-C; 143 after SIGTERM
-"""
+  used; 3 the log could not be written to its end; 130 after Ctrl-C; 143 after SIGTERM; 129
+  after SIGHUP
+"""  # noqa: D405 (as --help shows it)
+
+from __future__ import annotations
+
+__all__ = ["OPTIONS", "main"]
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .functions import UsersError, locate, show_users, trajectory
+from .options import RUN, RefusedError, integer, number, option
+from .report import say, show, to_see
+
+if TYPE_CHECKING:
+    from ..board import EventFiles
+    from ..lockstep import Inspection, Report, Weights
+    from . import Interrupts
+
+CHARTS = "scalars&_smoothingWeight=0"
+OPTIONS: options.Declarations = {
+    "mine": option("your trajectory", metavar="FILE:FUNCTION"),
+    "theirs": option("the one to hold it against", metavar="FILE:FUNCTION"),
+    "--steps": option("how many updates to compare", integer(0), default=100),
+    "--rows": option("how many rows the loss is over, to name a factor", integer(1)),
+    "--rename": options.several("weights named differently", default=[], metavar="OLD=NEW"),
+    "--lr": option("learning rate, to give a weight decay as a number", number(0)),
+    **options.shared(*RUN, "json"),
+}
 
 
-def main(program: str, arguments: Sequence[str]) -> int:
+def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
-    options = _parser(program).parse(arguments)
-    rename = _renamed(options.rename)
-    for name in (options.mine, options.theirs):
+    args = options.Parser(program, __doc__, OPTIONS).parse(_one_by_one(arguments))
+    rename = _renamed(args.rename)
+    for name in (args.mine, args.theirs):
         locate(name)
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..lockstep import Inspection
-    from ..loop import Interrupts
-    from .report import to_see
 
+    folders: list[Path] = []
     try:
-        folders: list[Path] = []
-        mine, theirs = (
-            trajectory(name, options.lr, folders) for name in (options.mine, options.theirs)
-        )
-        gc.enable()  # all is imported; `gdtorch.cli.main` disabled it
-        inspection = Inspection(
-            mine, theirs, options.steps, rows=options.rows, rename=rename, lr=options.lr
-        )
-        with Interrupts() as interrupts:
-            report, full = _inspect(inspection, options, interrupts)
+        with options.loaded(one_thread=False), options.refusing():
+            mine = trajectory(args.mine, args.lr, folders)
+            theirs = trajectory(args.theirs, args.lr, folders)
+            inspection = Inspection(
+                mine, theirs, args.steps, rows=args.rows, rename=rename, lr=args.lr
+            )
+            with interrupts:
+                report, full = _inspect(inspection, args, interrupts)
     except UsersError as error:
-        show(error.__cause__)
+        show_users(error)
         raise RefusedError(f"{error}; the traceback above is of that code") from error
-    except ValueError as error:
-        raise RefusedError(error) from error
-    text = str(report)
-    if options.name is not None and not full:
-        text = "\n".join([text, "", *to_see(Path(options.logdir) / options.name, CHARTS)])
-    printed = emit(as_json(_facts(report)) if options.json else text)
+    logged = args.name is not None and not full
+    where = to_see(Path(args.logdir) / args.name, CHARTS) if logged else ""
+    printed = show(args, _facts(report), str(report), where)
     if interrupts.received:
         say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
         return 128 + interrupts.received
@@ -87,43 +82,36 @@ def main(program: str, arguments: Sequence[str]) -> int:
     return printed or (0 if report.agree else 1)
 
 
-def _parser(program: str) -> Parser:
-    parser = Parser(
-        program,
-        "Advance two trajectories together, compare them after every step, and say where and\n"
-        "why they part.",
-        EPILOG,
-    )
-    add = parser.add_argument
-    add("mine", metavar="FILE:FUNCTION", help="your trajectory")
-    add("theirs", metavar="FILE:FUNCTION", help="the one to hold it against")
-    add("--steps", type=integer(0, 2**62), default=100, help="how many updates to compare")
-    add("--rows", type=integer(1, 2**62), help="how many rows the loss is over, to name a factor")
-    add(
-        "--rename",
-        nargs="+",
-        default=[],
-        metavar="A=B",
-        help="weights named differently; after the files",
-    )
-    add("--lr", type=number(0), help="learning rate, to give a weight decay as a number")
-    add_run_options(add)
-    add("--json", action="store_true", help="print the report as JSON")
-    return parser
+def _one_by_one(arguments: Sequence[str]) -> list[str]:
+    """Write --rename A=B C=D as --rename=A=B --rename=C=D, so that it takes no FILE:FUNCTION."""
+    words: list[str] = []
+    renaming = False
+    for word in arguments:
+        if renaming and "=" in word and not word.startswith("-"):
+            if words[-1] == "--rename":
+                words.pop()
+            word = f"--rename={word}"
+        else:
+            renaming = word == "--rename"
+        words.append(word)
+    return words
 
 
 def _renamed(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         if not all(pair.partition("=")) or pair.count("=") > 1:
             raise RefusedError(f"--rename {pair!r}: write it as OLD=NEW")
-    return dict(pair.split("=") for pair in pairs)
+    names = [pair.split("=") for pair in pairs]
+    for old in options.twice(old for old, _ in names):
+        raise RefusedError(f"--rename names {old} twice; name it once")
+    return dict(names)
 
 
 def _inspect(
-    inspection: Inspection, options: argparse.Namespace, interrupts: Interrupts
+    inspection: Inspection, args: argparse.Namespace, interrupts: Interrupts
 ) -> tuple[Report, str]:
     """Run both, and log them if the run has a name; the report, and why the log ended early."""
-    if options.name is None:
+    if args.name is None:
         for _ in inspection:
             if interrupts.received:
                 break
@@ -136,7 +124,7 @@ def _inspect(
 
     parts = ("mine", "theirs")
     step = 0
-    with claimed(options, parts) as folder:
+    with options.claimed(args, parts) as folder:
         try:
             with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
                 for step in inspection:

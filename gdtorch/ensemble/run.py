@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "progress_bar", "run"]
+__all__ = ["count", "run"]
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -21,24 +20,6 @@ from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
 from .tally import Integers, Networks, Tally, checkpoints
-
-SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
-
-
-def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tqdm[NoReturn]:
-    """A bar in networks × steps, of this process's share; where there are more, times their number.
-
-    On rank 0 alone, on a terminal, once the run proves slow.
-    """
-    shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
-    units = deal(settings, processes.rank, processes.count) if shown else ()
-    return tqdm(
-        total=processes.count * settings.steps * sum(unit.starts for unit in units),
-        unit=" networks × steps",
-        unit_scale=True,
-        delay=SLOW_SECONDS,
-        disable=not shown,
-    )
 
 
 def run(
