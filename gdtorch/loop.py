@@ -1,17 +1,23 @@
-"""The main loop: advance all trainers by one step, compare, log; end early in good order."""
+"""The main loops: advance all trainers by one step, compare, log; end early in good order."""
 
 from __future__ import annotations
 
-__all__ = ["Ending", "run"]
+__all__ = ["Ending", "run", "walk"]
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from signal import Signals
+from typing import Any
 
-from .board import Board
+from .board import Board, EventFile
+from .descent import Descent, Steepest
 from .lockstep import Lockstep
+from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
+from .trainers import SGD, Manual
+
+AWAY = 1e9  # times as far as it began, or from 1: it will not come back
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,12 @@ class Ending:
 
     Args:
         step: the last step, counted from 0, the initial weights.
-        losses: trainer → loss after it.
         status: exit status: 0 all steps taken; 3 the run could not go on; 128 + its number after
             a signal.
         reason: why it ended early, in words; empty where it did not.
     """
 
     step: int
-    losses: Mapping[str, float]
     status: int = 0
     reason: str = ""
 
@@ -63,7 +67,7 @@ def run(
             board.log_histograms(step)
         except OSError as error:
             reason = unwritable(board.folder, f"step {step}", error)
-            return Ending(step, board.losses(), 3, reason)
+            return Ending(step, 3, reason)
         if last:
             return ending
     raise AssertionError("trainers never end")
@@ -74,11 +78,71 @@ def _ending(step: int, losses: Mapping[str, float], received: Signals | None) ->
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
-        return Ending(
-            step, losses, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help"
-        )
+        return Ending(step, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help")
     if received is not None:
-        return Ending(
-            step, losses, 128 + received, f"interrupted ({received.name}) after step {step}"
-        )
-    return Ending(step, losses)
+        return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
+    return Ending(step)
+
+
+def walk(
+    path: list[float],
+    file: EventFile,
+    *,
+    steps: int,
+    lr: float,
+    maximize: bool,
+    descent: Descent,
+    tick: Callable[[int], Signals | None],
+) -> dict[str, Any]:
+    """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
+
+    Args:
+        path: x at the start; x after each step is added.
+        file: what takes the scalars.
+        steps: how many steps to take.
+        lr: learning rate of both trainers.
+        maximize: whether they go up.
+        descent: how far each step goes.
+        tick: as of `run`.
+
+    Returns:
+        What became of it, for a program: the last x, f, f′ and f″ there, which kind of point that
+        is, the step after which it was at rest, how the trainers compare.
+    """
+    (start,) = path
+    sgd = SGD(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
+    manual = Manual(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
+    lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
+    quartic, ran_away = Quartic(start), False
+    for step in lockstep:
+        x = manual.weights["x"].item()
+        ran_away = not abs(x) <= AWAY * max(1, abs(start))
+        if ran_away:
+            break
+        path[step:] = [x]
+        quartic.x.data.fill_(x)
+        scalars = {
+            "loss": quartic.loss().item(),
+            "x": x,
+            "gradient": quartic.gradient()["x"].item(),
+            "difference/x": lockstep.differences["manual"]["x"],
+        }
+        if isinstance(descent, Steepest) and step > 0:
+            scalars["step_size"] = manual.lr
+        file.add_scalars(scalars, step)
+        if step == steps or tick(1):
+            break
+    comparison = lockstep.comparisons["manual"]
+    first = comparison.first_difference
+    return {
+        "x": path[-1],
+        "f": quartic.loss().item(),
+        "gradient": quartic.gradient()["x"].item(),
+        "second_derivative": quartic.second_derivative().item(),
+        "kind": kind_of_point(quartic),
+        "steps": len(path) - 1,
+        "at_rest_after": at_rest_after(path),
+        "ran_away": ran_away,
+        "identical": comparison.identical,
+        "first_difference": first and asdict(first),
+    }

@@ -462,8 +462,8 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                 )
             )
     totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
-    reported = ensemble_report.Report(settings, tmp_path, totals)
-    assert reported.facts()["rates"] == expected["rates"]
+    facts = ensemble_report.facts(settings, tmp_path, totals)
+    assert facts["rates"] == expected["rates"]
 
 
 def test_threads_change_no_bit(main):

@@ -1,11 +1,13 @@
 """The five questions: each number from elsewhere, the command as a user runs it, the page."""
 
+import io
 import itertools
 import json
 import re
 import resource
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -47,12 +49,14 @@ def run(tmp_path_factory):
         kept.extend(answers(*arguments))
         return kept
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
         patch.setattr(questions, "answers", keep)
-        out = []
-        patch.setattr("gdtorch.cli.report.emit", lambda text: out.append(text) or 0)
         assert main(["questions", "--logdir", str(folder), "--name", "run"]) == 0
-    return {"folder": folder / "run", "out": out[0], **dict(zip(NAMES, kept, strict=True))}
+    return {
+        "folder": folder / "run",
+        "out": out.getvalue().removesuffix("\n"),
+        **dict(zip(NAMES, kept, strict=True)),
+    }
 
 
 def weights(start=0):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from .options import COMMANDS, RefusedError, nearest
-from .report import say
+from .report import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,23 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = import_module(f".{command}", __name__).main
         status: int = run(program, arguments, interrupts)
     except RefusedError as error:
-        say(error)
-        return 2
+        return ended(error, 2)
     except ModuleNotFoundError as error:
-        say(
+        return ended(
             f"{error.name} is not installed for {sys.executable}; activate the environment that "
-            "gdtorch is in, or install it: pip install -e ."
+            "gdtorch is in, or install it: pip install -e .",
+            2,
         )
-        return 2
     except (OSError, ImportError, MemoryError, RuntimeError) as error:
         no_memory = re.search("out of memory|allocate memory", str(error))  # as torch has it
         if isinstance(error, MemoryError) or no_memory:
-            say("out of memory; a smaller --hidden, or a smaller table, may help")
-        elif isinstance(error, RuntimeError):
+            return ended("out of memory; a smaller --hidden, or a smaller table, may help")
+        if isinstance(error, RuntimeError):
             raise
-        else:
-            say(f"the run could not go on: {error}")
-        return 3
+        return ended(f"the run could not go on: {error}")
     finally:
         interrupts.restore()
     return status
@@ -84,11 +81,10 @@ def _mend_streams() -> None:
 
 
 class Interrupts:
-    """Ctrl-C, SIGTERM and SIGHUP: they end the program at once, or after the step under way.
+    """Ctrl-C, SIGTERM and SIGHUP: they end the program, at once or after the step under way.
 
-    After it within `with interrupts:`, where there is something to lose; a second one is final.
-    At once, and not by an exception, which would be swallowed in the midst of some imports.
-    What was ignored from the start, as SIGHUP is under nohup, stays so.
+    At once, and not by an exception, which would be swallowed in the midst of some imports. What
+    was ignored from the start, as SIGHUP is under nohup, stays so.
 
     Attributes:
         received: the signal that is to end the run after this step.
@@ -96,22 +92,20 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self.waiting: set[int] = set()  # for a step to end, on these
+        self.deferred: set[int] = set()
         self.saved = {
             number: signal.signal(number, self._come)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             if signal.getsignal(number) is not signal.SIG_IGN
         }
 
-    def __enter__(self) -> None:
-        self.waiting = {*self.saved}
-
-    def __exit__(self, *_: object) -> None:
-        self.waiting = set()
+    def defer(self) -> None:
+        """From now on there is something to lose: note the first of each kind, in `received`."""
+        self.deferred = {*self.saved}
 
     def _come(self, number: int, _: FrameType | None) -> None:
-        if number in self.waiting:
-            self.waiting.remove(number)
+        if number in self.deferred:
+            self.deferred.remove(number)
             self.received = signal.Signals(number)
             return
         with contextlib.suppress(OSError):  # standard error may be full, or closed

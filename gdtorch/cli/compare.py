@@ -31,18 +31,17 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import Interrupts, options
 from .options import OUTPUT, SGD_OPTIONS, RefusedError, flag, integer, option, refusing
-from .report import Page, count, in_words, progress_bar, say, show, to_see
+from .report import Page, count, ended, in_words, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Record, Table
-    from ..lockstep import Difference, Lockstep
+    from ..lockstep import Comparison, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
     from ..trainers import Trainer
-    from . import Interrupts
 
 LR = 1.0  # the post's alpha
 TRAINERS = ("post", "manual", "sgd")
@@ -56,24 +55,28 @@ SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
 FEW_ROWS = 4  # held out: each gets a column of its own
 OPTIONS = {
     "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
-    **options.shared("steps", "lr", "descent"),
-    "--shuffle-seed": option(
-        "which shuffles of the rows, with --descent stochastic", options.SEED, default=0
+    **options.shared("steps", "lr"),
+    "--descent": option(
+        "batch: all rows a step; stochastic: one row a step; steepest: each step as long as "
+        "serves best, found by line search",
+        choices=("batch", "stochastic", "steepest"),
+        default="batch",
     ),
-    "--compile": options.switch(
+    "--shuffle-seed": option("of the shuffles of --descent stochastic", options.SEED, default=0),
+    "--compile": option(
         "for millions of steps: manual alone, compiled, ten steps a call; their bits may differ "
-        "from those of steps taken one by one"
+        "from those of steps taken one by one",
+        bool,
     ),
     **options.shared(*SGD_OPTIONS, "seed", "start"),
     "--init": option("saved weights instead of a start", metavar="FILE.pt"),
     **options.shared("hidden", "dtype", "device"),
-    "--trainers": options.several("some of post, manual, sgd (default: all)", metavar="T"),
+    "--trainers": option("some of post, manual, sgd (default: all)", nargs="+", metavar="T"),
     "--log-every": option(
         "scalars every so many steps, with --compile 1000 (default: 1)", integer(1)
     ),
     "--curvature": option(
-        "every N steps, log the extreme eigenvalues of the loss's Hessian and the limit of stable "
-        "steps",
+        "every N steps, log the Hessian's extreme eigenvalues and the limit of stable steps",
         integer(1),
         metavar="N",
     ),
@@ -85,18 +88,25 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
     left_out = _choose_trainers(args)
-    stride = _settle_stride(args)
+    stride = _settle_stride(args) if args.compile else 1
+    args.log_every = args.log_every or 1
     options.check_descent(args, LR)
     options.check_sgd(args, [args.lr or 0])
     if args.curvature and args.curvature > args.steps:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
-    records = _read_files(args)
+    from ..data import check_readable, read_table
+
+    with refusing("--init "):
+        if args.init is not None:
+            check_readable(args.init)
     with refusing():
+        records = read_table(args.table)
         table, net, trainers = _prepare(args, records, stride)
+    interrupts.defer()
     few = table.learned.inputs.numel() * args.hidden < THREADED
-    with options.loaded(one_thread=few), interrupts, options.claimed(args, args.trainers) as folder:
+    with options.loaded(one_thread=few), options.claimed(args, args.trainers) as folder:
         return _train(args, folder, table, net, trainers, left_out, interrupts)
 
 
@@ -126,10 +136,7 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _settle_stride(args: argparse.Namespace) -> int:
-    """How many steps are taken at a time, which `--compile` makes many; settle `--log-every`."""
-    if not args.compile:
-        args.log_every = args.log_every or 1
-        return 1
+    """How many steps `--compile` takes at a time; settle `--log-every`."""
     from ..ensemble import CALL
 
     if args.descent != "batch":
@@ -137,27 +144,15 @@ def _settle_stride(args: argparse.Namespace) -> int:
     if "manual" not in args.trainers:
         raise RefusedError("--compile is for the steps of manual; name it among --trainers")
     args.log_every = args.log_every or COMPILED_LOG_EVERY
-    calls = 0
-    for name in ("steps", "log_every", "curvature"):
-        value = getattr(args, name) or 0
+    counts = {name: getattr(args, name) or 0 for name in ("steps", "log_every", "curvature")}
+    for name, value in counts.items():
         if value % CALL:
             raise RefusedError(
                 f"--compile takes {CALL} steps at a time: {flag(name)} {value} is no multiple of "
                 f"it; {value + CALL - value % CALL} is"
             )
-        calls = math.gcd(calls, value // CALL)
+    calls = math.gcd(*counts.values()) // CALL
     return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
-
-
-def _read_files(args: argparse.Namespace) -> Sequence[Record]:
-    """The rows of `--table`; refuse files that cannot be used, before torch is loaded."""
-    from ..data import check_readable, read_table
-
-    if args.init is not None:
-        with refusing("--init "):
-            check_readable(args.init)
-    with refusing():
-        return read_table(args.table)
 
 
 def _prepare(
@@ -234,8 +229,7 @@ def _train(
             folder, net, trainers, table, settings, args.steps, curvature=every, limit=limit
         )
     except OSError as error:
-        say(unwritable(folder, "step 0", error))
-        return 3
+        return ended(unwritable(folder, "step 0", error))
     with closing(board):
         with progress_bar(args.steps, "step", shown=not args.quiet) as bar:
 
@@ -255,8 +249,8 @@ def _train(
     where = to_see(folder) if folder.is_dir() else ""
     printed = show(args, facts, page.text(), where)
     if facts["reason"]:
-        say(facts["reason"] + (f"; all until then is in {folder}" if where else ""))
-        printed = 0
+        kept = f"; all until then is in {folder}" if where else ""
+        return ended(facts["reason"] + kept, facts["status"])
     return printed or int(facts["status"])
 
 
@@ -269,30 +263,15 @@ def _facts(
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """What was run and what came out, for a program; `net` holds the initial weights."""
-    learned, held_out = board.table.learned, board.table.held_out
-    networks = board.side_by_side()
-    right = (networks(learned.inputs) > 0.5) == (learned.targets > 0.5)  # (trainers, rows, 1)
-    shown, targets = networks(held_out.inputs).flatten(1), held_out.targets.flatten().tolist()
-    trainers = {}
-    for index, (name, loss) in enumerate(ending.losses.items()):
-        rows = zip(board.table.held_out_labels, shown[index].tolist(), targets, strict=True)
-        trainers[name] = {
-            "loss": loss,
-            "rows": len(learned.targets),
-            "rows_right": int(right[index].sum()),
-            "held_out": {label: {"output": o, "target": t} for label, o, t in rows},
-        }
+    trainers = board.outcomes()
     still = set()  # the trainers of which no weight has moved
     for trainer in board.trainers:
         if all(w.equal(trainer.weights[name]) for name, w in net.named_parameters()):
             still.add(trainer.name)
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
-        if comparison.first_difference is not None:
-            verdict = _parted(name, comparison.first_difference, lockstep, settings)
-        else:
-            moved = not {name, lockstep.reference} <= still
-            verdict = _agreed(name, comparison.steps, lockstep, _weights(board), moved=moved)
+        moved = not {name, lockstep.reference} <= still
+        verdict = _verdict(name, comparison, lockstep, settings, board.size, moved=moved)
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
@@ -313,28 +292,39 @@ def _facts(
     }
 
 
-def _weights(board: Board) -> int:
-    """How many weights a network has."""
-    return sum(weight[0].numel() for weight in board.networks.parameters())
+def _verdict(
+    name: str,
+    comparison: Comparison,
+    lockstep: Lockstep,
+    settings: Mapping[str, Any],
+    size: int,
+    *,
+    moved: bool,
+) -> str:
+    """Whether a trainer holds the same bits as the reference; if not, where and why they part.
 
-
-def _agreed(name: str, steps: int, lockstep: Lockstep, weights: int, *, moved: bool) -> str:
-    """That a trainer holds the same bits as the reference."""
-    same, taken = f"{name} = {lockstep.reference}", count(steps, "step")
-    if steps and not moved:
-        return f"{same}, but no weight moved in either: each of {taken} was too short to change one"
-    each = "" if steps == 1 else "each of "
-    if lockstep.stride > 1:
-        each = f"every {lockstep.stride} of "
-    return f"{same}: the same bits in all {weights} weights after {each}{taken}"
-
-
-def _parted(name: str, first: Difference, lockstep: Lockstep, settings: Mapping[str, Any]) -> str:
-    """Where and why a trainer has parted from the reference."""
+    Args:
+        name: the trainer's.
+        comparison: that of the two.
+        lockstep: what compared them.
+        settings: those of the run.
+        size: how many weights the network has.
+        moved: whether any of them moved, in either.
+    """
     import torch
 
     from ..lockstep import in_ulps
 
+    first, taken = comparison.first_difference, count(comparison.steps, "step")
+    if first is None:
+        same = f"{name} = {lockstep.reference}"
+        if comparison.steps and not moved:
+            short = f"each of {taken} was too short to change one"
+            return f"{same}, but no weight moved in either: {short}"
+        each = "" if comparison.steps == 1 else "each of "
+        if lockstep.stride > 1:
+            each = f"every {lockstep.stride} of "
+        return f"{same}: the same bits in all {size} weights after {each}{taken}"
     at = "at" if lockstep.stride == 1 else "by"
     parted = (
         f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
@@ -358,7 +348,7 @@ def _page(facts: Mapping[str, Any], board: Board) -> Page:
     settings, table = facts["settings"], board.table
     start = settings["init"] or f"start {settings['start']} of seed {settings['seed']}"
     heading = [
-        f"network {table.features}-{settings['hidden']}-1, {_weights(board)} weights, "
+        f"network {table.features}-{settings['hidden']}-1, {board.size} weights, "
         f"{settings['dtype']}, from {start}",
         f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
         f"{len(table.held_out_labels)} held out; {count(facts['steps'], 'step')} of "

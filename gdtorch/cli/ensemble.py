@@ -14,7 +14,8 @@ example:
 
 exit status:
   0 all is well; 2 the input was wrong; 3 the run ended early (a full disk, a process that left);
-  130 after Ctrl-C; 143 after SIGTERM; 129 after SIGHUP; --resume goes on after each of the last three
+  130 after Ctrl-C; 143 after SIGTERM; 129 after SIGHUP; --resume goes on after each of the last
+  four
 """  # noqa: D405 (as --help shows it)
 
 from __future__ import annotations
@@ -32,21 +33,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import options
+from . import Interrupts, options
 from .options import OUTPUT, SGD_OPTIONS, RefusedError, integer, number, option
-from .report import progress_bar, say, show
+from .report import ended, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..ensemble.blocks import BlockError, Settings
     from ..ensemble.engine import Engine
     from ..ensemble.processes import Processes
-    from . import Interrupts
 
 MOST_HIDDEN = 10_000  # past that a block of networks takes gigabytes
 OPTIONS = {
     "--starts": option("how many, at each learning rate", integer(1), required=True),
     **options.shared("steps"),
-    "--lr": options.several("learning rates (default: 1.0)", number(0)),
+    "--lr": option("learning rates (default: 1.0)", number(0), nargs="+"),
     **options.shared("seed", seed={"help": "which family of starts"}),
     "--first-start": option("the first of them", integer(0), default=0),
     **options.shared(
@@ -54,7 +54,7 @@ OPTIONS = {
         hidden={"type": integer(1, MOST_HIDDEN)},
         dtype={"default": "float32"},
     ),
-    "--resume": options.switch("go on with the run of that --name, or begin it"),
+    "--resume": option("go on with the run of that --name, or begin it", bool),
     **options.shared(*OUTPUT),
 }
 
@@ -76,13 +76,10 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         if interrupts.received:
             raise _StoppedError(interrupts.received)
 
+    interrupts.defer()
     try:
         # One thread: threads would wait for one another; processes do not.
-        with (
-            options.loaded(one_thread=True),
-            Processes(args.device, check) as processes,
-            interrupts,
-        ):
+        with options.loaded(one_thread=True), Processes(args.device, check) as processes:
             return _ensemble(args, processes, check)
     except _StoppedError as stop:
         (received,) = stop.args
@@ -90,11 +87,12 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
             say(f"interrupted ({received.name}){_go_on(args, program, arguments)}")
         return 128 + int(received)
     except ConnectionError as error:
-        say(f"{error}{_go_on(args, program, arguments)}")
+        return ended(f"{error}{_go_on(args, program, arguments)}")
     except OSError as error:
         folder = Path(args.logdir) / (args.name or "")
-        say(f"cannot write to {folder}: {error.strerror}{_go_on(args, program, arguments)}")
-    return 3
+        return ended(
+            f"cannot write to {folder}: {error.strerror}{_go_on(args, program, arguments)}"
+        )
 
 
 def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> str:
@@ -118,23 +116,24 @@ def _check(args: argparse.Namespace) -> None:
         raise RefusedError("--resume needs the --name of the run")
     if args.resume and args.overwrite:
         raise RefusedError("--resume goes on with a run, --overwrite removes it; choose one")
-    if 0 in args.lr:
-        raise RefusedError("--lr: with 0 no start moves; leave it out")
-    for lr in options.twice(args.lr):
-        raise RefusedError(f"--lr names {lr:g} twice; name it once")
+    for lr in args.lr:
+        if lr == 0:
+            raise RefusedError("--lr: with 0 no start moves; leave it out")
+        if args.lr.count(lr) > 1:
+            raise RefusedError(f"--lr names {lr:g} twice; name it once")
 
 
 def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[], None]) -> int:
     """Train and count this process's share; rank 0 reports what all came to."""
     import torch
 
-    from ..board import EventFile
+    from ..board import OF_ENSEMBLE, EventFile
     from ..data import load_table
     from ..ensemble.blocks import FOLDER, deal, write_settings
     from ..ensemble.engine import Engine
     from ..ensemble.run import run
     from ..rundir import OUR_SUFFIX
-    from .ensemble_report import DESCRIPTIONS, Report
+    from .ensemble_report import facts, page, write
 
     dtype = getattr(torch, args.dtype)
     table = load_table("post").to(dtype, processes.device)
@@ -143,6 +142,9 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
     def make_engine(lr: float) -> Engine:
         sgd = {"lr": lr, **{name: getattr(args, name) for name in SGD_OPTIONS}}
         return Engine(table.learned, args.hidden, sgd, dtype=dtype, device=processes.device)
+
+    def damaged(error: BlockError) -> None:
+        say(f"{error}; its starts are trained anew")
 
     if processes.rank == 0 and not args.quiet and sys.stderr.isatty():
         say("compiling the step: some ten seconds the first time, a second after that")
@@ -155,7 +157,7 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
             _check_alike(folder, chosen)
             for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
                 earlier.unlink()
-            file = stack.enter_context(closing(EventFile(folder, DESCRIPTIONS)))
+            file = stack.enter_context(closing(EventFile(folder, OF_ENSEMBLE)))
             write_settings(folder, chosen)
             processes.told(json.dumps([str(folder), chosen.facts()]))
             if engine.reason:
@@ -168,17 +170,14 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
             " networks × steps",
             shown=processes.rank == 0 and not args.quiet,
         ) as bar:
-            tallies = run(folder, chosen, processes, table, make_engine, bar, check, _damaged)
+            tallies = run(folder, chosen, processes, table, make_engine, bar, check, damaged)
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
-        report = Report(chosen, folder, totals)
-        report.write(file)
-    return show(args, report.facts(), report.text())
-
-
-def _damaged(error: BlockError) -> None:
-    say(f"{error}; its starts are trained anew")
+        found = facts(chosen, folder, totals)
+        write(file, folder, found, totals)
+    drawn = f"Drawn:      {folder / 'ensemble.png'}\n{to_see(folder)}"
+    return show(args, found, page(found).text(), drawn)
 
 
 def _settings(args: argparse.Namespace, engine: Engine, processes: Processes) -> Settings:

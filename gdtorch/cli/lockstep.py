@@ -21,28 +21,37 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import Interrupts, options
 from .functions import UsersError, locate, show_users, trajectory
 from .options import RUN, RefusedError, integer, number, option
-from .report import say, show, to_see
+from .report import ended, show, to_see
 
 if TYPE_CHECKING:
-    from ..board import EventFiles
-    from ..lockstep import Inspection, Report, Weights
-    from . import Interrupts
+    from ..lockstep import Inspection, Report
 
 CHARTS = "scalars&_smoothingWeight=0"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """An option's type: OLD=NEW."""
+    old, _, new = text.partition("=")
+    if not old or not new or "=" in new:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as OLD=NEW")
+    return old, new
+
+
 OPTIONS: options.Declarations = {
     "mine": option("your trajectory", metavar="FILE:FUNCTION"),
     "theirs": option("the one to hold it against", metavar="FILE:FUNCTION"),
     "--steps": option("how many updates to compare", integer(0), default=100),
     "--rows": option("how many rows the loss is over, to name a factor", integer(1)),
-    "--rename": options.several("weights named differently", default=[], metavar="OLD=NEW"),
+    "--rename": option(
+        "weights named differently", _pair, nargs="+", default=[], metavar="OLD=NEW"
+    ),
     "--lr": option("learning rate, to give a weight decay as a number", number(0)),
     **options.shared(*RUN, "json"),
 }
@@ -51,34 +60,37 @@ OPTIONS: options.Declarations = {
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(_one_by_one(arguments))
-    rename = _renamed(args.rename)
+    rename = dict(args.rename)
+    if len(rename) < len(args.rename):
+        raise RefusedError("--rename names a weight twice; name it once")
     for name in (args.mine, args.theirs):
         locate(name)
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..lockstep import Inspection
 
+    if args.name is not None:
+        from .. import board  # noqa: F401
+
     folders: list[Path] = []
     try:
-        with options.loaded(one_thread=False), options.refusing():
+        with options.loaded(), options.refusing():
             mine = trajectory(args.mine, args.lr, folders)
             theirs = trajectory(args.theirs, args.lr, folders)
             inspection = Inspection(
                 mine, theirs, args.steps, rows=args.rows, rename=rename, lr=args.lr
             )
-            with interrupts:
-                report, full = _inspect(inspection, args, interrupts)
+            interrupts.defer()
+            report, full = _inspect(inspection, args, interrupts)
     except UsersError as error:
         show_users(error)
         raise RefusedError(f"{error}; the traceback above is of that code") from error
     logged = args.name is not None and not full
     where = to_see(Path(args.logdir) / args.name, CHARTS) if logged else ""
     printed = show(args, _facts(report), str(report), where)
-    if interrupts.received:
-        say(f"interrupted ({interrupts.received.name}) after step {report.steps}")
-        return 128 + interrupts.received
+    if received := interrupts.received:
+        return ended(f"interrupted ({received.name}) after step {report.steps}", 128 + received)
     if full:
-        say(full)
-        return 3
+        return ended(full)
     return printed or (0 if report.agree else 1)
 
 
@@ -97,16 +109,6 @@ def _one_by_one(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _renamed(pairs: Sequence[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not all(pair.partition("=")) or pair.count("=") > 1:
-            raise RefusedError(f"--rename {pair!r}: write it as OLD=NEW")
-    names = [pair.split("=") for pair in pairs]
-    for old in options.twice(old for old, _ in names):
-        raise RefusedError(f"--rename names {old} twice; name it once")
-    return dict(names)
-
-
 def _inspect(
     inspection: Inspection, args: argparse.Namespace, interrupts: Interrupts
 ) -> tuple[Report, str]:
@@ -119,16 +121,20 @@ def _inspect(
 
     from torch.utils.tensorboard.summary import text
 
-    from ..board import OF_LOCKSTEP, EventFiles, of_differences
+    from ..board import OF_LOCKSTEP, event_files, of_differences
     from ..rundir import clear, unwritable
 
     parts = ("mine", "theirs")
     step = 0
     with options.claimed(args, parts) as folder:
         try:
-            with closing(EventFiles(folder, parts, OF_LOCKSTEP)) as files:
+            with event_files(folder, parts, OF_LOCKSTEP) as files:
                 for step in inspection:
-                    _log(files, step, inspection.weights, of_differences(inspection.differences))
+                    for part, weights in zip(parts, inspection.weights, strict=True):
+                        scalars = {f"weight_norm/{n}": w.norm().item() for n, w in weights.items()}
+                        if part == "mine":
+                            scalars |= of_differences(inspection.differences)
+                        files[part].add_scalars(scalars, step)
                     if interrupts.received:
                         break
                 report = inspection.report()
@@ -139,14 +145,6 @@ def _inspect(
         except OSError as error:
             return inspection.report(), unwritable(folder, f"step {step}", error)
     return report, ""
-
-
-def _log(
-    files: EventFiles, step: int, weights: tuple[Weights, Weights], differences: dict[str, float]
-) -> None:
-    for part, theirs, more in zip(("mine", "theirs"), weights, (differences, {}), strict=True):
-        norms = {f"weight_norm/{name}": w.norm().item() for name, w in theirs.items()}
-        files[part].add_scalars(norms | more, step)
 
 
 def _facts(report: Report) -> dict[str, Any]:

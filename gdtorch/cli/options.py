@@ -58,26 +58,15 @@ def number(low: float = -math.inf) -> Callable[[str], float]:
     return parse
 
 
-def option(help: str, type: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """An option that takes a value: what `argparse` is told of it."""
-    return {"help": help, "type": type, **more}
+def option(help: str, kind: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """What `argparse` is told of an option with values of a kind; of kind bool, with none.
 
-
-def switch(help: str) -> Mapping[str, Any]:
-    """An option that is there or not."""
-    return {"help": help, "action": "store_true"}
-
-
-def several(help: str, type: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """An option that takes one value or more, and adds to them if it is given again."""
-    return {"help": help, "type": type, "nargs": "+", "action": "extend", **more}
-
-
-def descents(**kinds: str) -> Mapping[str, Any]:
-    """The option that says how each step goes: the name of each kind, and what it means."""
-    kinds["steepest"] = "each step as long as serves best, found by line search"
-    meaning = "; ".join(f"{name}: {what}" for name, what in kinds.items())
-    return option(meaning, choices=(*kinds,), default="batch")
+    One that takes several values may be given again, and adds to them.
+    """
+    if kind is bool:
+        return {"help": help, "action": "store_true"}
+    action = "extend" if "nargs" in more else "store"
+    return {"help": help, "type": kind, "action": action, **more}
 
 
 Declarations = Mapping[str, Mapping[str, Any]]  # option → what `argparse` is told of it
@@ -86,12 +75,11 @@ DTYPES = ("float64", "float32")
 SHARED: Declarations = {
     "steps": option("how many updates", integer(1), default=1000),
     "lr": option("learning rate: the post's alpha (default: 1.0)", number(0)),
-    "descent": descents(batch="all rows a step", stochastic="one row a step"),
-    "maximize": switch("ascend, as torch.optim.SGD"),
+    "maximize": option("ascend, as torch.optim.SGD", bool),
     "momentum": option("as torch.optim.SGD", number(0), default=0.0),
     "dampening": option("of momentum, as torch.optim.SGD", number(), default=0.0),
     "weight_decay": option("as torch.optim.SGD", number(0), default=0.0),
-    "nesterov": switch("Nesterov momentum, as torch.optim.SGD"),
+    "nesterov": option("Nesterov momentum, as torch.optim.SGD", bool),
     "seed": option("with --start: which initial weights", SEED, default=0),
     "start": option("which initial weights of the seed: 0, 1, 2 and so on", integer(0), default=0),
     "hidden": option("hidden units", integer(1, 1_000_000), default=15),
@@ -99,9 +87,9 @@ SHARED: Declarations = {
     "device": option("cpu, cuda, cuda:1 or another that torch knows", default="cpu"),
     "logdir": option("TensorBoard's log directory", default="runs"),
     "name": option("the run's folder in it"),
-    "overwrite": switch("replace a run of that name"),
-    "json": switch("print the outcome as JSON"),
-    "quiet": switch("print nothing but errors and what --json asks for"),
+    "overwrite": option("replace a run of that name", bool),
+    "json": option("print the outcome as JSON", bool),
+    "quiet": option("print nothing but errors and what --json asks for", bool),
 }
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 RUN = ("logdir", "name", "overwrite")
@@ -117,11 +105,6 @@ def flag(name: str) -> str:
 def shared(*names: str, **changes: Mapping[str, Any]) -> Declarations:
     """Options that commands share, by name, with what is otherwise here."""
     return {flag(name): {**SHARED[name], **changes.get(name, {})} for name in names}
-
-
-def default(name: str) -> object:
-    """The default of an option that commands share."""
-    return SHARED[name].get("default", False)
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,24 +134,25 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-inf$")
         for name, declared in options.items():
             self.add_argument(name, **declared)
+        self.set_defaults(resume=False, quiet=False)  # where a command has no such option
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Parse all arguments; name the nearest option for one that is unknown."""
         for word in arguments:
-            option, _, value = word.partition("=")
-            if option.startswith("--") and value == "--":
-                self.error(f"argument {option}: -- is no value")  # argparse makes it []
-        options, unknown = self.parse_known_args(arguments)
+            name, _, value = word.partition("=")
+            if name.startswith("--") and value == "--":
+                self.error(f"argument {name}: -- is no value")  # argparse makes it []
+        args, unknown = self.parse_known_args(arguments)
         for word in unknown:
             if word in COMMANDS:
                 raise RefusedError(f"the command comes first: put {word} before all options")
         if unknown:
             hint = nearest(unknown[0], self._option_string_actions, "see --help")
             raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
-        if options.overwrite and options.name is None:
+        if args.overwrite and args.name is None:
             raise RefusedError("--overwrite needs the --name of the run to replace")
-        _check_place(options)
-        return options
+        _check_place(args)
+        return args
 
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, without the usage text."""
@@ -192,19 +176,17 @@ def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
     return otherwise or f"there is {', '.join(bare.values())}"
 
 
-def twice(values: Iterable[object]) -> list[Any]:
-    """What is there more than once."""
-    values = list(values)
-    return [value for value in values if values.count(value) > 1]
-
-
 @contextmanager
-def refusing(subject: str = "") -> Iterator[None]:
-    """Refuse, in its own words, what the block finds wrong with the input."""
+def refusing(subject: str = "", logdir: str | None = None) -> Iterator[None]:
+    """Refuse what the block finds wrong with the input, or with a log directory."""
     try:
         yield
     except ValueError as error:
         raise RefusedError(f"{subject}{error}") from error
+    except OSError as error:
+        if logdir is None:
+            raise
+        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
 
 
 def check_descent(args: argparse.Namespace, lr: float) -> None:
@@ -217,18 +199,15 @@ def check_descent(args: argparse.Namespace, lr: float) -> None:
     if args.descent != "steepest":
         args.lr = lr if args.lr is None else args.lr
         return
-    if args.lr is not None:
-        raise RefusedError("--descent steepest finds its own step sizes; leave out --lr")
-    for option in ("momentum", "dampening", "nesterov"):
-        if getattr(args, option, False):
-            raise RefusedError(
-                f"--descent steepest goes along the gradient alone; leave out --{option}"
-            )
-    if getattr(args, "weight_decay", False):
-        raise RefusedError(
-            "--descent steepest searches for the lowest loss, without a penalty; "
-            "leave out --weight-decay"
-        )
+    along = "goes along the gradient alone"
+    for name, why in {
+        "lr": "finds its own step sizes",
+        **dict.fromkeys(("momentum", "dampening", "nesterov"), along),
+        "weight_decay": "searches for the lowest loss, without a penalty",
+    }.items():
+        value = getattr(args, name, None)
+        if value or (name == "lr" and value is not None):
+            raise RefusedError(f"--descent steepest {why}; leave out {flag(name)}")
 
 
 def check_sgd(args: argparse.Namespace, rates: Sequence[float]) -> None:
@@ -258,13 +237,12 @@ def _check_place(args: argparse.Namespace) -> None:
     """Refuse at once, before torch is loaded, what `claimed` would refuse for sure."""
     from ..rundir import check
 
-    resume = getattr(args, "resume", False)
     # Of torchrun's processes the first has made the folder, or the run that it starts again has.
     others = bool({"RANK", "TORCHELASTIC_RESTART_COUNT"} & os.environ.keys())
     if not args.logdir:
         raise RefusedError("--logdir '' is not a folder; choose another")
-    with _at(args.logdir):
-        free = not (args.overwrite or resume or others)
+    with refusing(logdir=args.logdir):
+        free = not (args.overwrite or args.resume or others)
         check(Path(args.logdir), args.name, free=free)
 
 
@@ -274,21 +252,11 @@ def claimed(args: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
     from ..rundir import claim
 
     logdir = Path(args.logdir)
-    resume = getattr(args, "resume", False)
-    claim_it = claim(logdir, args.name, parts, overwrite=args.overwrite, resume=resume)
+    claim_it = claim(logdir, args.name, parts, overwrite=args.overwrite, resume=args.resume)
     with ExitStack() as stack:
-        with _at(args.logdir):
+        with refusing(logdir=args.logdir):
             folder = stack.enter_context(claim_it)
         yield folder
-
-
-@contextmanager
-def _at(logdir: str) -> Iterator[None]:
-    try:
-        with refusing():
-            yield
-    except OSError as error:
-        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
 
 
 @contextmanager

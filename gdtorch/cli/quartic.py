@@ -20,34 +20,29 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import options
-from .options import OUTPUT, RefusedError, number, several
-from .report import Page, count, in_words, say, show, to_see
+from . import Interrupts, options
+from .options import OUTPUT, RefusedError, number, option
+from .report import Page, count, ended, in_words, show, to_see
 
-if TYPE_CHECKING:
-    from ..board import EventFile
-    from . import Interrupts
-
+Walks = dict[str, dict[str, Any]]  # start → what became of it
 LR = 0.1
+LEARNING_RATE = f"learning rate (default: {LR})"
 FARTHEST_START = 1e6  # farther out nothing new is to be seen
 MOST_STARTS = 14  # that a picture can tell apart
-AWAY = 1e9  # times as far as it began, or from 1: it will not come back
 PICTURE = "quartic.png"
 OPTIONS = {
-    "--from": several(
-        "where to start: one number or more", number(), dest="points", required=True, metavar="X"
+    "--from": option("the starts", number(), nargs="+", dest="points", required=True, metavar="X"),
+    **options.shared("steps", "lr", steps={"default": 200}, lr={"help": LEARNING_RATE}),
+    "--descent": option(
+        "batch: each step lr times the slope; steepest: each step as long as serves best, found "
+        "by line search",
+        choices=("batch", "steepest"),
+        default="batch",
     ),
-    **options.shared(
-        *("steps", "lr", "descent", "maximize", *OUTPUT),
-        steps={"default": 200},
-        lr={"help": f"learning rate (default: {LR})"},
-        descent=options.descents(batch="each step lr times the slope"),
-    ),
+    **options.shared("maximize", *OUTPUT),
 }
 
 
@@ -59,27 +54,26 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     from ..rundir import unwritable
 
-    walks: dict[str, dict[str, Any]] = {}
+    walks: Walks = {}
     parts = [f"from_{start}" for start in paths]
+    interrupts.defer()
     try:
-        with options.loaded(), interrupts, options.claimed(args, parts) as folder:
+        with options.loaded(), options.claimed(args, parts) as folder:
             _walk_all(paths, walks, args, folder, interrupts)
     except OSError as error:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
-        say(unwritable(folder, f"step {steps[-1]}", error))
-        return 3
+        return ended(unwritable(folder, f"step {steps[-1]}", error))
     facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
     drawn = f"Drawn:      {folder / PICTURE}\n{to_see(folder)}"
     printed = show(args, facts, _page(args, paths, walks).text(), drawn)
-    if interrupts.received:
-        say(f"interrupted ({interrupts.received.name}); all until then is in {folder}")
-        return 128 + interrupts.received
+    kept = f"all until then is in {folder}"
+    if received := interrupts.received:
+        return ended(f"interrupted ({received.name}); {kept}", 128 + received)
     away = [f"{x} (after step {walk['steps']})" for x, walk in walks.items() if walk["ran_away"]]
     if away:
         smaller = "a smaller --lr may help"
         why = "f rises without end outside [0, 2]" if args.maximize else smaller
-        say(f"x ran away from {' and '.join(away)}: {why}; all until then is in {folder}")
-        return 3
+        return ended(f"x ran away from {' and '.join(away)}: {why}; {kept}")
     return printed or int(not all(walk["identical"] for walk in walks.values()))
 
 
@@ -98,7 +92,7 @@ def _paths(points: Sequence[float]) -> dict[str, list[float]]:
 
 def _walk_all(
     paths: Mapping[str, list[float]],
-    walks: dict[str, dict[str, Any]],
+    walks: Walks,
     args: argparse.Namespace,
     folder: Path,
     interrupts: Interrupts,
@@ -106,96 +100,35 @@ def _walk_all(
     """Follow each start, log it, and at the end the text and the picture."""
     from torch.utils.tensorboard import summary
 
-    from ..board import OF_QUARTIC, EventFile, layout_of_quartic
+    from ..board import OF_QUARTIC, event_files, layout_of_quartic
+    from ..descent import BATCH, Steepest
     from ..figures import png, quartic
+    from ..loop import walk
     from ..rundir import write
 
-    with ExitStack() as stack:
-        whole = stack.enter_context(closing(EventFile(folder, OF_QUARTIC)))
+    descent = Steepest() if args.descent == "steepest" else BATCH
+    with event_files(folder, [f"from_{start}" for start in paths], OF_QUARTIC) as files:
         charts = layout_of_quartic(steepest=args.descent == "steepest")
-        whole.add(summary.custom_scalars(charts))
+        files[""].add(summary.custom_scalars(charts))
         for start, path in paths.items():
-            file = stack.enter_context(closing(EventFile(folder / f"from_{start}", OF_QUARTIC)))
-            walks[start] = _walk(path, args, file, interrupts)
+            walks[start] = walk(
+                path,
+                files[f"from_{start}"],
+                steps=args.steps,
+                lr=LR if args.lr is None else args.lr,
+                maximize=args.maximize,
+                descent=descent,
+                tick=lambda _: interrupts.received,
+            )
             if interrupts.received:
                 break
         image = png(quartic({f"{x}: {_outcome(walk)}": paths[x] for x, walk in walks.items()}))
         write(folder / PICTURE, image)
-        whole.add_image("quartic", image)
-        whole.add(summary.text("summary", _page(args, paths, walks).markdown()))
+        files[""].add_image("quartic", image)
+        files[""].add(summary.text("summary", _page(args, paths, walks).markdown()))
 
 
-def _walk(
-    path: list[float], args: argparse.Namespace, file: EventFile, interrupts: Interrupts
-) -> dict[str, Any]:
-    """Follow a path from its start in lockstep, until its steps are done or it runs away.
-
-    Returns:
-        What became of it, for a program: x after its last step, the function and its derivatives
-        there, the step after which it was at rest.
-    """
-    from ..descent import BATCH, Steepest
-    from ..lockstep import Lockstep
-    from ..quartic import NO_ROWS, Quartic, kind_of_point
-    from ..trainers import SGD, Manual
-
-    lr = LR if args.lr is None else args.lr
-    descent = Steepest() if args.descent == "steepest" else BATCH
-    (x,) = path
-    sgd = SGD(Quartic(x), NO_ROWS, lr, maximize=args.maximize, descent=descent)
-    manual = Manual(Quartic(x), NO_ROWS, lr, maximize=args.maximize, descent=descent)
-    lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
-    quartic, ran_away = Quartic(x), False
-    for step in lockstep:
-        here = manual.weights["x"].item()
-        ran_away = not abs(here) <= AWAY * max(1, abs(x))
-        if ran_away:
-            break
-        path[step:] = [here]
-        quartic.x.data.fill_(here)
-        scalars = {
-            "loss": quartic.loss().item(),
-            "x": here,
-            "gradient": quartic.gradient()["x"].item(),
-            "difference/x": lockstep.differences["manual"]["x"],
-        }
-        if args.descent == "steepest" and step > 0:
-            scalars["step_size"] = manual.lr
-        file.add_scalars(scalars, step)
-        if step == args.steps or interrupts.received:
-            break
-    comparison = lockstep.comparisons["manual"]
-    first = comparison.first_difference
-    return {
-        "x": path[-1],
-        "f": quartic.loss().item(),
-        "gradient": quartic.gradient()["x"].item(),
-        "second_derivative": quartic.second_derivative().item(),
-        "kind": kind_of_point(quartic),
-        "steps": len(path) - 1,
-        "at_rest_after": _rest(path),
-        "ran_away": ran_away,
-        "identical": comparison.identical,
-        "first_difference": first and asdict(first),
-    }
-
-
-def _rest(path: Sequence[float]) -> int | None:
-    """The step from which on |f′| was 0 but for 10⁻⁹; None if it is still moving."""
-    from ..quartic import REST, Quartic
-
-    quartic = Quartic(path)
-    slope, away = quartic.gradient()["x"], quartic.x.detach() - path[-1]
-    moving = ((slope.abs() > REST) | (away.abs() > REST)).tolist()
-    step = len(path) - moving[::-1].index(True) if True in moving else 0
-    return step if step < len(path) else None
-
-
-def _page(
-    args: argparse.Namespace,
-    paths: Mapping[str, list[float]],
-    walks: Mapping[str, Mapping[str, Any]],
-) -> Page:
+def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> Page:
     """What became of each start, for a person."""
     way = in_words(options.settings(args))
     heading = f"f(x) = x⁴/4 − x³ + x², float64; {count(args.steps, 'step')} of {way}"

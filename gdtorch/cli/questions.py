@@ -21,12 +21,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import options
-from .report import say, show, to_see
+from . import Interrupts, options
+from .report import ended, show, to_see
 
 if TYPE_CHECKING:
     from ..questions import Answer
-    from . import Interrupts
 
 OPTIONS = options.shared("seed", "start", *options.OUTPUT)
 
@@ -47,11 +46,9 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
         with options.loaded(one_thread=True), options.claimed(args, ()) as folder:
             _write(folder, answers(net, rows, args.seed), answered)
     except OSError as error:
-        if answered:
-            say(unwritable(folder, answered[-1].name, error))
-        else:
-            say(f"cannot write to {folder} before the first answer: {error.strerror}")
-        return 3
+        if not answered:
+            return ended(f"cannot write to {folder} before the first answer: {error.strerror}")
+        return ended(unwritable(folder, answered[-1].name, error))
     facts = {answer.name: answer.facts() for answer in answered}
     names = (f"{answer.name}.png" for answer in answered)
     pictures = ", ".join(name for name in names if (folder / name).exists())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Page", "as_json", "count", "emit", "in_words", "progress_bar", "say", "show", "to_see"]
+__all__ = ["Page", "as_json", "count", "ended", "in_words", "progress_bar", "say", "show", "to_see"]
 
 import argparse
 import json
@@ -80,25 +80,20 @@ def _finite(facts: object) -> object:
 
 
 def show(args: argparse.Namespace, facts: Mapping[str, Any], *blocks: str) -> int:
-    """Print the facts, as --json or for a person, unless --quiet; as `emit`."""
-    quiet = getattr(args, "quiet", False)  # not every command has it
-    if args.json:
-        return emit(as_json(facts))
-    return 0 if quiet else emit("\n\n".join(filter(None, blocks)))
+    """Print the facts, as --json or for a person, unless --quiet.
 
-
-def emit(text: str) -> int:
-    """Print on standard output; exit status 0, or 3 where that cannot be written.
-
-    A reader who has left, as `| head` does, is no error.
+    Returns:
+        Exit status 0, or 3 where standard output cannot be written. A reader who has left, as
+        `| head` does, is no error.
     """
+    text = as_json(facts) if args.json else "\n\n".join(filter(None, blocks))
     try:
-        print(text, flush=True)
+        if args.json or not args.quiet:
+            print(text, flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            say(f"cannot write the output: {error.strerror}")
-            return 3
+            return ended(f"cannot write the output: {error.strerror}")
     return 0
 
 
@@ -114,6 +109,12 @@ def say(message: object) -> None:
         line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     with suppress(OSError):  # where standard error is full, the exit status must do
         print("gdtorch:", line, file=sys.stderr)
+
+
+def ended(reason: object, status: int = 3) -> int:
+    """Say why a run ended early; its exit status."""
+    say(reason)
+    return status
 
 
 def to_see(folder: Path, page: str = CHARTS) -> str:
