@@ -1,11 +1,13 @@
 """The five questions: each number from elsewhere, the command as a user runs it, the page."""
 
+import io
 import itertools
 import json
 import re
 import resource
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -48,12 +50,14 @@ def run(tmp_path_factory):
         kept.extend(answers(*arguments))
         return kept
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
         patch.setattr(questions, "answers", keep)
-        out = []
-        patch.setattr("gdtorch.cli.questions.emit", lambda text: out.append(text) or 0)
         assert main(["questions", "--logdir", str(folder), "--name", "run"]) == 0
-    return {"folder": folder / "run", "out": out[0], **dict(zip(NAMES, kept, strict=True))}
+    return {
+        "folder": folder / "run",
+        "out": out.getvalue().removesuffix("\n"),
+        **dict(zip(NAMES, kept, strict=True)),
+    }
 
 
 def weights(start=0):
@@ -395,6 +399,20 @@ def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch,
     reader = EventAccumulator(str(tmp_path / "runs" / "x"))
     reader.Reload()
     assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]
+
+
+def test_a_disk_that_is_full_from_the_first(main, monkeypatch):
+    from gdtorch import questions
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(questions, "answers", full)
+    status, out, error = main("questions", "--name", "x")
+    assert (status, out) == (3, "")
+    assert error == (
+        "gdtorch: cannot write to runs/x before the first answer: No space left on device\n"
+    )
 
 
 BAD = {
