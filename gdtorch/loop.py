@@ -42,7 +42,7 @@ def run(
     *,
     steps: int,
     log_every: int = 1,
-    tick: Callable[[int], Signals | None] = lambda _: None,
+    tick: Callable[[int], object] = lambda _: None,
 ) -> Ending:
     """Run the trainers of a lockstep for `steps` steps.
 
@@ -73,13 +73,13 @@ def run(
     raise AssertionError("trainers never end")
 
 
-def _ending(step: int, losses: Mapping[str, float], received: Signals | None) -> Ending:
+def _ending(step: int, losses: Mapping[str, float], received: object) -> Ending:
     """How the run ends if it ends after this step: well, or for which reason."""
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
         return Ending(step, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help")
-    if received is not None:
+    if isinstance(received, Signals):
         return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
     return Ending(step)
 
@@ -92,7 +92,7 @@ def walk(
     lr: float,
     maximize: bool,
     descent: Descent,
-    tick: Callable[[int], Signals | None],
+    tick: Callable[[int], object],
 ) -> dict[str, Any]:
     """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
 
@@ -130,7 +130,7 @@ def walk(
         if isinstance(descent, Steepest) and step > 0:
             scalars["step_size"] = manual.lr
         file.add_scalars(scalars, step)
-        if step == steps or tick(1):
+        if step == steps or isinstance(tick(1), Signals):
             break
     comparison = lockstep.comparisons["manual"]
     first = comparison.first_difference

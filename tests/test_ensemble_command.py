@@ -545,7 +545,7 @@ def test_rank_0_alone_shows_a_bar(main, monkeypatch, rank, quiet):
     monkeypatch.setattr(ensemble, "progress_bar", bar)
     monkeypatch.setattr(among, "Processes", One)
     if rank:  # which is told by rank 0 where the run's folder is
-        monkeypatch.setattr(ensemble, "_told", lambda *_: Path("runs", "x"))
+        monkeypatch.setattr(ensemble, "_announced", lambda *_: Path("runs", "x"))
     assert main(*RUN, *["--quiet"] * quiet)[0] == 0
     assert asked == [(rank == 0, not (rank or quiet))]
 

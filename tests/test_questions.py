@@ -492,11 +492,11 @@ def test_the_surface_says_how_far_post_strayed_at_most_and_has_a_margin(run):
         mine = np.concatenate([w.ravel() for w in post])
         apart = max(apart, np.linalg.norm(mine - theirs))
         post = reference.post(*post, 1)
-    assert answer.post_apart == pytest.approx(apart, rel=1e-6)
-    paths = torch.cat(list(answer.shadows.values()))
+    assert answer.facts["post_apart"] == pytest.approx(apart, rel=1e-6)
+    paths = torch.cat(list(answer.drawn["paths"].values()))
     width = paths.amax(dim=0) - paths.amin(dim=0)
-    assert (answer.axes[:, 0] < paths.amin(dim=0) - 0.1 * width).all()
-    assert (answer.axes[:, -1] > paths.amax(dim=0) + 0.1 * width).all()
+    assert (answer.drawn["axes"][:, 0] < paths.amin(dim=0) - 0.1 * width).all()
+    assert (answer.drawn["axes"][:, -1] > paths.amax(dim=0) + 0.1 * width).all()
 
 
 def test_a_loss_that_stays_has_not_risen():
@@ -505,6 +505,6 @@ def test_a_loss_that_stays_has_not_risen():
     with torch.no_grad():
         net.syn0.fill_(0.0)
         net.syn1.fill_(1e4)
-    courses = stability(net, POST, 3).courses
-    assert [course.rose for course in courses] == [0] * 4
-    assert [course.loss for course in courses] == [2.0] * 4  # four targets are 0: ½ · 4
+    courses = stability(net, POST, 3).facts["courses"]
+    assert [course["rose"] for course in courses] == [0] * 4
+    assert [course["loss"] for course in courses] == [2.0] * 4  # four targets are 0: ½ · 4
