@@ -78,7 +78,7 @@ def _ending(step: int, losses: Mapping[str, float], received: object) -> Ending:
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
-        return Ending(step, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help")
+        return Ending(step, 3, f"{reason}; a smaller lr, momentum or weight decay may help")
     if isinstance(received, Signals):
         return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
     return Ending(step)

@@ -20,6 +20,7 @@ NUMERALS, TEXTS = (
     ["1", "2", "3", "10"],
     ["x", "a b", "cpu", "sgd", "manual", "xor", "t.csv", "w.pt"],
 )
+RULES = ["Adam", "adam", "SGD(lr=1)", "ASGD(lambd=-1)", "Rprop(etas=(.5,3))", "Adam(eps=1e999)"]
 ODD = [
     *("", " ", "-", "--", "=", "0", "-1", "-1e-3", "nan", "inf", "-inf", "1e999", "1e308"),
     *("1_0", "٣", "1.5", "word", "a b", "a=b", "a=b=c", "日本", "%s", "../x", ".", "..", "t.csv/x"),
@@ -42,7 +43,8 @@ def command_lines(draw, command):
     parser = Parser("train.py", "", import_module(f"gdtorch.cli.{command}").OPTIONS)
     line = list(BASES[command])
     for action in draw(st.lists(st.sampled_from(parser._actions), max_size=6)):
-        good = st.sampled_from([*(action.choices or (NUMERALS if action.type else TEXTS))])
+        kinds = RULES if action.dest == "optimizer" else NUMERALS if action.type else TEXTS
+        good = st.sampled_from([*(action.choices or kinds)])
         words = st.one_of(good, good, good, st.sampled_from(ODD))
         count = 3 if action.nargs == "+" else 1 - (action.nargs == 0)
         least = draw(st.sampled_from([min(count, 1)] * 9 + [0]))  # now and then none

@@ -74,7 +74,7 @@ class Board:
         net: SigmoidNet,
         trainers: Sequence[Trainer],
         table: Table,
-        settings: Mapping[str, float | str | bool],
+        settings: Mapping[str, float | str | bool | tuple[float, ...]],
         steps: int,
         *,
         curvature: int | None = None,
@@ -99,7 +99,7 @@ class Board:
             self._begin(settings)
             self.close = opened.pop_all().close
 
-    def _begin(self, settings: Mapping[str, float | str | bool]) -> None:
+    def _begin(self, settings: Mapping[str, float | str | bool | tuple[float, ...]]) -> None:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
@@ -107,9 +107,11 @@ class Board:
             self.table, self.names, steepest=self.steepest, curvature=self.curvature is not None
         )
         self.files[""].add(summary.custom_scalars(charts))
+        # TensorBoard takes no pairs, such as betas.
+        plain = {n: str(v) if isinstance(v, tuple) else v for n, v in settings.items()}
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
-                {"trainer": trainer.name, **settings}, metrics
+                {"trainer": trainer.name, **plain}, metrics
             )
             _lead_with(COLUMNS, experiment)
             self.files[trainer.name].add(experiment)

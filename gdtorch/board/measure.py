@@ -19,16 +19,17 @@ from ..data import Rows, Table
 from ..net import SigmoidNet, squared_error
 
 Layout = dict[str, dict[str, list[str | list[str]]]]
+BY_HAND = {"post", "manual"}  # all others are of torch.optim, and what those are held against
 MANY_ROWS = 16  # a chart with more lines than that tells nobody anything
 DESCRIPTIONS = {
     "loss": "½ Σ (target − output)² over the rows learned. Curves that coincide hide one another: "
     "the charts under *difference* tell them apart.",
     "accuracy": "Share of the rows learned whose output lies on the same side of ½ as the target; "
     "1 is all of them.",
-    "difference": "The largest difference of any element of this weight from sgd's at the same "
-    "step (from the last trainer named, where sgd does not run). manual is to stay at 0: the same "
-    "bits. post leaves in its first steps, because it updates syn1 before it uses it for syn0. "
-    "TensorBoard prints less than 1e-15 as 0; *difference log10* does not.",
+    "difference": "The largest difference of any element of this weight from torch.optim's (sgd, "
+    "or another) at the same step; from the last trainer named, where that does not run. manual is "
+    "to stay at 0: the same bits. post leaves in its first steps, because it updates syn1 before "
+    "it uses it for syn0. TensorBoard prints less than 1e-15 as 0; *difference log10* does not.",
     "difference_log10": "The logarithm to base 10 of *difference*, so that 1e-15 can be seen "
     "beside 1e-2. −20 stands for no difference, or one below 1e-20. For a number near 1, the last "
     "bit is −16 in float64 and −7 in float32.",
@@ -164,7 +165,7 @@ def _charts(groups: Mapping[str, Mapping[str, str]]) -> Layout:
 def _agreement(trainers: Sequence[str]) -> dict[str, str]:
     if len(trainers) == 1:
         return {}
-    reference = "sgd" if "sgd" in trainers else trainers[-1]
+    reference = next((name for name in trainers if name not in BY_HAND), trainers[-1])
     charts = {}
     for weight in ("syn0", "syn1"):
         charts[f"{weight}: largest distance from {reference}"] = f"difference/{weight}"

@@ -1,8 +1,9 @@
-"""Train by the post's loop, by hand and by torch.optim.SGD, in lockstep, into TensorBoard.
+"""Train by the post's loop, by hand and by torch.optim, in lockstep, into TensorBoard.
 
 The 3-15-1 sigmoid network is trained by the post's own loop (post), by gradient descent written
 by hand (manual) and by torch.optim.SGD (sgd). Their weights are compared bit for bit after every
-step, and all of it is logged.
+step, and all of it is logged. With --optimizer another of torch.optim takes the place of SGD, in
+manual by hand and beside it for real, under its own name (adam); the post has no such loop.
 
 commands:
   compare (this one, the default), lockstep, questions, quartic, ensemble; python train.py
@@ -10,9 +11,10 @@ commands:
 
 example:
   python train.py --lr 0.5 --momentum 0.9 --nesterov --steps 2000 --name nesterov
+  python train.py --optimizer 'Adam(lr=0.01, betas=(0.9, 0.99), amsgrad=True)'
 
 exit status:
-  0 all is well; 1 manual and sgd differ; 2 the input was wrong; 3 the run ended early
+  0 all is well; 1 manual and torch.optim differ; 2 the input was wrong; 3 the run ended early
   (a loss that is not finite, a full disk); 130 after Ctrl-C; 143 after SIGTERM; 129
   after SIGHUP
 """  # noqa: D405 (as --help shows it)
@@ -41,10 +43,10 @@ if TYPE_CHECKING:
     from ..lockstep import Comparison, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
+    from ..optimizers import Rule
     from ..trainers import Trainer
 
 LR = 1.0  # the post's alpha
-TRAINERS = ("post", "manual", "sgd")
 LONG_RUN = "--compile is for a long run of manual"
 ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
@@ -68,15 +70,27 @@ OPTIONS = {
         "from those of steps taken one by one",
         bool,
     ),
-    **options.shared(*SGD_OPTIONS, "seed", "start"),
+    **options.shared(*SGD_OPTIONS),
+    "--optimizer": option(
+        "another of torch.optim in place of SGD, as in Python: 'Adam(lr=0.01, amsgrad=True)'; what "
+        "is left out is PyTorch's default, lr too",
+        options.rule,
+        metavar="RULE",
+    ),
+    **options.shared("seed", "start"),
     "--init": option("saved weights instead of a start", metavar="FILE.pt"),
     **options.shared("hidden", "dtype", "device"),
-    "--trainers": option("some of post, manual, sgd (default: all)", nargs="+", metavar="T"),
+    "--trainers": option(
+        "some of post, manual, sgd, or what --optimizer names (default: all)",
+        nargs="+",
+        metavar="T",
+    ),
     "--log-every": option(
         "scalars every so many steps, with --compile 1000 (default: 1)", integer(1)
     ),
     "--curvature": option(
-        "every N steps, log the Hessian's extreme eigenvalues and the limit of stable steps",
+        "every N steps, log the Hessian's extreme eigenvalues and, with SGD, the limit of stable "
+        "steps",
         integer(1),
         metavar="N",
     ),
@@ -87,6 +101,7 @@ OPTIONS = {
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
+    options.check_optimizer(args)
     left_out = _choose_trainers(args)
     stride = _settle_stride(args) if args.compile else 1
     args.log_every = args.log_every or 1
@@ -97,7 +112,11 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
     from ..data import check_readable, read_table
+    from ..optimizers import SGD
 
+    if args.optimizer is None:
+        sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+        args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
     with refusing("--init "):
         if args.init is not None:
             check_readable(args.init)
@@ -113,25 +132,29 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
     """Settle `args.trainers`; trainer → why it is left out."""
     asked = args.trainers
+    kind = "SGD" if args.optimizer is None else type(args.optimizer).__name__
+    known = ("post", "manual", kind.lower())
     for name in asked or ():
-        if name not in TRAINERS:
-            hint = options.nearest(name, TRAINERS)
+        if name not in known:
+            hint = options.nearest(name, known)
             raise RefusedError(f"--trainers: unknown trainer {name}; {hint}")
         if asked.count(name) > 1:
             raise RefusedError(f"--trainers: {name} is named twice; name it once")
     used = [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
+    if args.optimizer is not None:
+        used.insert(0, f"--optimizer {kind}")
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
     if not asked and args.compile:
         args.trainers = ["manual"]
         return ALONE
-    args.trainers = asked or TRAINERS
+    args.trainers = asked or known
     if not used or "post" not in args.trainers:
         return {}
     reason = f"its loop has no {', '.join(used)}"
     if asked:
         raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
-    args.trainers = [name for name in TRAINERS if name != "post"]
+    args.trainers = [name for name in known if name != "post"]
     return {"post": reason}
 
 
@@ -164,7 +187,7 @@ def _prepare(
     from ..data import make_table
     from ..descent import Batch, Steepest, Stochastic
     from ..net import SigmoidNet, load_weights
-    from ..trainers import SGD, Manual, Post
+    from ..trainers import Manual, Post, Torch
 
     dtype = getattr(torch, args.dtype)
     options.check_device(args.device, args.dtype)
@@ -176,23 +199,50 @@ def _prepare(
     if args.init is not None:
         with refusing("--init "):
             load_weights(net, args.init)
-    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
-    lr = LR if args.lr is None else args.lr
+    rule: Rule = args.optimizer
+    _try_out(rule, args.dtype)
     stochastic = Stochastic(args.shuffle_seed)
     descent = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}[args.descent]
     trainers: list[Trainer] = []
     for name in args.trainers:
         if name == "post":
-            trainers.append(Post(net, table.learned, lr))
-        elif name == "sgd":
-            trainers.append(SGD(net, table.learned, lr, descent=descent, **sgd))
+            trainers.append(Post(net, table.learned, rule.lr))
+        elif name != "manual":
+            kind = type(rule).__name__
+            trainers.append(Torch(net, table.learned, kind, descent=descent, **rule.options()))
         elif not args.compile:
-            trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
+            trainers.append(Manual(net, table.learned, optimizer=rule, descent=descent))
         else:
             from ..ensemble import LongRun
 
-            trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
+            trainers.append(LongRun(net, table.learned, stride=stride, **rule.options()))
     return table, net, trainers
+
+
+def _try_out(rule: Rule, dtype: str) -> None:
+    """Refuse numbers that are fine one by one, but not lr / (1 − β₁) made of them."""
+    import torch
+
+    weight = torch.zeros(1, dtype=getattr(torch, dtype))
+    try:
+        rule.step(weight, weight.clone(), {})
+    except (ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"--optimizer: with these numbers a step of {type(rule).__name__} divides by zero or "
+            f"overflows {dtype}; choose others"
+        ) from error
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers of the run depend on, the optimizer's options among them."""
+    rule: Rule = args.optimizer
+    kind = type(rule).__name__
+    settings = options.settings(args) | {"optimizer": kind}
+    if kind != "SGD":
+        for name in ("lr", *SGD_OPTIONS):
+            del settings[name]
+        settings |= rule.options()
+    return settings
 
 
 def _train(
@@ -207,10 +257,12 @@ def _train(
     from ..board import Board
     from ..curvature import stable_limit
     from ..lockstep import Lockstep
-    from ..loop import run
+    from ..loop import Ending, run
     from ..rundir import unwritable
 
-    reference = "sgd" if "sgd" in args.trainers else args.trainers[-1]
+    settings, every = _settings(args), args.curvature
+    kind = settings["optimizer"]
+    reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
     stride = max(trainer.stride for trainer in trainers)
     lockstep = Lockstep(
         {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
@@ -219,10 +271,9 @@ def _train(
         args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
     limit = math.nan  # where it is not asked for, or the step size not known
-    if args.curvature and args.lr is not None:
+    if args.curvature and kind == "SGD" and args.lr is not None:
         momentum = (args.momentum, args.dampening)
         limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
-    settings, every = options.settings(args), args.curvature
     try:
         board = Board(
             folder, net, trainers, table, settings, args.steps, curvature=every, limit=limit
@@ -236,7 +287,11 @@ def _train(
                 bar.update(steps)
                 return interrupts.received
 
-            ending = run(lockstep, board, steps=args.steps, log_every=args.log_every, tick=tick)
+            try:
+                ending = run(lockstep, board, steps=args.steps, log_every=args.log_every, tick=tick)
+            except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
+                step = min(trainer.steps for trainer in trainers)
+                ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
         facts = _facts(board, net, lockstep, ending, settings, left_out)
         page = _page(facts, board)
         try:
@@ -278,7 +333,9 @@ def _facts(
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
-    agree = manual is None or manual.identical or lockstep.reference != "sgd"
+    agree = (
+        manual is None or manual.identical or lockstep.reference != settings["optimizer"].lower()
+    )
     return {
         "run": str(board.folder),
         "settings": settings,
@@ -361,7 +418,9 @@ def _page(facts: Mapping[str, Any], board: Board) -> Page:
     if settings["compile"]:
         sentences.append(COMPILED)
     stable = f"; steps are stable up to {board.limit:.3g}" if math.isfinite(board.limit) else ""
-    name = "sgd" if "sgd" in facts["trainers"] else [*facts["trainers"]][-1]
+    name = settings["optimizer"].lower()
+    if name not in facts["trainers"]:
+        name = [*facts["trainers"]][-1]
     if name in board.sharpest:
         sharpness, step = board.sharpest[name]
         sentences.append(

@@ -139,7 +139,21 @@ def in_words(settings: Mapping[str, Any]) -> str:
         return f"steepest {way}, each as long as {lowers} the loss most, up to 2¹⁰⁰"
     if settings["descent"] == "stochastic":
         way = f"stochastic {way}, one row a step, all rows in each epoch,"
+    if settings.get("optimizer", "SGD") != "SGD":
+        return f"{way} by {_optimizer(settings)}"
     return f"{way} at lr {settings['lr']:g}"
+
+
+def _optimizer(settings: Mapping[str, Any]) -> str:
+    """`Adam(lr=0.01)`: its lr, and what else is not PyTorch's default."""
+    from ..optimizers import find
+
+    shown = []
+    for name, default in find(settings["optimizer"])().options().items():
+        value = settings[name]
+        if name == "lr" or (name != "maximize" and value != default):
+            shown.append(f"{name}={value!r}")
+    return f"{settings['optimizer']}({', '.join(shown)})"
 
 
 def count(number: int, thing: str) -> str:
