@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdtorch import Manual, Rows, SigmoidNet, initial_weights, load_table
+from gdtorch.ensemble.compiler import compiled
 from gdtorch.ensemble.engine import BLOCK, MOST_ROWS, Engine, State
 from gdtorch.ensemble.step import _exp
 
@@ -252,6 +253,16 @@ def test_without_a_compiler_it_runs_uncompiled_and_says_why(with_compiler):
     assert engine.reason == "no C++ compiler was found; install g++, or name yours in CXX"
     expected = run(Engine(POST, 15, options, compiled=False), weights, 5)
     assert bits(engine.weights(run(engine, weights, 5))) == bits(engine.weights(expected))
+
+
+def test_a_torch_that_knows_other_options_compiles_without_ours(monkeypatch):
+    def another(steps, *, options=None, **_):
+        if options:
+            raise RuntimeError("Unexpected optimization option")
+        return steps
+
+    monkeypatch.setattr(torch, "compile", another)
+    assert compiled(torch.sin) is torch.sin
 
 
 @pytest.mark.slow

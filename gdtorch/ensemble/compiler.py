@@ -7,6 +7,7 @@ __all__ = ["compiled", "try_out"]
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -26,9 +27,11 @@ def compiled(steps: F) -> F:
     # A torch that does not know it compiles no more than eight engines in one process.
     known = inspect.signature(torch.compile).parameters
     isolated = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
-    return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
-        steps, dynamic=False, fullgraph=True, options=options, **isolated
-    )
+    build: Any = partial(torch.compile, steps, dynamic=False, fullgraph=True, **isolated)
+    try:
+        return build(options=options)  # type: ignore[no-any-return]
+    except RuntimeError:  # another release of torch knows other options: without them, it is slower
+        return build()  # type: ignore[no-any-return]
 
 
 def try_out(call: Callable[[], None]) -> str:
