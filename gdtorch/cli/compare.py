@@ -260,6 +260,9 @@ def _train(
     from ..loop import Ending, run
     from ..rundir import unwritable
 
+    for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
+        args.compile = False
+        say(f"steps are not compiled, and take about seven times as long: {reason}")
     settings, every = _settings(args), args.curvature
     kind = settings["optimizer"]
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
@@ -267,9 +270,6 @@ def _train(
     lockstep = Lockstep(
         {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
     )
-    for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
-        args.compile = False
-        say(f"steps are not compiled, and take about seven times as long: {reason}")
     limit = math.nan  # where it is not asked for, or the step size not known
     if args.curvature and kind == "SGD" and args.lr is not None:
         momentum = (args.momentum, args.dampening)
