@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["Diagnosis", "Factor", "listed"]
+__all__ = ["Diagnosis", "Edit", "Factor", "listed"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .second_update import SecondUpdate
 
 Factor = float | dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change to theirs that makes its steps mine's.
+
+    Args:
+        what: an option of the optimizer by its name, or a part of the program: "gradient",
+            "schedule", "clip", "adds_up" and the like.
+        mine: its value in mine.
+        theirs: its value in theirs.
+        weights: those that it concerns; none for all.
+    """
+
+    what: str
+    mine: Any
+    theirs: Any
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,9 @@ class Diagnosis:
         evidence: what was seen, in words, beyond what the cause says.
         later: for a scale, what the second updates say of it.
         several: whether it is unexplained because more than one cause explains it.
+        edits: what a replay has shown mine to do otherwise; none where there was no replay.
+        theirs: theirs' optimizer as a replay has seen it.
+        shown: how well the edits reproduce mine, in words.
     """
 
     cause: str
@@ -37,6 +59,9 @@ class Diagnosis:
     evidence: str = ""
     later: SecondUpdate = field(default_factory=SecondUpdate)
     several: bool = False
+    edits: tuple[Edit, ...] = ()
+    theirs: str = ""
+    shown: str = ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from .diagnosis import Diagnosis, listed
 from .distance import Difference
+from .words import describe
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -91,6 +92,8 @@ def explain(
         steps: how many steps were compared.
         lr: learning rate, by which a decay has been divided.
     """
+    if diagnosis.edits:
+        return describe(diagnosis, _where(first), rows)
     lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps, lr)}."]
     lines.append(_where(first))
     if diagnosis.cause == "shape":

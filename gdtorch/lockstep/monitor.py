@@ -55,25 +55,31 @@ class Monitor:
         """Relative rounding error of the lower of both precisions."""
         return max(torch.finfo(dtype).eps for dtype in self.precisions)
 
-    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """See the weights after `step` steps, and the largest distance of any element."""
-        if self.found:
-            return
+    def begin(self, mine: Weights, theirs: Weights, distance: float) -> Snapshot:
+        """See the initial weights, and copy them."""
         now = Snapshot(mine, theirs, distance)
-        if step == 0:
-            guesses = precision(mine), precision(theirs)
-            self.found = self._initial(now, max(torch.finfo(dtype).eps for dtype in guesses))
-            # No report is made of them: the weights before a step may be of few bits by choice.
-            self.precisions = coarsest_dtype(mine), coarsest_dtype(theirs)
-        elif step == 1 and self.before:
+        guesses = precision(mine), precision(theirs)
+        self.found = self._initial(now, max(torch.finfo(dtype).eps for dtype in guesses))
+        # No report is made of them: the weights before a step may be of few bits by choice.
+        self.precisions = coarsest_dtype(mine), coarsest_dtype(theirs)
+        self.before = now.kept()
+        return self.before
+
+    def settle(self, mine: Weights, theirs: Weights) -> None:
+        """See the weights after the first step: in which precision do the two run?"""
+        if self.before and not self.found:
             pairs = ((self.before.mine, mine), (self.before.theirs, theirs))
             ours, others = (precision(b) if moved(a, b) else coarsest_dtype(b) for a, b in pairs)
             self.precisions = ours, others
             self.found = self._initial(self.before, self.epsilon)
+
+    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
+        """See the weights after `step` steps, from 1 on, and the largest distance."""
         if self.before and not self.found:
+            now = Snapshot(mine, theirs, distance)
             self.found = self._step(step, self.before, now)
-        if not self.found:
-            self._keep(step, now)
+            if not self.found:
+                self._keep(step, now)
 
     def conclude(self, *, identical: bool) -> Diagnosis:
         """The cause, once both trajectories have ended.

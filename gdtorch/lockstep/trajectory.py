@@ -17,7 +17,10 @@ from .diagnosis import Diagnosis
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 from .monitor import Monitor
+from .observe import Observer
 from .reading import Arrays, check_memory, on_one_device, read
+from .record import Recorder
+from .words import diagnose
 
 
 class Lockstep:
@@ -137,7 +140,11 @@ class Inspection:
         _check("lr", 0 if lr is None else lr, float, 0)
         if mine is theirs and isinstance(mine, Iterator):
             raise ValueError("mine and theirs are one iterator; make two")
-        self.read = zip(read(mine, "mine"), read(theirs, "theirs"), strict=False)
+        self.observer = Observer()
+        self.recorder = Recorder(self.observer, steps)
+        self.read = zip(
+            read(mine, "mine"), read(theirs, "theirs", self.observer.following), strict=False
+        )
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = False
@@ -157,15 +164,31 @@ class Inspection:
             mine, theirs = on_one_device(mine, theirs)
             self.weights = mine, theirs
             self.differences = self.comparison.update(step, mine, theirs)
-            self.monitor.look(step, mine, theirs, max(self.differences.values()))
-            if self.monitor.parted and self.parting is None:
-                name = max(self.differences, key=lambda name: self.differences[name])
-                self.parting = farthest(step, name, mine[name], theirs[name])
+            distance = max(self.differences.values())
+            if step == 0:
+                start = self.monitor.begin(mine, theirs, distance)
+                self.recorder.begin(start.mine, start.theirs)
+            else:
+                if step == 1:
+                    self.monitor.settle(mine, theirs)
+                self._look(step, mine, theirs, distance)
             self.complete = step == self.steps
             yield step
             if self.complete:
                 return
+            self.recorder.put(mine)
         self.ended = True
+
+    def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
+        """See one step: with a replay in mind, or for what the first steps alone may tell."""
+        if not self.monitor.found:
+            self.recorder.look(mine, theirs, self.differences, self.monitor.epsilon)
+        if self.recorder.complete:
+            return
+        self.monitor.look(step, mine, theirs, distance)
+        if self.monitor.parted and self.parting is None:
+            name = max(self.differences, key=lambda name: self.differences[name])
+            self.parting = farthest(step, name, mine[name], theirs[name])
 
     def _renamed(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
         """Give a weight its new name in mine, or in theirs where mine has none of its old name."""
@@ -196,8 +219,15 @@ class Inspection:
 
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
-        diagnosis = self.monitor.conclude(identical=self.comparison.identical)
         first = self.comparison.first_difference
+        diagnosis = None
+        if self.recorder.complete and self.recorder.steps and not self.comparison.identical:
+            record = self.recorder.record()
+            diagnosis = diagnose(record, self.lr)
+            if diagnosis and diagnosis.step:
+                self.parting = record.farthest(diagnosis.step)
+        if diagnosis is None or diagnosis.cause == "rounding":
+            diagnosis = self.monitor.conclude(identical=self.comparison.identical)
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps

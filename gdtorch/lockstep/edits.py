@@ -1,0 +1,453 @@
+"""The edits: what people write otherwise, each tried by replaying it, the smallest first."""
+
+from __future__ import annotations
+
+__all__ = ["Finding", "find"]
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..optimizers import RULES
+from .record import Record
+from .replay import Program, Replay, options_of
+
+WINDOW = 32  # steps looked at from the first that differs
+SCREEN = 12  # of these, by which numbers are fitted first
+ELEMENTS = 256  # by which they are fitted first
+NEARLY = 1e4  # roundings
+WEAK = 10  # a difference of less than so many roundings fits too many edits
+PAIRED = 14  # single edits that are tried in pairs: those that leave the least
+SECONDS = 8.0  # for pairs and other optimizers
+STARTS = {  # from which an option is fitted, beside theirs
+    "momentum": (0.5, 0.9),
+    "dampening": (0.5,),
+    "weight_decay": (1e-2, 1e-4),
+    "eps": (1e-8, 1e-5, 1e-3),
+    "alpha": (0.9, 0.99),
+    "rho": (0.9, 0.95),
+    "betas[0]": (0.9, 0.5),
+    "betas[1]": (0.99, 0.999),
+    "lr_decay": (1e-2,),
+    "lambd": (1e-2,),
+    "initial_accumulator_value": (0.1, 1.0),
+    "momentum_decay": (4e-3,),
+}
+
+CAUSES = {  # option or switch → the report's word, where it is not the option's own
+    "maximize": "sign",
+    "weight_decay": "weight decay",
+    "betas[0]": "betas",
+    "betas[1]": "betas",
+    "eps_in_root": "eps",
+    "eps_before_correction": "eps",
+    "eps_outside_max": "eps",
+    "no_bias_correction": "bias correction",
+    "decoupled_weight_decay": "decoupled weight decay",
+    "decay_without_lr": "decay without lr",
+    "dampen_first": "dampening in the first step",
+    "lr_in_velocity": "lr within the velocity",
+    "old_velocity": "velocity a step late",
+    "max_of_corrected": "amsgrad",
+    "initial_accumulator_value": "initial accumulator",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An edit to try: a program and numbers → the program edited, and where numbers begin."""
+
+    cause: str
+    build: Callable[[Program, Sequence[float]], Program]
+    starts: tuple[tuple[float, ...], ...] = ((),)
+    partial: bool = False  # whether it concerns some weights alone
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A candidate with its numbers, and the root mean square of what it leaves, in roundings."""
+
+    candidate: Candidate
+    numbers: tuple[float, ...]
+    left: float
+
+    def apply(self, program: Program) -> Program:
+        """The program edited."""
+        return self.candidate.build(program, self.numbers)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the replay has found.
+
+    Args:
+        causes: the words for it, the first one the report's; empty where nothing was found.
+        program: theirs with the edits.
+        theirs: the program that theirs was seen to be.
+        step: the first step that rounding does not explain.
+        weights: the weights that show it.
+        steps: how many steps the program was shown to take as mine does.
+        largest: the most that it leaves in any of them, in roundings.
+        agreeing: weights that rounding explains, though they move.
+        alike: other programs that do the same.
+    """
+
+    causes: tuple[str, ...]
+    program: Program
+    theirs: Program
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    steps: int = 0
+    largest: float = 0.0
+    alike: tuple[tuple[str, Program], ...] = ()
+    agreeing: tuple[str, ...] = ()
+
+
+class _Search:
+    """The search for a program that takes mine's steps.
+
+    Args:
+        record: what was kept.
+        theirs: the program to edit.
+        of_theirs: whether theirs' own steps are to be found, and not mine's.
+    """
+
+    def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
+        self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
+        self.whole = Replay(record, theirs, of_theirs=of_theirs)
+        missed = self.whole.missed(theirs)
+        self.worst = float(missed.max())
+        steps = (missed > 1).any(dim=1).nonzero().flatten().tolist()
+        self.step = steps[0] if steps else None
+        if self.step is None:
+            return
+        last = self.step + WINDOW
+        self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
+        missed = self.window.missed(theirs)
+        self.parted = tuple(
+            n for n in self.window.names if (missed[:, self.window.of(n)] > 1).any()
+        )
+        moves = self.window.predict(theirs) != self.window.before
+        self.agreeing = tuple(
+            n
+            for n in self.window.names
+            if n not in self.parted and bool(moves[:, self.window.of(n)].any())
+        )
+        chosen = self._telling(missed.amax(dim=0))
+        self.small = Replay(
+            record, theirs, last=self.step + SCREEN, chosen=chosen, of_theirs=of_theirs
+        )
+
+    def _telling(self, missed: Tensor) -> Tensor:
+        """Elements to fit by: the half of them that differs most, and an even half."""
+        if len(missed) <= ELEMENTS:
+            return torch.arange(len(missed))
+        even = torch.linspace(0, len(missed) - 1, ELEMENTS // 2).round().long()
+        return torch.cat([even, missed.topk(ELEMENTS // 2).indices]).unique()
+
+    def run(self) -> list[tuple[Fitted, ...]]:
+        """The smallest edits that take mine's steps, alike ones all; empty where there are none."""
+        singles = [self._fit(candidate) for candidate in self._singles()]
+        found = [(one,) for one in map(self._rounded, singles) if self.holds(one)]
+        if not found and self.agreeing:  # then no edit of all weights can be the cause
+            singles = [fitted for fitted in singles if fitted.candidate.partial]
+        if not found and (schedule := self._schedule()) and self.holds(schedule):
+            found = [(schedule,)]
+        if not found:
+            found = self._pairs(singles)
+        if not found and not self.agreeing:
+            found = self._others()
+        return found
+
+    def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
+        """Two edits at a time, of those that leave the least: the first that holds."""
+        self.deadline = time.monotonic() + SECONDS
+        best = sorted(singles, key=_rank)[:PAIRED]
+        pairs = itertools.combinations(best, 2)
+        for one, two in sorted(pairs, key=lambda pair: _rank(pair[0]) * _rank(pair[1])):
+            if time.monotonic() > self.deadline:
+                break
+            count = len(one.numbers)
+
+            def build(
+                program: Program,
+                numbers: Sequence[float],
+                one: Candidate = one.candidate,
+                two: Candidate = two.candidate,
+                count: int = count,
+            ) -> Program:
+                return two.build(one.build(program, numbers[:count]), numbers[count:])
+
+            starts = itertools.product(one.candidate.starts, two.candidate.starts)
+            both = Candidate("", build, ((*one.numbers, *two.numbers), *(x + y for x, y in starts)))
+            fitted = self._fit(both)
+            if self.holds(fitted):
+                numbers = self._rounded(fitted).numbers
+                return [
+                    (
+                        replace(one, numbers=numbers[:count]),
+                        replace(two, numbers=numbers[count:]),
+                    )
+                ]
+        return []
+
+    def _others(self) -> list[tuple[Fitted, ...]]:
+        """Another optimizer: with theirs' learning rate fitted, then with all of its numbers."""
+        seen = next(filter(None, self.window.rules(self.theirs, self.window.names[0])), None)
+        for kind in RULES:
+            if seen is None or kind == type(seen).__name__ or time.monotonic() > self.deadline:
+                continue
+            options = options_of(RULES[kind]())
+            numbers = [o for o, value in options.items() if isinstance(value, float)]
+
+            def build(
+                program: Program,
+                x: Sequence[float],
+                kind: str = kind,
+                options: Mapping[str, Any] = options,
+                numbers: Sequence[str] = numbers,
+            ) -> Program:
+                values = {**options, **dict(zip(numbers, x, strict=False))}
+                return replace(program, optimizer=kind, options=values, rates=(1.0,))
+
+            start = tuple(options[option] for option in numbers)
+            candidate = Candidate("optimizer", build, (start, (start[0] * 10, *start[1:])))
+            fitted = self._rounded(self._fit(candidate))
+            if self.holds(fitted):
+                return [(fitted,)]
+        return []
+
+    def _rounded(self, fitted: Fitted) -> Fitted:
+        """The same with numbers of as few digits as take mine's steps as well."""
+        if not self.holds(fitted):
+            return fitted
+        numbers = list(fitted.numbers)
+        for k, number in enumerate(numbers):
+            for digits in range(1, 7):
+                numbers[k] = float(f"{number:.{digits}g}")
+                if self.holds(replace(fitted, numbers=tuple(numbers))):
+                    break
+            else:
+                numbers[k] = number
+        return replace(fitted, numbers=tuple(numbers))
+
+    def holds(self, *fitted: Fitted) -> bool:
+        """Whether theirs with these edits takes mine's steps to rounding."""
+        return self.largest(*fitted) <= 1
+
+    def largest(self, *fitted: Fitted) -> float:
+        """The most that theirs with these edits leaves, in roundings."""
+        program = self.theirs
+        for one in fitted:
+            program = one.apply(program)
+        try:
+            left = float(self.window.missed(program).max())
+            if 1 < left < NEARLY:  # by the rounding of theirs, where the edited program has more
+                left = float(self.window.missed(program, self.window.rounding(program)).max())
+        except ValueError:  # an option out of its range
+            return math.inf
+        return left
+
+    def _fit(self, candidate: Candidate) -> Fitted:
+        best = Fitted(candidate, candidate.starts[0], math.inf)
+        for start in candidate.starts:
+            numbers, left = self.small.fit(lambda x: candidate.build(self.theirs, x), start)
+            if left < best.left:
+                best = Fitted(candidate, tuple(numbers), left)
+            if left < 1:
+                break
+        return best
+
+    def _singles(self) -> Iterator[Candidate]:
+        """Single edits, the plainest first."""
+        every = not self.agreeing
+        yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
+        ratio = self._ratio()
+        yield Candidate("scale", _rate, ((ratio,), (1.0,)) if ratio else ((1.0,),))
+        if not every or len(self.parted) > 1:
+            yield self._scale_of_some()
+        still = {
+            n
+            for n in self.parted
+            if not (self.window.after - self.window.before)[:, self.window.of(n)].any()
+        }
+        if still:
+            yield Candidate(
+                "weight that never moves",
+                lambda p, _: replace(p, still=frozenset(still)),
+                partial=True,
+            )
+        for cause, changes in (
+            ("gradients not zeroed", {"adds_up": "always"}),
+            ("gradients not zeroed", {"adds_up": "first"}),
+            ("gradients not zeroed", {"used": False}),
+            ("stale gradient", {"late": True}),
+            ("state reset", {"resets": True}),
+        ):
+            yield Candidate(cause, lambda p, _, changes=changes: replace(p, **changes))
+        yield from self._options(frozenset())
+        if not every:
+            yield from self._options(frozenset(self.parted))
+        yield from self._clips()
+        yield from self._borrowed()
+
+    def _options(self, only: frozenset[str]) -> Iterator[Candidate]:
+        """Each option and each switch of theirs' rule, for all weights or for some."""
+        name = next(iter(only), self.window.names[0])
+        rule = next(filter(None, self.window.rules(self.theirs, name)), None)
+        for option, value in options_of(rule).items() if rule else ():
+            cause = CAUSES.get(option, option.replace("_", " "))
+            if isinstance(value, bool):
+                yield Candidate(cause, _with(option, only, not value), partial=bool(only))
+            elif option != "lr":
+                near = (value,) if value else ()
+                starts = (*near, *(x for x in STARTS.get(option, ()) if x != value))
+                numbers = tuple((x,) for x in starts)
+                yield Candidate(cause, _with(option, only), numbers, partial=bool(only))
+
+    def _ratio(self, name: str | None = None) -> float:
+        """Mine's first parted update over theirs, by least squares, in one weight or in all."""
+        step, where = self.step or 0, slice(None) if name is None else self.window.of(name)
+        before = self.window.before[step, where]
+        made = self.window.predict(self.theirs)[step, where] - before
+        mine = self.window.after[step, where] - before
+        return float(mine @ made / (made @ made)) if made.any() else 1.0
+
+    def _scale_of_some(self) -> Candidate:
+        names = self.parted
+
+        def build(program: Program, numbers: Sequence[float]) -> Program:
+            return replace(program, factors=dict(zip(names, numbers, strict=True)))
+
+        start = tuple(map(self._ratio, names))
+        return Candidate("scale of one weight", build, (start,), partial=True)
+
+    def _clips(self) -> Iterator[Candidate]:
+        """Gradients clipped, at what mine's first parted update comes to, or somewhere below."""
+        at = self.step or 0
+        step, window = self.window.steps[at], self.window
+        norms = {}
+        for name in window.names:
+            of = window.of(name)
+            used, fresh = window.used[at, of].norm(), window.fresh[at, of].norm()
+            norms[name] = step.norms[name] * float(used / fresh) if fresh else 0.0
+        each = {abs(self._ratio(name)) * norm for name, norm in norms.items()}
+        together = math.hypot(*norms.values())
+        largest = float(window.fresh.abs().max())
+        for how, starts in (
+            ("together", {abs(self._ratio()) * together, together / 2, together / 10}),
+            ("each", {*each, max(norms.values()) / 2}),
+            ("value", {largest / 2, largest / 10}),
+        ):
+
+            def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
+                return replace(program, used=False, clip=(how, abs(numbers[0])))
+
+            found = sorted(start for start in starts if start > 0)
+            if found:
+                yield Candidate("clipping", build, tuple((start,) for start in found))
+
+    def _borrowed(self) -> Iterator[Candidate]:
+        """A gradient that is another weight's of the same shape."""
+        shapes = self.record.shapes
+        for name, other in itertools.permutations(shapes, 2):
+            if name in self.parted and shapes[name] == shapes[other]:
+                borrowed = {name: other}
+                yield Candidate(
+                    "another weight's gradient",
+                    lambda p, _, borrowed=borrowed: replace(p, borrowed=borrowed),
+                    partial=True,
+                )
+
+    def _schedule(self) -> Fitted | None:
+        """The learning rate of each step, by least squares."""
+        made = self.window.predict(self.theirs) - self.window.before
+        mine = self.window.after - self.window.before
+        known = (made.abs() > self.window.noise).sum(dim=1)
+        rates = (mine * made).sum(dim=1) / made.square().sum(dim=1).clamp(min=1e-300)
+        rates = torch.where(known > 0, rates, 1.0)
+        if not bool((known >= 3).any()):
+            return None
+        near = (rates - 1).abs() < 1e-9 + self.record.epsilon * 64
+        numbers = torch.where(near, 1.0, rates).tolist()
+        candidate = Candidate(
+            "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
+        )
+        return Fitted(candidate, tuple(numbers), math.nan)
+
+
+def _rank(fitted: Fitted) -> float:
+    """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
+    return fitted.left * 3.0 ** len(fitted.numbers)
+
+
+def _rate(program: Program, numbers: Sequence[float]) -> Program:
+    return replace(program, rates=tuple(rate * numbers[0] for rate in program.rates))
+
+
+def _with(
+    option: str, only: frozenset[str], value: bool | None = None
+) -> Callable[[Program, Sequence[float]], Program]:
+    """Another value of an option; without one, the first number."""
+
+    def build(program: Program, numbers: Sequence[float]) -> Program:
+        edited = program.with_option(option, numbers[0] if value is None else value)
+        return replace(edited, only=only or program.only)
+
+    return build
+
+
+def theirs_program(record: Record) -> Program | None:
+    """The program that theirs was seen to be; None where its own steps are not explained."""
+    program = Program()
+    if not any(step.rules for step in record.steps):
+        grads, moved = record.stack("fresh"), record.stack("predicted") - record.stack("base")
+        lr = -float((grads * moved).sum() / grads.square().sum().clamp(min=1e-300))
+        program = Program(optimizer="SGD", options={"lr": abs(lr)}, factor=math.copysign(1, lr))
+    try:
+        search = _Search(record, program, of_theirs=True)
+    except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
+        return None
+    if search.step is None:
+        return program
+    found = search.run()
+    for edit in found[0] if found else ():
+        program = edit.apply(program)
+    return program if found else None
+
+
+def find(record: Record) -> Finding | None:
+    """What makes theirs' steps mine's.
+
+    Returns:
+        None where theirs' own steps cannot be replayed.
+    """
+    theirs = theirs_program(record)
+    if theirs is None:
+        return None
+    search = _Search(record, theirs)
+    if search.step is None:
+        return Finding((), theirs, theirs, steps=len(record.steps), largest=search.worst)
+    found = search.run()
+    base = Finding(
+        (), theirs, theirs, search.step + 1, search.parted, 0, search.worst, (), search.agreeing
+    )
+    if not found:
+        return base
+    program = theirs
+    for edit in found[0]:
+        program = edit.apply(program)
+    return replace(
+        base,
+        causes=tuple(edit.candidate.cause for edit in found[0]),
+        program=program,
+        steps=len(search.window.steps),
+        largest=search.largest(*found[0]),
+        alike=tuple((one[0].candidate.cause, one[0].apply(theirs)) for one in found[1:]),
+    )

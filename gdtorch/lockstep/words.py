@@ -1,0 +1,282 @@
+"""A finding in words: what mine does otherwise, how well that is shown, and the line to change."""
+
+from __future__ import annotations
+
+__all__ = ["describe", "diagnose"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .diagnosis import Diagnosis, Edit, Factor, listed
+from .edits import Finding, find
+from .record import Record
+from .replay import Program, make_rule, options_of
+
+# Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
+WORDS = {
+    "sign": (
+        "steps the other way",
+        "look for a minus sign: w -= lr * g goes down",
+    ),
+    "adds_up": (
+        "adds each gradient to those of the steps before",
+        "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",
+    ),
+    "adds_up_first": (
+        "has the gradient of the first step twice",
+        "call optimizer.zero_grad() (or set the sums to 0) before the first step, too",
+    ),
+    "zeroed": (
+        "takes each step with the gradient of that step alone",
+        "if theirs is to do so, call optimizer.zero_grad() before each backward pass",
+    ),
+    "late": (
+        "takes each step with the gradient of the step before",
+        "compute the gradient from the weights as they are, then take the step",
+    ),
+    "resets": (
+        "forgets its velocities or averages after each step",
+        "make them once, before the loop",
+    ),
+    "still": ("does not move {weights}", "update {weights}, too"),
+    "moves": ("moves {weights}, which theirs does not", "leave out the update of {weights}"),
+    "borrowed": (
+        "gives {weights} the gradient of {mine}",
+        "look for {mine} where {weights} should stand in the backward pass",
+    ),
+    "decoupled_weight_decay": (
+        "takes the decay from the weights, as AdamW does",
+        "add weight_decay * w to the gradient",
+    ),
+    "dampen_first": (
+        "multiplies the first gradient by 1 − dampening, too",
+        "let the velocity begin with the first gradient as it is",
+    ),
+    "lr_in_velocity": (
+        "has lr within the velocity, v = μ * v + lr * g, so that an old lr goes on",
+        "multiply by lr last: v = μ * v + g, then w -= lr * v",
+    ),
+    "old_velocity": (
+        "steps with the velocity of the step before",
+        "update the velocity first, then the weights",
+    ),
+    "eps_in_root": (
+        "adds eps within the root",
+        "divide by sqrt(v) + eps, not by sqrt(v + eps)",
+    ),
+    "eps_before_correction": (
+        "adds eps before the bias correction",
+        "divide by sqrt(v / (1 − β₂ᵗ)) + eps, not by sqrt(v) + eps before the correction",
+    ),
+    "no_bias_correction": (
+        "has no bias correction",
+        "divide m by 1 − β₁ᵗ and v by 1 − β₂ᵗ, with t = 1 in the first step",
+    ),
+    "decay_without_lr": (
+        "takes weight_decay * w from the weights without lr",
+        "multiply the decay by lr: w -= lr * weight_decay * w",
+    ),
+}
+BOTH_WAYS = {  # flag of PyTorch's → what has it, and what mine is to write to have it
+    "nesterov": ("Nesterov's momentum", "step along g + μ * v, not along v"),
+    "amsgrad": ("amsgrad", "divide by the root of the largest v so far"),
+    "centered": ("centering", "divide by sqrt(v − mean(g)²)"),
+    "decoupled_weight_decay": (
+        "the decay of the weights themselves",
+        "w -= lr * weight_decay * w, and leave the gradient as it is",
+    ),
+}
+CLIPPED = {
+    "together": "by the norm of all of them together",
+    "each": "each weight's by its own norm",
+    "value": "element by element",
+}
+
+
+def edits_of(theirs: Program, program: Program, record: Record) -> tuple[Edit, ...]:
+    """What a program that takes mine's steps does otherwise than theirs."""
+    edits = []
+    name = next(iter(program.only), next(iter(record.parts)))
+    options = seen_options(record, theirs, name)
+    only = tuple(sorted(program.only))
+    if program.optimizer != theirs.optimizer:
+        mine = signature(program.optimizer, program.options)
+        edits.append(Edit("optimizer", mine, in_words(record, theirs)))
+    else:
+        for option, value in program.options.items():
+            if theirs.options.get(option) != value:
+                edits.append(Edit(option, value, options.get(option, False), only))
+    if program.rates != theirs.rates:
+        if len(program.rates) == 1:
+            lr = options["lr"]
+            edits.append(Edit("lr", lr * program.rates[0] / theirs.rates[0], lr))
+        else:
+            edits.append(Edit("schedule", program.rates, theirs.rates))
+    if program.factor == -theirs.factor:
+        edits.append(Edit("sign", -1, 1))
+    for weight, factor in program.factors.items():
+        edits.append(Edit("gradient", factor, 1.0, (weight,)))
+    for field in ("adds_up", "late", "resets", "clip", "still"):
+        mine, others = getattr(program, field), getattr(theirs, field)
+        if mine != others:
+            edits.append(Edit(field, mine, others))
+    for weight, other in program.borrowed.items():
+        edits.append(Edit("borrowed", other, weight, (weight,)))
+    if program.used != theirs.used and program.clip is None:
+        edits.append(Edit("used", program.used, theirs.used))
+    return tuple(edits)
+
+
+def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
+    """The options with which theirs steps a weight, of the first step that it does."""
+    if theirs.optimizer:
+        return options_of(make_rule(theirs.optimizer, theirs.options))
+    for step in record.steps:
+        if name in step.rules:
+            kind, options = step.rules[name]
+            return options_of(make_rule(kind.__name__, {**options, **theirs.options}))
+    return {"lr": 1.0}
+
+
+def signature(kind: str, options: Mapping[str, Any]) -> str:
+    """An optimizer as one writes it: its learning rate, and what is not as PyTorch has it."""
+    rule = make_rule(kind, options)
+    shown = {
+        name: value
+        for name, value in rule.options().items()
+        if name == "lr" or value != getattr(type(rule)(), name)
+    }
+    return f"{kind}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def in_words(record: Record, theirs: Program) -> str:
+    """Theirs' optimizer as it was seen."""
+    if theirs.optimizer:
+        return f"{signature(theirs.optimizer, theirs.options)}, by hand"
+    seen = {}
+    for step in record.steps[:1]:
+        for kind, options in step.rules.values():
+            seen[signature(kind.__name__, options)] = None
+    return "; ".join(seen)
+
+
+def phrase(edit: Edit) -> tuple[str, str]:
+    """What mine does otherwise, and what to change for it to do as theirs."""
+    of = f" of {listed(edit.weights)}" if edit.weights else ""
+    mine, theirs = edit.mine, edit.theirs
+    key = {("adds_up", "first"): "adds_up_first", ("used", False): "zeroed"}.get(
+        (edit.what, mine), edit.what
+    )
+    if key in BOTH_WAYS and not (key == "decoupled_weight_decay" and mine):
+        what, how = BOTH_WAYS[key]
+        if mine:
+            return f"has {what}{of}, which theirs has not", f"leave it out, or set {key} in theirs"
+        return f"does without {what}{of}", how
+    if key in WORDS:
+        weights = listed(edit.weights or tuple(sorted(mine)) if key == "still" else edit.weights)
+        return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
+    if key == "clip" and mine is not None:
+        how, most = mine
+        return (
+            f"clips gradients at {most:.6g}, {CLIPPED[how]}",
+            "clip as theirs does, or not at all",
+        )
+    if key == "gradient":
+        if mine == 0:
+            return f"does not move {listed(edit.weights)}", f"update {listed(edit.weights)}, too"
+        return f"has {mine:.6g} times the gradient{of}", f"take the factor {mine:.6g} out of it"
+    if key == "schedule":
+        return "changes its learning rate otherwise", "give both the same schedule"
+    if key == "optimizer":
+        return f"is {mine}", f"use {theirs}"
+    if isinstance(mine, bool):
+        return f"has {key}{of} otherwise", f"leave out {key}"
+    return (
+        f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
+        f"{key} {theirs:.6g}, not {mine:.6g}",
+    )
+
+
+def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
+    """The report on what a replay has found, line by line."""
+    phrases = [phrase(edit) for edit in diagnosis.edits]
+    lines = [f"cause: {diagnosis.cause}", f"theirs: {diagnosis.theirs}"]
+    lines.append(f"mine:   the same, but it {', and it '.join(mine for mine, _ in phrases)}")
+    lines += [where, f"Shown:  {diagnosis.shown}"]
+    lines.append(f"Change: {'; '.join(change for _, change in phrases)}.")
+    return "\n".join(line for line in lines if line)
+
+
+def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
+    """What the replay says of a record; None where theirs cannot be replayed.
+
+    Args:
+        record: what was kept of both.
+        lr: learning rate, so that a weight decay is given as λ; None for lr · λ.
+    """
+    found = find(record)
+    if found is None:
+        return None
+    if not found.step:
+        return Diagnosis("rounding")
+    theirs = in_words(record, found.theirs)
+    base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
+    if record.broken(found.step):
+        return replace(base, cause="not finite")
+    if not found.causes:
+        if found.agreeing:
+            return replace(
+                base,
+                cause="one weight's update",
+                evidence=f"theirs' steps of {listed(found.agreeing)} are mine's",
+            )
+        return replace(base, evidence="no edit that was tried gives mine's steps")
+    edits = edits_of(found.theirs, found.program, record)
+    numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
+    if found.causes[0] == "step size schedule":
+        first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
+        base = replace(base, step=first + 1)
+    return replace(
+        base,
+        cause=found.causes[0],
+        factor=numbers[0],
+        second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
+        edits=edits,
+        shown=f"with that, theirs takes mine's next step from mine's weights in {found.steps} of "
+        f"{found.steps} steps, to {found.largest:.1g} of rounding.",
+    )
+
+
+def factor_of(
+    cause: str, edits: Sequence[Edit], record: Record, found: Finding, lr: float | None
+) -> Factor:
+    """The number that belongs to a cause: mine over theirs, or mine minus theirs."""
+    by = {edit.what: edit for edit in edits if not edit.weights or edit.what != "gradient"}
+    if cause == "sign":
+        return -1.0
+    if cause == "scale":
+        return found.program.rates[0] / found.theirs.rates[0]
+    if cause == "scale of one weight":
+        return dict(found.program.factors)
+    if cause == "gradients not zeroed":
+        return 1.0 if found.program.used == found.theirs.used else -1.0
+    if cause == "step size schedule":
+        return next(rate for rate in found.program.rates if rate != 1.0)
+    if cause == "momentum" or (cause == "weight decay" and lr):
+        edit = by[cause.replace(" ", "_")]
+        return edit.mine - edit.theirs
+    if cause == "weight decay":
+        edit = by["weight_decay"]
+        return (edit.mine - edit.theirs) * seen_options(
+            record, found.theirs, next(iter(record.parts))
+        )["lr"]
+    if cause == "dampening":
+        edit = by["dampening"]
+        return (1 - edit.mine) / (1 - edit.theirs)
+    if cause == "decay outside the velocity":
+        edit = by["decoupled_weight_decay"]
+        options = seen_options(record, found.program, next(iter(record.parts)))
+        strength = options["momentum"] * options["weight_decay"] * (1 if lr else options["lr"])
+        return strength if edit.mine else -strength
+    return None
