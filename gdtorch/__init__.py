@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .net import SigmoidNet, initial_weights
     from .objective import Objective
     from .quartic import Quartic
-    from .trainers import SGD, Manual, Post, Trainer
+    from .trainers import SGD, Manual, Post, Torch, Trainer
 
 __all__ = [
     "SGD",
@@ -39,6 +39,7 @@ __all__ = [
     "Steepest",
     "Stochastic",
     "Table",
+    "Torch",
     "Trainer",
     "eigenvalues",
     "extremes",
@@ -57,7 +58,7 @@ _HOME = {
     **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
     "Objective": "objective",
     "Quartic": "quartic",
-    **dict.fromkeys(["SGD", "Manual", "Post", "Trainer"], "trainers"),
+    **dict.fromkeys(["SGD", "Manual", "Post", "Torch", "Trainer"], "trainers"),
     **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
     **dict.fromkeys(["Comparison", "Difference", "Lockstep", "Report", "lockstep"], "lockstep"),
 }

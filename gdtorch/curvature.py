@@ -22,14 +22,14 @@ from torch.func import functional_call, grad, jacrev, vjp, vmap
 from .data import Rows
 from .objective import Objective
 
-EXACT = 2000  # weights up to which the Hessian is written out: 32 MB in float64
+EXACT = 2000  # the most weights for which the whole Hessian is computed: 32 MB in float64
 CHUNK = 64  # products with the Hessian at once; each holds a forward pass over all rows
-FIRST_LOOK = 10  # steps of Lanczos before its eigenvalues are looked at, and between looks
+FIRST_LOOK = 10  # steps of Lanczos before its eigenvalues are first computed
 LIMIT = 20  # steps for each weight; spectra over twelve decades take up to 10
 
 
 class _Loss(nn.Module):
-    """The loss of an objective as a forward pass, which is what `functional_call` can call."""
+    """A module whose forward pass is the loss of an objective, for `functional_call`."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Loss(nn.Module):
 
 
 def flat_weights(objective: Objective) -> Tensor:
-    """All weights as they stand, θ, one after the other in one vector of shape (n,)."""
+    """θ: all present weights in one vector of shape (n,)."""
     return torch.cat([weight.detach().flatten() for _, weight in objective.named_parameters()])
 
 
@@ -48,11 +48,11 @@ def loss_function(objective: Objective, rows: Rows) -> Callable[[Tensor], Tensor
     """The loss as a function of one vector θ of all weights (see `flat_weights`).
 
     Args:
-        objective: an `nn.Module`; its own weights are left alone.
+        objective: an `nn.Module`; its own weights stay as they are.
         rows: the rows that the loss is over.
 
     Returns:
-        (n,) → scalar, for `torch.func` to differentiate, and to `vmap` over many θ.
+        (n,) → scalar, which `torch.func` can differentiate, and `vmap` over many θ.
     """
     module = _Loss(objective)
     weights = dict(module.named_parameters())
@@ -68,14 +68,14 @@ def loss_function(objective: Objective, rows: Rows) -> Callable[[Tensor], Tensor
 
 
 def hessian(objective: Objective, rows: Rows) -> Tensor:
-    """∂²L/∂θ², exactly, at the present weights.
+    """The Hessian ∂²L/∂θ² at the present weights, exact but for rounding.
 
     Args:
         objective: an `nn.Module` of n weights whose loss `torch.func` can differentiate twice.
         rows: the rows that the loss is over.
 
     Returns:
-        Of shape (n, n), in the order of `flat_weights`; symmetric but for rounding.
+        A matrix of shape (n, n), in the order of `flat_weights`; symmetric but for rounding.
 
     Example:
         >>> hessian(Quartic(1.0), load_table("xor").learned)  # f″(1) = −1: a maximum
@@ -87,7 +87,7 @@ def hessian(objective: Objective, rows: Rows) -> Tensor:
 
 
 def eigenvalues(objective: Objective, rows: Rows) -> Tensor:
-    """All eigenvalues of the Hessian, of shape (n,), ascending; nan where it is not finite.
+    """All eigenvalues of the Hessian, of shape (n,), ascending; nan if it is not finite.
 
     Example:
         >>> values = eigenvalues(SigmoidNet().double(), load_table("post").learned)
@@ -102,15 +102,15 @@ def eigenvalues(objective: Objective, rows: Rows) -> Tensor:
 
 
 def spectra(objective: Objective, rows: Rows, thetas: Tensor) -> Tensor:
-    """The Hessian's eigenvalues at each of many weights, faster than one after the other.
+    """The Hessian's eigenvalues at many points θ, which is faster than one after the other.
 
     Args:
         objective: as for `hessian`; its own weights do not matter.
         rows: the rows that the loss is over.
-        thetas: weights as in `flat_weights`, of shape (points, n).
+        thetas: the points, of shape (points, n), each as in `flat_weights`.
 
     Returns:
-        Of shape (points, n), ascending for each point.
+        The eigenvalues, of shape (points, n), ascending for each point.
     """
     hessians = vmap(jacrev(grad(loss_function(objective, rows))), chunk_size=CHUNK)(thetas)
     values: Tensor = torch.linalg.eigvalsh(hessians)
@@ -120,19 +120,19 @@ def spectra(objective: Objective, rows: Rows, thetas: Tensor) -> Tensor:
 def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
     """The smallest and the largest eigenvalue of the Hessian; the largest is the sharpness.
 
-    From the full Hessian up to 2,000 weights. Past that by Lanczos' method with products of the
-    Hessian and a vector, to within √ε of the larger of the two in magnitude, ε being the dtype's
-    (1.5e-8 in float64, 3.5e-4 in float32).
+    Up to 2,000 weights they are those of the full Hessian. Past that, Lanczos' method finds them
+    from products of the Hessian and a vector. Their error is then at most √ε times the larger of
+    the two in magnitude, with the dtype's ε (√ε is 1.5e-8 in float64 and 3.5e-4 in float32).
 
     Args:
         objective: as for `hessian`.
         rows: the rows that the loss is over.
 
     Returns:
-        Two numbers; nan where the Hessian is not finite.
+        Two numbers; nan if the Hessian is not finite.
 
     Raises:
-        ArithmeticError: Lanczos does not converge, as where the loss differs from call to call.
+        ArithmeticError: Lanczos does not converge, as when the loss differs from call to call.
 
     Example:
         >>> smallest, sharpness = extremes(SigmoidNet().double(), load_table("post").learned)
@@ -150,15 +150,15 @@ def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
 
 
 def _lanczos(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, float]:
-    r"""The extreme eigenvalues of a symmetric matrix A, of which only products are known.
+    r"""The extreme eigenvalues of a symmetric matrix A, given only its products with vectors.
 
         β₁ q₂ = A q₁ − α₁ q₁,    βₖ qₖ₊₁ = A qₖ − αₖ qₖ − βₖ₋₁ qₖ₋₁
 
-    The eigenvalues of the tridiagonal matrix of the α and β approach those of A from within, the
-    extreme ones first; one with eigenvector s lies within βₖ|sₖ| of an eigenvalue of A. The q lose
-    their orthogonality to rounding; that repeats eigenvalues, but does no harm to the extreme ones
-    nor to that bound (Paige, "Accuracy and effectiveness of the Lanczos algorithm", 1980), so no
-    more than two of the q need be kept.
+    The α and β form a tridiagonal matrix. Its eigenvalues approach those of A from within, the
+    extreme ones first; one with eigenvector s lies within βₖ|sₖ| of an eigenvalue of A. Rounding
+    makes the q lose their orthogonality. That repeats eigenvalues, but harms neither the extreme
+    ones nor the bound (Paige, "Accuracy and effectiveness of the Lanczos algorithm", 1980), so that
+    only two of the q need be kept.
     """
     tolerance = math.sqrt(torch.finfo(start.dtype).eps)
     q, before = start / torch.linalg.vector_norm(start), torch.zeros_like(start)
@@ -176,13 +176,13 @@ def _lanczos(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float,
             smallest, largest, error = _ends(alphas, betas[1:])
             if error <= tolerance * max(-smallest, largest):
                 return smallest, largest
-            look += max(FIRST_LOOK, look // 10)
+            look += 1 + look // 10
         before, q = q, r / betas[-1]
     raise ArithmeticError("Lanczos does not converge: these are no products of a symmetric matrix")
 
 
 def _ends(alphas: list[float], betas: list[float]) -> tuple[float, float, float]:
-    """The extreme eigenvalues of the tridiagonal matrix, and how far from A's they may be."""
+    """The extreme eigenvalues of the tridiagonal matrix, and a bound on their error."""
     diagonal, beside = (torch.tensor(x, dtype=torch.float64) for x in (alphas, betas))
     tridiagonal = diagonal.diag() + beside[:-1].diag(1) + beside[:-1].diag(-1)
     values, vectors = torch.linalg.eigh(tridiagonal)
@@ -197,10 +197,10 @@ def stable_limit(
     weight_decay: float = 0,
     nesterov: bool = False,
 ) -> float:
-    r"""The sharpness up to which steps are stable: on a quadratic, they converge just below it.
+    r"""The sharpness up to which steps are stable: below it they converge on a quadratic.
 
-    Along an eigenvector with eigenvalue h, weight decay λ turns the gradient into (h + λ) x. With
-    a = lr (h + λ), momentum μ and dampening d, two steps of `torch.optim.SGD` are tied by
+    Along an eigenvector with eigenvalue h, the gradient with weight decay λ is (h + λ) x. With
+    a = lr (h + λ), momentum μ and dampening d, three successive x of `torch.optim.SGD` satisfy
 
         x″ = (1 + μ − (1 − d) a) x′ − μ x                   momentum
         x″ = (1 + μ)(1 − a) x′ − μ (1 − a) x                Nesterov (d = 0)
@@ -210,18 +210,18 @@ def stable_limit(
 
         h < 2 (1 + μ) / ((1 − d) lr) − λ,    h < 2 (1 + μ) / ((1 + 2μ) lr) − λ.
 
-    Dampening counts with momentum alone, as in `torch.optim.SGD`.
+    Dampening matters only with momentum, as in `torch.optim.SGD`.
 
     Args:
         lr: learning rate.
-        momentum: μ, below 1; no step is stable above.
-        dampening: d, below 1.
+        momentum: μ; from 1 on, no step is stable.
+        dampening: d; above 1, no step with momentum is stable.
         weight_decay: λ.
         nesterov: whether the momentum is Nesterov's.
 
     Returns:
-        The limit; infinite for an `lr` of 0 or a dampening of 1, nan for a momentum or dampening
-        above 1, which have none.
+        The limit. It is infinite for an `lr` of 0 and, with momentum, for a dampening of 1; it is
+        nan where no step is stable.
 
     Example:
         >>> stable_limit(1.0), stable_limit(1.0, momentum=0.5)

@@ -16,7 +16,7 @@ from itertools import product
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-if TYPE_CHECKING:  # what a file says wrong is said at once: torch takes a second to load
+if TYPE_CHECKING:  # torch takes a second to load; a fault in a file is reported before that
     import torch
     from torch import Tensor
 
@@ -51,15 +51,15 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn and rows held out, each row with a label for people.
+    """Rows to learn and rows held out. Each row has a label, by which people know it.
 
-    A label is the row's inputs, written as bits, where every input of the table is 0 or 1
-    and no two rows have the same; else it is the row's number, counted from 1.
+    Where every input of the table is 0 or 1 and no two rows are the same, a label is the row's
+    inputs, written as bits. Elsewhere it is the row's number, counted from 1.
 
     Args:
         name: what the user asked for: `post`, `xor`, `parity3` or a path.
         learned: the rows that the loss is over; at least one.
-        held_out: the rows that no trainer sees; perhaps none.
+        held_out: the rows that no trainer sees; there may be none.
         learned_labels: one label for each row of `learned`.
         held_out_labels: one label for each row of `held_out`.
 
@@ -98,9 +98,9 @@ def load_table(name: str) -> Table:
 
     Args:
         name: `post` (the post's seven rows and the one held out), `xor`, `parity3`, or the
-            path of a CSV file: a header row, then one row of numbers each. The column named
-            `held_out`, if there is one, is 0 or 1; the last of the others is the target, in
-            [0, 1]; all others are inputs.
+            path of a CSV file. The file has a header row, and rows of numbers under it. A column
+            named `held_out` is optional; it holds 0 or 1. Of the other columns the last is the
+            target, in [0, 1], and the rest are inputs.
 
     Raises:
         ValueError: there is no such table, or the file is not as described; the message
@@ -118,7 +118,7 @@ def load_table(name: str) -> Table:
 
 
 def read_table(name: str) -> Sequence[Record]:
-    """The rows of a table as numbers, for `make_table`; loads no torch.
+    """The rows of a table as numbers, for `make_table`. It loads no torch.
 
     Args:
         name: as of `load_table`.
@@ -133,7 +133,7 @@ def read_table(name: str) -> Sequence[Record]:
 
 
 def make_table(name: str, records: Sequence[Record]) -> Table:
-    """The table of a name and its rows, as `read_table` gives them."""
+    """Make a table of the rows that `read_table` gives."""
     features, labels = len(records[0][0]), _labels(records)
     return Table(
         name,
@@ -145,7 +145,7 @@ def make_table(name: str, records: Sequence[Record]) -> Table:
 
 
 def check_readable(path: str) -> None:
-    """Raise ValueError for what is no file, or none that may be read; loads no torch."""
+    """Raise ValueError if a path is not a file that can be read. It loads no torch."""
     try:
         _open(path).close()
     except (OSError, ValueError) as error:
@@ -153,7 +153,7 @@ def check_readable(path: str) -> None:
 
 
 def _open(path: str) -> BinaryIO:
-    """Open a file to read it; raise OSError for a pipe or a device, which may never end."""
+    """Open a file to read it. A pipe or a device raises OSError, since it may never end."""
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller's)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -162,7 +162,7 @@ def _open(path: str) -> BinaryIO:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # for somebody to write into a pipe
+    return os.open(path, flags | os.O_NONBLOCK)  # else a pipe waits here for somebody to write
 
 
 def _rows(records: Sequence[Record], features: int) -> Rows:
@@ -183,7 +183,7 @@ def _labels(records: Sequence[Record]) -> list[str]:
 
 def _read_csv(path: str) -> list[Record]:
     try:
-        with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(_open(path), encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             lines = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:
@@ -243,7 +243,7 @@ def _record(path: str, line: int, header: list[str], cells: list[str]) -> Record
 
 
 def _number(cell: str) -> float:
-    """The number in a cell; nan where there is none, or one that only Python reads: 1_000, ١٢."""
+    """The number in a cell; nan if it holds none. 1_000 and ١٢ are numbers to Python alone."""
     try:
         return float(cell) if cell.isascii() and "_" not in cell else math.nan
     except ValueError:

@@ -19,7 +19,8 @@ from .objective import Objective
 LARGEST_STEP = 2.0**100  # about 1e30, taken where the loss falls along the whole ray
 GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # times the step before
 MOVE, MOVES = 15, 14  # powers of two by which the grid moves on, and how often
-CELLS, ROUNDS = 32, 11  # of the bracket, each time; 32¹¹ = 2⁵⁵ leave nothing between two floats
+CELLS = 20  # on either side of the lowest point
+ROUNDS = 11  # of slopes; 20 · 40¹⁰ > 2⁵³, so that at the end nothing is left between two floats
 POINTS = 5  # on either side of the root, through which it is interpolated
 
 
@@ -27,9 +28,9 @@ T = TypeVar("T")
 
 
 class Descent:
-    """Which rows a step sees, and how far it goes: unless a subclass says otherwise, all, and lr.
+    """Which rows a step sees, and how far it goes: all rows, and lr. Subclasses change that.
 
-    It has no state: trainers may share one, and any step can be asked for.
+    A descent has no state, so trainers can share one, and steps can be asked for in any order.
 
     Example:
         >>> class Halved(Descent):
@@ -63,10 +64,10 @@ class Descent:
         """How far a step goes along the gradient.
 
         Args:
-            _objective: at the weights from which the step starts.
+            _objective: the objective, at the weights from which the step starts.
             _rows: the rows that the step sees.
             _gradient: parameter name → ∂loss/∂parameter there.
-            lr: the step size given or, after the first step, the one before.
+            lr: at the first step, the step size given; later, the step size of the step before.
             maximize: whether the step goes up.
         """
         return lr
@@ -110,37 +111,41 @@ class Stochastic(Descent):
 def shuffle(seed: int, epoch: int, count: int) -> list[int]:
     """The numbers 0 to count − 1 in the order of an epoch, the same on every machine.
 
-    They are sorted by Philox's raw numbers, and not by NumPy's `permutation`, whose stream may
-    change between releases (NEP 19). The key's second half is 0 for initial weights (see
-    `initial_weights`) and the epoch, counted from 1, here.
+    They are sorted by Philox's raw numbers. NumPy's own `permutation` will not do: its stream may
+    change between releases (NEP 19). The second half of Philox's key is the epoch, counted from 1;
+    for initial weights it is 0 (see `initial_weights`), so that the two never share numbers.
     """
     key = np.array([seed, epoch + 1], dtype=np.uint64)
-    order: list[int] = np.random.Philox(key=key).random_raw(count).argsort(kind="stable").tolist()
+    order: list[int] = np.random.Philox(key=key).random_raw(count).argsort().tolist()
     return order
 
 
 class Steepest(Descent):
     """All rows, and the step size that lowers the loss most along −gradient: exact line search.
 
-    φ(t) = loss(θ − t · g) is taken at 0 and at 17 step sizes t in one pass, from 2⁻⁸ to 2⁸ times
-    the step before; while the lowest is at either end, the grid moves on, by up to 2²¹⁰. Between
-    the neighbours of the lowest, φ′(t) = −⟨∇loss(θ − t · g), g⟩ is then taken at 33 in one pass,
-    and its root interpolated. (Where φ is flat, its own values would show but half the digits.)
+    The search is over t in φ(t) = loss(θ − t · g), with the gradient g:
+
+    1. One pass gives φ at 0 and at 17 step sizes, from 2⁻⁸ to 2⁸ times the step before. While the
+       lowest is the first or the last of these, the grid moves on, by up to 2²¹⁰.
+    2. One pass gives the slope φ′(t) = −⟨∇loss(θ − t · g), g⟩ at 41 step sizes around the lowest.
+       From there the search goes downhill until φ′ is 0, and interpolates that root. (φ itself is
+       flat around its minimum, so that its values would give only half the digits.)
+
     With `maximize` it is −loss(θ + t · g) that is lowered.
 
-    No step raises the loss. Where none lowers it, as with a gradient of 0, the step size is 0;
-    where the loss falls along the whole ray, it is `LARGEST_STEP`. A loss that is not finite is
-    never chosen.
+    No step raises the loss. Where none lowers it, as with a gradient of 0, the step size is 0.
+    Where the loss falls along the whole ray, the step size is `LARGEST_STEP`. A loss that is not
+    finite is never chosen.
 
     The objective must take weights with a leading dimension and give a loss and a gradient for
-    each set of them, as `SigmoidNet` does; `torch.func.vmap` would do without, but takes three
-    times as long for the post's network.
+    each set of them, as `SigmoidNet` does. (`torch.func.vmap` would lift that condition, but takes
+    three times as long for the post's network.)
 
     Example:
         >>> manual = Manual(Quartic(3.0), load_table("xor").learned, descent=Steepest())
         >>> manual.step()
-        >>> manual.weights["x"].item(), f"{manual.lr:.6f}"
-        (2.0, '0.166667')
+        >>> print(f"{manual.weights['x'].item():.6f} {manual.lr:.6f}")
+        2.000000 0.166667
     """
 
     def step_size(
@@ -155,7 +160,7 @@ class Steepest(Descent):
     ) -> float:
         """The step size that lowers the loss most (see the class); the search begins at lr."""
         ray = _Ray(objective, rows, gradient, maximize=maximize)
-        scale = min(max(float(lr) or 1.0, 1 / LARGEST_STEP), LARGEST_STEP)
+        scale = min(max(float(lr), 1 / LARGEST_STEP), LARGEST_STEP)
         for _ in range(MOVES):
             t = [min(scale * factor, LARGEST_STEP) for factor in GRID]
             losses = ray.losses(t)
@@ -163,17 +168,14 @@ class Steepest(Descent):
             if 0 < lowest < len(t) - 1:
                 best = ray.root(*t[lowest - 1 : lowest + 2])
                 (loss,) = ray.losses([best])
-                # A bracket may hold a second valley, less deep than the point it was found by. A
-                # loss that is higher by less than a thousandth of the fall may be so by rounding.
-                valley = losses[lowest] + (losses[0] - losses[lowest]) / 1024
-                return best if loss <= valley else t[lowest]
+                return best if loss <= losses[0] else t[lowest]
             too_short = lowest > 0 or losses[-1] == losses[0]
             scale *= 2.0**MOVE if too_short else 2.0**-MOVE
         return 0.0
 
 
 class _Ray:
-    """φ(t) = ±loss(θ ∓ t · g), to be lowered, and its slope, at many step sizes t in one pass."""
+    """φ(t) = ±loss(θ ∓ t · g), which is to be lowered, and φ′(t), for many t in one pass."""
 
     def __init__(
         self,
@@ -216,29 +218,33 @@ class _Ray:
         return slopes
 
     def root(self, low: float, inside: float, high: float) -> float:
-        """Where, nearest to inside, the slope between low and high rises through 0; else inside."""
+        """The first t downhill from `inside` with a slope of 0; `inside` if there is none."""
         error = math.inf
         for _ in range(ROUNDS):
-            t = [low + (high - low) * k / CELLS for k in range(CELLS + 1)]
+            left, right = (inside - low) / CELLS, (high - inside) / CELLS
+            t = [low + left * k for k in range(CELLS)]
+            t += [inside + right * k for k in range(CELLS)] + [high]
             slopes = self.slopes(t)
-            # Written so that a slope of nan, past the end of all finite losses, counts as up.
-            ups = [k for k in range(1, len(t)) if slopes[k - 1] < 0 and not slopes[k] < 0]
-            if not ups:
+            downhill = range(CELLS + 1, len(t)) if slopes[CELLS] < 0 else range(CELLS, 0, -1)
+            # Past the end of all finite losses the slope is nan, which counts as up.
+            ups = (k for k in downhill if slopes[k - 1] < 0 and not slopes[k] < 0)
+            up = next(ups, None)
+            if up is None:
                 return inside
-            up = min(ups, key=lambda k: abs(t[k] - inside))
-            low, high = t[up - 1], t[up]
             near = slice(max(0, up - POINTS), up + POINTS)
             best = _interpolated(t[near], slopes[near])
             coarse = _interpolated(t[near][1:-1], slopes[near][1:-1])
+            low, high = t[up - 1], t[up]
+            inside = (low + high) / 2
             error, before = abs(best - coarse) if low <= best <= high else math.inf, error
-            # An error that a finer grid has not lowered is rounding.
+            # An error that a finer grid has not halved is rounding of the slopes.
             if error <= 1024 * self.epsilon * best or before / 2 <= error < math.inf:
                 return best
         return low
 
 
 def _interpolated(t: Sequence[float], slopes: Sequence[float]) -> float:
-    """The step size at which the slope is 0, by Lagrange's inverse interpolation."""
+    """The t at which the slope is 0, by Lagrange's inverse interpolation; nan if slopes repeat."""
     if len(set(slopes)) < len(slopes):
         return math.nan
     total = 0.0

@@ -18,16 +18,7 @@ from torch import Tensor
 
 # Okabe and Ito's palette, which the colour-blind can tell apart: black, orange, sky blue, bluish
 # green, yellow, blue, vermilion, reddish purple. (Wong, Nature Methods 8, 441, 2011.)
-COLOURS = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = COLOURS
 PATHS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)  # not yellow: too pale for a line
 DPI = 200  # twice what a screen shows

@@ -16,9 +16,9 @@ from .data import Rows, check_readable
 def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
     r"""Starts `start` to `start + count - 1` of a seed, uniform in [−1, 1).
 
-    Start k is the same whatever the machine, the thread count and the block it is drawn in:
-    Philox is counted, so that the generator is moved to start k and not run up to it.
-    (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.)
+    Start k is the same on every machine, with any number of threads, and in whatever block it is
+    drawn. Philox is a counter-based generator: it goes to start k directly, without drawing the
+    starts before it. (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.)
 
     Args:
         seed: which family of starts, 0 to 2⁶⁴ − 1.
@@ -34,7 +34,7 @@ def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
         >>> thousand[999].equal(last[0])
         True
     """
-    counts = -(-size // 4)  # one count of Philox yields four numbers of 64 bits
+    counts = -(-size // 4)  # Philox yields four numbers of 64 bits for each value of its counter
     philox = np.random.Philox(key=seed).advance(start * counts)
     raw = philox.random_raw(count * counts * 4).reshape(count, counts * 4)[:, :size]
     uniform = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)  # [0, 1)
@@ -42,7 +42,7 @@ def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
 
 
 def squared_error(output: Tensor, targets: Tensor) -> Tensor:
-    """L = ½ Σ (y − δ)², summed over rows and outputs, not averaged.
+    """L = ½ Σ (y − δ)², the sum over rows and outputs, not the mean.
 
     Args:
         output: δ, of shape (..., rows, outputs).
@@ -57,11 +57,11 @@ def squared_error(output: Tensor, targets: Tensor) -> Tensor:
 class SigmoidNet(nn.Module):
     r"""The post's network, δ = σ(σ(x · syn0) · syn1), with the loss L = ½ Σ (y − δ)².
 
-    Several networks can stand side by side in one: weights with a leading dimension give a
-    leading dimension to all that is computed from them.
+    One net can hold several networks side by side: if the weights have a leading dimension, so
+    has everything that is computed from them.
 
-    New weights are start `start` of seed `seed` in float32; `.to(torch.float64)` widens them
-    exactly.
+    New weights are start `start` of seed `seed`, in float32. `.to(torch.float64)` changes none of
+    their values.
 
     Args:
         features: inputs of a row; syn0 has the shape (features, hidden).
@@ -113,9 +113,9 @@ class SigmoidNet(nn.Module):
     def gradient(self, rows: Rows) -> dict[str, Tensor]:
         """∂L/∂syn0 and ∂L/∂syn1 by the chain rule, both at the present weights.
 
-        The same products, in the same order, as autograd's for `loss`: that, and not luck, is
-        why the two agree in every bit. Multiply `output * (1 - output)` first, or transpose a
-        product, and the last bits part.
+        These are the same products in the same order as autograd's for `loss`; that is why the
+        two agree in every bit. If `output * (1 - output)` is multiplied first, or a product is
+        transposed, the last bits differ.
         """
         inputs, targets = rows
         hidden, output = self.layers(inputs)
@@ -134,11 +134,11 @@ class SigmoidNet(nn.Module):
 
 
 def load_weights(net: SigmoidNet, file: str) -> None:
-    """Put saved weights into a network, and run nothing that the file may hold.
+    """Put saved weights into a network, without running any code that the file may hold.
 
     Args:
-        net: the network; its dtype and device stay as they are.
-        file: what `torch.save(net.state_dict(), file)` has written.
+        net: the network. Its dtype and device stay as they are.
+        file: a file that `torch.save(net.state_dict(), file)` has written.
 
     Raises:
         ValueError: the file holds no weights of this network's shapes; the message says why.

@@ -1,4 +1,4 @@
-"""What a trainer follows: weights, a loss, and the gradient of that loss by hand."""
+"""What a trainer minimizes: a loss of some weights, with its gradient by hand."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .data import Rows
 
 
 class Objective(Protocol):
-    """What a trainer follows: an `nn.Module` with a loss and the gradient of that loss by hand.
+    """What a trainer minimizes: an `nn.Module` with a loss, and that loss's gradient by hand.
 
-    Of `nn.Module` the trainers need no more than what stands here. `Steepest` asks for one thing
-    more: weights with a leading dimension give a loss and a gradient for each set of them.
+    The trainers use no more of `nn.Module` than the methods below. `Steepest` needs one thing
+    more: if the weights have a leading dimension, there is a loss and a gradient for each entry.
 
     Example:
         >>> import torch

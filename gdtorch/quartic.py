@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .data import Rows
 
-NO_ROWS = Rows(torch.empty(0, 0), torch.empty(0, 0))  # what a trainer of f is given
+NO_ROWS = Rows(torch.empty(0, 0), torch.empty(0, 0))  # for a trainer, which asks for rows
 REST = 1e-9  # |f′| up to which a point counts as at rest
 
 
@@ -24,11 +24,12 @@ class Quartic(nn.Module):
         f′  = u (u² − 1) = x (x − 1) (x − 2)
         f″  = 3u² − 1
 
-    It has a minimum of 0 at x = 0 and at x = 2, and between them a maximum of ¼ at x = 1. In u,
-    autograd's derivative is the product by hand times powers of two, which are exact: the two
-    have the same bits. f and f′ are 0 at these points, and right to about eps near them.
+    f has a minimum of 0 at x = 0 and at x = 2, and a maximum of ¼ between them, at x = 1. Computed
+    from u, f and f′ are exact at these three points, and right to about eps near them. Autograd's
+    derivative of f in u is the product by hand times powers of two; those are exact, so that the
+    two derivatives have the same bits.
 
-    A weight of shape (n,) gives n values, one for each x.
+    A weight of shape (n,) holds n points x, and everything is computed for each of them.
 
     Args:
         x: where to start, one point or several.
@@ -62,8 +63,7 @@ class Quartic(nn.Module):
 
 
 def kind_of_point(quartic: Quartic) -> str:
-    """`minimum` or `maximum` where f′ is 0 but for 10⁻⁹, as f″ has it; else `neither`."""
-    if abs(quartic.gradient()["x"].item()) > REST:
+    """`minimum` or `maximum` where |f′| ≤ 10⁻⁹, by the sign of f″; elsewhere `neither`."""
+    if not abs(quartic.gradient()["x"].item()) <= REST:  # nan is no point at all
         return "neither"
-    second = quartic.second_derivative().item()
-    return "minimum" if second > 0 else "maximum" if second < 0 else "neither"
+    return "minimum" if quartic.second_derivative().item() > 0 else "maximum"

@@ -1,4 +1,4 @@
-"""A run's folder: one run's alone, and cleared of nothing but what gdtorch wrote."""
+"""A run's folder: no two runs share one, and only what gdtorch wrote is removed from it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ __all__ = ["OUR_SUFFIX", "check", "claim", "clear", "sync", "unwritable", "write
 
 import contextlib
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def check(logdir: Path, name: str | None, *, free: bool) -> None:
     Args:
         logdir: TensorBoard's log directory.
         name: the run's name in it, or None.
-        free: whether the folder must be free, since its run is neither replaced nor gone on with.
+        free: whether the folder must be empty: its run is neither replaced nor resumed.
     """
     for place in (logdir, *logdir.parents):
         if place.exists() and not place.is_dir():
@@ -54,24 +55,24 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Iterator[Path]:
-    """Have an empty folder for a run, which no other run gets before the block ends.
+    """Claim an empty folder for a run; no other run gets it before the block ends.
 
-    The log directory is made where it is missing. An earlier run under that name goes, if
-    `overwrite`: its event files, its weights and pictures by their names, and the folders that
-    this empties. Whatever else lies there stays, and links are not followed.
+    The log directory is made where it is missing. `overwrite` removes an earlier run
+    under that name: its event files, its weights and pictures by their names, and the folders that
+    this empties. Everything else there stays, and links are not followed.
 
     Args:
         logdir: TensorBoard's log directory.
         name: the run's name in it; None for a time stamp that no other run has or gets.
         parts: the folders that the run will make in its own.
         overwrite: whether to remove a run of gdtorch's under that name.
-        resume: whether to take an ensemble's folder under that name as it is.
+        resume: whether to go on in an ensemble's folder under that name, with its files.
 
     Raises:
         ValueError: the name is no folder name, or is taken, be it by a run under way, or the
             earlier run cannot be removed; the message names the remedy, and nothing has changed.
-        OSError: the folder cannot be made; then nothing is left of it. Nor is a folder left empty
-            that was made here where the block raises.
+        OSError: the folder cannot be made; then nothing is left of it. If the block raises, the
+            folders that were made here and are empty are removed, too.
     """
     if name is not None:
         _check_name(name)
@@ -103,17 +104,17 @@ def claim(
 def clear(folder: Path) -> None:
     """Remove what gdtorch wrote into a run's folder, and every folder that this empties."""
     _empty(folder)
-    if not any(folder.iterdir()):
+    with contextlib.suppress(OSError):  # where something else lies there
         folder.rmdir()
 
 
-def write(file: Path, content: bytes, *, lasting: bool = False) -> None:
+def write(file: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file of a run's, whole; a link in its place is replaced and not followed.
 
     Args:
         file: which.
         content: all of it.
-        lasting: whether it is to be there, and whole, even after a power loss.
+        durable: whether it must survive a power loss, whole.
 
     Raises:
         OSError: it cannot be written; then it is as it was.
@@ -123,19 +124,19 @@ def write(file: Path, content: bytes, *, lasting: bool = False) -> None:
         unfinished.unlink(missing_ok=True)
         with unfinished.open("xb") as stream:
             stream.write(content)
-        if lasting:
+        if durable:
             sync(unfinished)
         unfinished.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
-    if lasting:
+    if durable:
         sync(file.parent)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, outlast a power loss."""
+    """Make a file, or the names in a folder, survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -156,9 +157,9 @@ def _check_name(name: str) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """Make a folder where it is missing, and lock it: a file handle, with which the lock ends.
+    """Make a folder where it is missing, and lock it; return the file handle that holds the lock.
 
-    So it ends with the process at the latest, and a process that is killed leaves none.
+    The lock ends with the handle, at the latest with the process: a killed one leaves none.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"{folder} is not a folder; choose another --name")
@@ -175,24 +176,12 @@ def _lock(folder: Path) -> int:
 
 
 def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ValueError where a run cannot have a folder; change nothing."""
+    """Raise ValueError where a run cannot have a folder without loss of what is not gdtorch's."""
     if not any(folder.iterdir()):
         return
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
-    _check_removable(folder, parts)
-
-
-def _holds_ensemble(folder: Path) -> bool:
-    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
-    if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
-        return True
-    return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
-
-
-def _check_removable(folder: Path, parts: Sequence[str]) -> None:
-    """Raise ValueError where a run cannot be removed without loss of what is not ours."""
-    ours = [file for place in _places(folder) for file in _ours(place)]
+    ours = _ours(folder)
     if not ours:
         raise ValueError(f"{folder} holds no run of gdtorch's to overwrite; choose another --name")
     for file in folder.rglob("*tfevents*"):
@@ -204,6 +193,13 @@ def _check_removable(folder: Path, parts: Sequence[str]) -> None:
     _check_parts(folder, parts)
 
 
+def _holds_ensemble(folder: Path) -> bool:
+    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
+    if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
+        return True
+    return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
+
+
 def _check_parts(folder: Path, parts: Sequence[str]) -> None:
     """Raise ValueError where something else lies in place of a folder of the run's."""
     for part in parts:
@@ -213,36 +209,39 @@ def _check_parts(folder: Path, parts: Sequence[str]) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove what gdtorch wrote into a run's folder, and the folders in it that this empties."""
-    for place in _places(folder):
-        for file in _ours(place):
-            file.unlink()
-        if place != folder and not any(place.iterdir()):
+    for file in _ours(folder):
+        file.unlink()
+    for place in _places(folder)[:-1]:
+        with contextlib.suppress(OSError):  # where something else lies there
             place.rmdir()
 
 
+def _ours(folder: Path) -> list[Path]:
+    """The files that gdtorch wrote into a run's folder, in the order in which they may go.
+
+    Events and blocks come last in each folder: a run half removed is known by them.
+    """
+    ours = []
+    for place in _places(folder):
+        marked = [file for file in place.glob(f"*{OUR_SUFFIX}") if not file.is_dir()]
+        if marked:
+            named = (place / f"{prefix}{name}" for name in OUR_NAMES for prefix in ("", UNFINISHED))
+            ours += [file for file in named if file.is_file()] + marked
+    return ours
+
+
 def _places(folder: Path) -> list[Path]:
-    """The folders in a run's, and itself; links are left alone."""
+    """The folders in a run's, and then itself; links are left alone."""
     inner = (path for path in folder.glob("*") if path.is_dir() and not path.is_symlink())
-    return [*inner, folder]  # last, as the one by which a run half removed is still known as ours
-
-
-def _ours(place: Path) -> list[Path]:
-    """The files that gdtorch wrote: before its events and blocks, what lies beside them."""
-    marked = [file for file in place.glob(f"*{OUR_SUFFIX}") if not file.is_dir()]
-    if not marked:
-        return []
-    named = (place / f"{prefix}{name}" for name in OUR_NAMES for prefix in ("", UNFINISHED))
-    return [file for file in named if file.is_file()] + marked
+    return [*inner, folder]
 
 
 def _stamped(logdir: Path) -> Path:
+    """Make a folder that is named by the time."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = logdir / (stamp if number == 1 else f"{stamp}_{number}")
-        try:
-            folder.mkdir()  # fails where another process was first
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+        with contextlib.suppress(FileExistsError):  # where another process was first
+            folder.mkdir()
+            break
+    return folder

@@ -1,22 +1,24 @@
-"""Three ways to take the same step: the post's loop, gradient descent by hand, torch.optim.SGD."""
+"""Three ways to take the same step: the post's loop, gradient descent by hand, torch.optim."""
 
 from __future__ import annotations
 
-__all__ = ["SGD", "Manual", "Post", "Trainer"]
+__all__ = ["SGD", "Manual", "Post", "Torch", "Trainer"]
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar, Unpack
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import optimizers
 from .data import Rows
-from .descent import BATCH, Descent
+from .descent import BATCH, Descent, Steepest
 from .net import SigmoidNet
 from .objective import Objective
-from .optimizers import Options, check_descent, check_options
+from .optimizers import Rule
 
 
 class Trainer(ABC):
@@ -38,7 +40,7 @@ class Trainer(ABC):
         [3.0, 2.4, 2.27, 2.19]
     """
 
-    name: ClassVar[str]
+    name: str
     stride = 1  # how many steps it takes at a time
     lr: float  # how far the last step went; before the first, the learning rate
 
@@ -87,7 +89,7 @@ class Post(Trainer):
     def __init__(self, objective: Objective, rows: Rows, lr: float | Tensor = 1.0) -> None:
         if not isinstance(objective, SigmoidNet):
             raise TypeError(f"Post trains a SigmoidNet alone, not a {type(objective).__name__}")
-        check_options(lr)
+        optimizers.SGD(lr)  # type: ignore[arg-type]  # it refuses what torch.optim.SGD does
         super().__init__(objective, rows)
         self.lr = float(lr)
 
@@ -112,37 +114,30 @@ class Post(Trainer):
 
 
 class Manual(Trainer):
-    r"""Gradient descent by hand, with every option of `torch.optim.SGD` written out.
+    r"""Gradient descent by hand: the objective's own gradient, and a rule of `gdtorch.optimizers`.
 
-    With the gradient g of the loss at the weights θ, and v the velocity of each weight:
-
-        g ← −g                          if maximize
-        g ← g + weight_decay · θ
-        v ← g                           at the first step, if momentum
-        v ← momentum · v + (1 − dampening) · g     after it
-        g ← g + momentum · v            if nesterov, else g ← v
-        θ ← θ − lr · g
-
-    The weights hold the same bits as those of `SGD` after every step.
+    The weights hold the same bits as those of `Torch`, with the same optimizer and the same
+    options, after every step.
 
     Args:
         objective: what to descend, by its `gradient(rows)`; rows, descent: see `Trainer`.
-        lr: learning rate, a tensor of one element or a number; named, like all others, and
-            meant as in `torch.optim.SGD`. With `Steepest`, where its first search begins.
-        momentum: μ, 0 for none.
-        dampening: how much of a fresh gradient to leave out of the velocity.
-        weight_decay: λ of the penalty λ/2 · θ².
-        nesterov: look ahead along the velocity; needs a momentum and no dampening.
-        maximize: ascend instead.
+        lr: learning rate, a tensor of one element or a number. With `Steepest`, where its first
+            search begins. It and the options after it are those of `torch.optim.SGD`.
+        optimizer: another rule in place of SGD, with its own options.
 
     Raises:
-        ValueError: the options are such as `torch.optim.SGD` refuses, in its words; or there is
-            momentum or weight decay with `Steepest`.
+        TypeError: the objective has no `gradient`; or there are options beside an optimizer.
+        ValueError: the options are such as `torch.optim` refuses, in its words; or there is
+            anything but SGD without momentum and weight decay with `Steepest`.
 
     Example:
+        >>> from gdtorch.optimizers import Adam
         >>> net, rows = SigmoidNet().double(), load_table("post").learned
         >>> both = (way(net, rows, lr=0.1, momentum=0.9, nesterov=True) for way in (Manual, SGD))
         >>> lockstep(*both).identical
+        True
+        >>> adam = Manual(net, rows, optimizer=Adam(lr=0.01, amsgrad=True))
+        >>> lockstep(adam, Torch(net, rows, "Adam", lr=0.01, amsgrad=True)).identical
         True
     """
 
@@ -159,49 +154,100 @@ class Manual(Trainer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        optimizer: Rule | None = None,
         descent: Descent = BATCH,
     ) -> None:
-        check_options(lr, momentum, dampening, weight_decay, nesterov)
-        check_descent(descent, momentum, weight_decay)
+        options: Any = lr, momentum, dampening, weight_decay, nesterov
+        sgd = optimizers.SGD(*options, maximize=maximize)
+        if optimizer is not None and sgd != optimizers.SGD():
+            name = type(optimizer).__name__
+            raise TypeError(f"the options go into the optimizer: optimizer={name}(lr=…)")
+        self.optimizer: Rule = optimizer or sgd
+        _check_objective(type(self).__name__, objective, "gradient")
+        if isinstance(descent, Steepest):
+            _check_objective("Steepest", objective, "loss")
+        _check_descent(descent, type(self.optimizer).__name__, vars(self.optimizer))
         super().__init__(objective, rows, descent)
-        self.lr = float(lr)
-        self.momentum = momentum
-        self.dampening = dampening
-        self.weight_decay = weight_decay
-        self.nesterov = nesterov
-        self.maximize = maximize
-        self.velocity: dict[str, Tensor] = {}
+        self.lr = float(self.optimizer.lr)
+        self.state: dict[str, dict[str, Any]] = {name: {} for name in self.weights}
 
     def step(self) -> None:
-        """One step, mirroring `torch.optim.sgd._single_tensor_sgd` line by line.
-
-        Each `add` with `alpha` is one fused operation that rounds once; written `a + alpha * b`
-        it would round twice, and differ from SGD in the last bits.
-        """
+        """One step: the gradient of every weight at one point, then each weight by the rule."""
         rows = self.descent.rows(self.rows, self.steps)
         gradient = self.objective.gradient(rows)
-        self.lr = self.descent.step_size(
-            self.objective, rows, gradient, self.lr, maximize=self.maximize
+        lr = self.descent.step_size(
+            self.objective, rows, gradient, self.lr, maximize=self.optimizer.maximize
         )
+        if lr != self.lr:
+            self.optimizer = replace(self.optimizer, lr=lr)
+            self.lr = lr
         for name, weight in self.weights.items():
-            grad = gradient[name]
-            if self.maximize:
-                grad = -grad
-            if self.weight_decay != 0:
-                grad = grad.add(weight, alpha=self.weight_decay)
-            if self.momentum != 0:
-                if name in self.velocity:
-                    velocity = self.velocity[name]
-                    velocity.mul_(self.momentum).add_(grad, alpha=1 - self.dampening)
-                else:
-                    velocity = self.velocity[name] = grad.clone()
-                grad = grad.add(velocity, alpha=self.momentum) if self.nesterov else velocity
-            weight.add_(grad, alpha=-self.lr)
+            self.optimizer.step(weight, gradient[name], self.state[name])
         self.steps += 1
 
 
-class SGD(Trainer):
-    """`torch.optim.SGD` itself, on the gradient of `objective.loss(rows)` by autograd.
+class Torch(Trainer):
+    """One of `torch.optim` itself, on the gradient of `objective.loss(rows)` by autograd.
+
+    Args:
+        objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
+        optimizer: the name of one that `gdtorch.optimizers` has, or any class of that kind.
+        options: its options, by name; it raises what it refuses.
+
+    Attributes:
+        optimizer: the optimizer itself.
+        name: that of its class, in lower case.
+
+    Raises:
+        TypeError: the objective has no `loss`.
+        ValueError: no such optimizer, or anything but plain SGD with `Steepest`.
+
+    Example:
+        >>> adam = Torch(SigmoidNet(), load_table("post").learned, "Adam", lr=0.01)
+        >>> adam.name, type(adam.optimizer)
+        ('adam', <class 'torch.optim.adam.Adam'>)
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        optimizer: str | type[torch.optim.Optimizer],
+        *,
+        descent: Descent = BATCH,
+        **options: Any,  # noqa: ANN401 (torch.optim's own)
+    ) -> None:
+        kind: Any = optimizer
+        if isinstance(optimizer, str):
+            kind = getattr(torch.optim, optimizers.find(optimizer).__name__)
+        self.name = kind.__name__.lower()
+        _check_objective(type(self).__name__, objective, "loss")
+        _check_descent(descent, kind.__name__, options)
+        super().__init__(objective, rows, descent)
+        self.parameters = dict(self.objective.named_parameters())
+        # Weight by weight on every device, as `Manual` does it.
+        self.optimizer: torch.optim.Optimizer = kind(
+            self.parameters.values(), foreach=False, **options
+        )
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self) -> None:
+        """One step of the optimizer."""
+        rows = self.descent.rows(self.rows, self.steps)
+        self.optimizer.zero_grad()
+        self.objective.loss(rows).backward()
+        gradient = {n: w.grad for n, w in self.parameters.items() if w.grad is not None}
+        (group,) = self.optimizer.param_groups
+        group["lr"] = self.descent.step_size(
+            self.objective, rows, gradient, group["lr"], maximize=group["maximize"]
+        )
+        self.lr = float(group["lr"])
+        self.optimizer.step()
+        self.steps += 1
+
+
+class SGD(Torch):
+    """`Torch` with `torch.optim.SGD`.
 
     Args:
         objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
@@ -222,28 +268,33 @@ class SGD(Trainer):
         lr: float | Tensor = 1e-3,
         *,
         descent: Descent = BATCH,
-        **options: Unpack[Options],
+        **options: Any,  # noqa: ANN401 (torch.optim's own)
     ) -> None:
-        check_descent(descent, options.get("momentum", 0), options.get("weight_decay", 0))
-        super().__init__(objective, rows, descent)
-        self.parameters = dict(self.objective.named_parameters())
-        # foreach=False: weight by weight on every device, as `Manual` does it.
-        self.optimizer = torch.optim.SGD(self.parameters.values(), lr, foreach=False, **options)
-        self.lr = float(lr)
+        super().__init__(objective, rows, torch.optim.SGD, descent=descent, lr=lr, **options)
 
-    def step(self) -> None:
-        """One step of `torch.optim.SGD`."""
-        rows = self.descent.rows(self.rows, self.steps)
-        self.optimizer.zero_grad()
-        self.objective.loss(rows).backward()
-        gradient = {n: w.grad for n, w in self.parameters.items() if w.grad is not None}
-        (group,) = self.optimizer.param_groups
-        group["lr"] = self.descent.step_size(
-            self.objective, rows, gradient, group["lr"], maximize=group["maximize"]
+
+WANTED = {
+    "gradient": "gradient(rows): each parameter's name → ∂loss/∂parameter, derived by hand",
+    "loss": "loss(rows): a scalar that autograd can differentiate",
+}
+
+
+def _check_objective(who: str, objective: object, method: str) -> None:
+    if not callable(getattr(objective, method, None)):
+        what = type(objective).__name__
+        raise TypeError(f"{who} needs {what}.{WANTED[method]} (see gdtorch.Objective)")
+
+
+def _check_descent(descent: Descent, optimizer: str, options: Mapping[str, Any]) -> None:
+    """Refuse what would turn a step aside from the line that was searched."""
+    if not isinstance(descent, Steepest):
+        return
+    if optimizer != "SGD":
+        raise ValueError(f"Steepest searches along the gradient: it takes SGD, not {optimizer}")
+    if options.get("momentum", 0) or options.get("weight_decay", 0):
+        raise ValueError(
+            "Steepest searches along the gradient of the loss alone: no momentum, no weight_decay"
         )
-        self.lr = float(group["lr"])
-        self.optimizer.step()
-        self.steps += 1
 
 
 def _row_major(tensor: Tensor) -> Tensor:

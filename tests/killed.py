@@ -13,7 +13,7 @@ from gdtorch import load_table
 from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble.blocks import Settings
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, run
+from gdtorch.ensemble.run import progress_bar, train_units
 
 KILLS = 50
 SGD = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
@@ -31,7 +31,9 @@ def ensemble(folder):
     def make_engine(lr):
         return engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False)
 
-    return run(folder, SETTINGS, processes, rows, make_engine, bar, lambda: None, damaged=print)
+    return train_units(
+        folder, SETTINGS, processes, rows, make_engine, bar, lambda: None, damaged=print
+    )
 
 
 def kill_after(calls):
@@ -87,7 +89,8 @@ def main(folder):
         if life(folder / name) != 0:
             raise SystemExit(f"{name}: not done")
     same = contents(folder / "killed") == contents(folder / "undisturbed")
-    print(f"{KILLS} kills, {half_written} in the midst of a file, {done} of {SETTINGS.units} units")
+    units = len(list(SETTINGS.units()))
+    print(f"{KILLS} kills, {half_written} in the midst of a file, {done} of {units} units")
     print("the same bits" if same else "other bits")
 
 

@@ -1,4 +1,4 @@
-"""Units of work: dealt out without gap or overlap, written whole, damage named."""
+"""Units of work: shared out without gap or overlap, written whole, damage named."""
 
 import itertools
 import os
@@ -20,14 +20,13 @@ from gdtorch.ensemble import blocks
 from gdtorch.ensemble.blocks import (
     BlockError,
     Settings,
-    deal,
     read_settings,
     read_tally,
     write_settings,
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, run
+from gdtorch.ensemble.run import progress_bar, train_units
 from gdtorch.ensemble.tally import Networks, Tally, checkpoints
 from gdtorch.rundir import write
 
@@ -36,6 +35,7 @@ SETTINGS = Settings(
     device="cpu", momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False,
     engine="a test's", block=8,
 )  # fmt: skip
+UNITS = [*SETTINGS.units()]
 
 
 def tally(seed=0, settings=SETTINGS):
@@ -56,10 +56,10 @@ def tally(seed=0, settings=SETTINGS):
     st.integers(1, 64),
     st.sampled_from([1, 2, 3, 5]),
 )
-def test_every_start_is_dealt_once_at_each_rate(starts, first, steps, block, processes):
+def test_every_start_is_assigned_once_at_each_rate(starts, first, steps, block, processes):
     settings = replace(SETTINGS, starts=starts, first_start=first, steps=steps, block=block)
-    units = [unit for rank in range(processes) for unit in deal(settings, rank, processes)]
-    assert sorted(unit.number for unit in units) == list(range(settings.units))
+    units = [unit for rank in range(processes) for unit in settings.units(rank, processes)]
+    assert sorted(unit.number for unit in units) == list(range(len(units)))
     for lr in settings.lr:
         mine = sorted((u for u in units if u.lr == lr), key=lambda u: u.first)
         assert mine[0].first == first
@@ -69,13 +69,13 @@ def test_every_start_is_dealt_once_at_each_rate(starts, first, steps, block, pro
         assert mine[-1].first + mine[-1].starts == first + starts
 
 
-def test_a_share_is_dealt_as_it_is_taken():
+def test_a_share_is_assigned_as_it_is_taken():
     """A list of so many units would fit no memory."""
-    assert next(deal(replace(SETTINGS, starts=2**62), 3, 5)).number == 3
+    assert next(replace(SETTINGS, starts=2**62).units(3, 5)).number == 3
 
 
 def test_a_tally_comes_back_as_it_was(tmp_path):
-    unit = SETTINGS.unit(3)
+    unit = UNITS[3]
     assert read_tally(tmp_path, SETTINGS, unit) is None
     write_tally(tmp_path, SETTINGS, unit, tally())
     back = read_tally(tmp_path, SETTINGS, unit)
@@ -92,7 +92,7 @@ class RunsCode:
 
 
 def whole(folder):
-    write_tally(folder, SETTINGS, SETTINGS.unit(0), tally())
+    write_tally(folder, SETTINGS, UNITS[0], tally())
     (file,) = (folder / "blocks").iterdir()
     return file, file.read_bytes()
 
@@ -113,7 +113,7 @@ def test_damage_is_noticed_and_named(tmp_path, kind, monkeypatch):
     file, content = whole(tmp_path)
     file.write_bytes(DAMAGE[kind](content))
     with pytest.raises(BlockError, match=file.name):
-        read_tally(tmp_path, SETTINGS, SETTINGS.unit(0))
+        read_tally(tmp_path, SETTINGS, UNITS[0])
     assert not Path("executed").exists()
 
 
@@ -125,7 +125,7 @@ def test_every_truncation_and_every_altered_byte_is_noticed(tmp_path):
         for damaged in (content[:at], bytes(altered)):
             file.write_bytes(damaged)
             with pytest.raises(BlockError, match=r"000000000\.gdtorch"):
-                read_tally(tmp_path, SETTINGS, SETTINGS.unit(0))
+                read_tally(tmp_path, SETTINGS, UNITS[0])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_belongs_elsewhere_is_noticed(tmp_path, settings, number):
     file, content = whole(tmp_path)
     file.with_name(f"{number:09d}.gdtorch").write_bytes(content)
     with pytest.raises(BlockError, match="belongs to other settings or starts"):
-        read_tally(tmp_path, settings, settings.unit(number))
+        read_tally(tmp_path, settings, [*settings.units()][number])
 
 
 def test_settings_come_back_and_damage_is_named(tmp_path):
@@ -156,7 +156,7 @@ def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
     sync, rename = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), sync(handle)))
     monkeypatch.setattr(Path, "replace", lambda *names: (done.append("name"), rename(*names)))
-    write(tmp_path / "x", b"content", lasting=True)
+    write(tmp_path / "x", b"content", durable=True)
     content, name, folder = done
     assert (content.st_size, content.st_ino) == (7, (tmp_path / "x").stat().st_ino)
     assert name == "name"
@@ -171,7 +171,7 @@ def test_what_cannot_be_written_leaves_the_former_file(tmp_path, monkeypatch, ca
     write(tmp_path / "x", b"former")
     monkeypatch.setattr(os if call == "fsync" else Path, call, full)
     with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "x", b"new", lasting=True)
+        write(tmp_path / "x", b"new", durable=True)
     monkeypatch.undo()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"former"]
 
@@ -196,12 +196,12 @@ def test_after_fifty_kills_at_random_moments_the_same_bits(tmp_path):
 def peak(folder, settings):
     """Bytes that adding up the tallies of all units takes; they are all there."""
     folder.mkdir()
-    for unit in deal(settings, 0, 1):
+    for unit in settings.units():
         write_tally(folder, settings, unit, tally())
     processes = Processes("cpu", lambda: None)
     bar = progress_bar(settings, processes, quiet=True)
     tracemalloc.start()
-    run(
+    train_units(
         folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail
     )
     size = tracemalloc.get_traced_memory()[1]
@@ -213,7 +213,26 @@ def test_memory_does_not_grow_with_the_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(blocks, "UNIT_BLOCKS", 1)
     few, many = (replace(SETTINGS, starts=80 * n) for n in (1, 20))
-    assert (few.units, many.units) == (20, 400)
+    assert [len([*settings.units()]) for settings in (few, many)] == [20, 400]
     peak(tmp_path / "a", few)  # what the first call alone takes
     # Of the twenty times as many tallies, or units, none is kept; it is one more at the most.
     assert peak(tmp_path / "c", many) < 1.5 * peak(tmp_path / "b", few)
+
+
+def synced(monkeypatch, write):
+    """The files and folders that `write` has synced, by their numbers."""
+    done, fsync = [], os.fsync
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle)), fsync(handle)))
+        write()
+    return {status.st_ino for status in done}
+
+
+def test_the_folders_that_hold_new_names_are_synced(tmp_path, monkeypatch):
+    """After a power loss a file is there only if every folder above it that is new is there."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    inodes = synced(monkeypatch, lambda: write_settings(folder, SETTINGS))
+    assert {folder.stat().st_ino, tmp_path.stat().st_ino} <= inodes
+    inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, UNITS[0], tally()))
+    assert {folder.stat().st_ino, (folder / "blocks").stat().st_ino} <= inodes

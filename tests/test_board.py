@@ -1,6 +1,7 @@
 """What TensorBoard shows, read back by TensorBoard's own reader."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from gdtorch import load_table
+from gdtorch import SGD, Board, Rows, SigmoidNet, load_table
+from gdtorch.board import events
+from gdtorch.board.measure import DESCRIPTIONS, layout, measure
 
 ALL = {"scalars": 0, "histograms": 0, "tensors": 0}
 BITS = ["000", "001", "010", "011", "100", "101", "110"]
@@ -414,3 +417,73 @@ def test_a_long_table_has_no_line_for_each_row(main, tmp_path):
     assert not any(tag.startswith("prediction/") for tag in tags)
     assert {"held_out/17", "loss", "accuracy"} <= tags
     assert load_table(str(tmp_path / "long.csv")).held_out_labels == ("17",)
+
+
+def test_an_output_of_exactly_one_half_counts_as_below():
+    """As does such a target: in the accuracy, and in the charts."""
+    net = SigmoidNet().double()
+    for weight in net.parameters():
+        weight.data.zero_()
+        weight.data = weight.data[None]
+    table = load_table("post")
+    tags, (values,) = measure(net, table)
+    assert dict(zip(tags, values, strict=True))["prediction/000"] == 0.5
+    assert values[tags.index("accuracy")] == 4 / 7  # as many targets are 0
+    halves = replace(table, learned=Rows(table.learned.inputs, table.learned.targets * 0 + 0.5))
+    charts = layout(halves, ["sgd"], steepest=False, curvature=False)["What do they predict?"]
+    assert [title.partition(":")[0] for title in charts] == [
+        "held out, right is above ½",
+        "learned, right is below ½",
+    ]
+
+
+def test_many_rows_held_out_have_no_line_each():
+    table = load_table("post")
+    many = Rows(table.held_out.inputs.repeat(17, 1), table.held_out.targets.repeat(17, 1))
+    table = replace(table, held_out=many, held_out_labels=tuple(map(str, range(17))))
+    net = SigmoidNet().double()
+    for weight in net.parameters():
+        weight.data = weight.data[None]
+    tags, _ = measure(net, table)
+    assert [tag for tag in tags if tag.startswith("held_out")] == ["held_out/loss"]
+
+
+def test_each_tag_has_the_description_that_is_its_own(main, tmp_path):
+    folder = logged(main, tmp_path, "--steps", 1, "--curvature", 1, "--trainers", "sgd")
+    reader = read(folder / "sgd")
+    own = {"held_out/loss", "curvature/sharpness", "curvature/smallest", "curvature/limit"}
+    for tag in own:
+        assert reader.SummaryMetadata(tag).summary_description == DESCRIPTIONS[tag]
+    assert reader.SummaryMetadata("held_out/111").summary_description == DESCRIPTIONS["held_out"]
+
+
+def test_hparams_name_no_metric_that_is_not_logged(main, tmp_path):
+    folder = logged(main, tmp_path, "--steps", 1, "--table", "xor", "--trainers", "sgd")
+    experiment = hparams(read(folder / "sgd"), "_hparams_/experiment").experiment
+    assert {info.name.tag for info in experiment.metric_infos} == {"loss", "accuracy"}
+
+
+def test_a_run_that_is_not_complete_has_no_successful_end(tmp_path):
+    table, net = load_table("post"), SigmoidNet().double()
+    board = Board(tmp_path, net, [SGD(net, table.learned, lr=1.0)], table, {"lr": 1.0}, steps=9)
+    board.finish(0, {}, complete=False)
+    board.close()
+    reader = read(tmp_path / "sgd")
+    assert reader.SummaryMetadata("_hparams_/session_start_info")
+    with pytest.raises(KeyError):
+        reader.SummaryMetadata("_hparams_/session_end_info")
+    assert (tmp_path / "sgd" / "final.pt").exists()
+
+
+def test_event_files_of_which_one_cannot_be_begun_are_all_closed(tmp_path, monkeypatch):
+    closed, close = [], events.RecordWriter.close
+
+    def full(file, _):
+        if file.path.parent.name == "b":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(events.EventFile, "_write", full)
+    monkeypatch.setattr(events.RecordWriter, "close", lambda w: (closed.append(w), close(w)))
+    with pytest.raises(OSError, match="No space left"):
+        events.EventFiles(tmp_path, ("a", "b"))
+    assert len(closed) == 3

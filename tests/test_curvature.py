@@ -112,6 +112,24 @@ def test_lanczos_finds_the_ends_of_random_spectra(size, seed, kind):
     assert np.abs(np.subtract(ends, expected)).max() <= SQRT_EPSILON * np.abs(spectrum).max()
 
 
+def test_lanczos_computes_its_eigenvalues_seldom(monkeypatch):
+    """They cost the cube of its steps, which are 2,000 here, since no error is small enough."""
+    looks = []
+    monkeypatch.setattr(curvature, "_ends", lambda *_: looks.append(1) or (0.0, 1.0, math.inf))
+    diagonal = torch.linspace(0, 1, 100, dtype=torch.float64)
+    with pytest.raises(ArithmeticError):
+        curvature._lanczos(lambda v: diagonal * v, torch.ones_like(diagonal))
+    assert 10 < len(looks) < 60  # at every tenth more: log 200 / log 1.1 = 56
+
+
+def test_what_is_no_symmetric_matrix_is_refused():
+    """A rotation of every plane has no real eigenvalues, which Lanczos' method never finds."""
+    turn = torch.randn(50, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turn -= turn.T.clone()
+    with pytest.raises(ArithmeticError, match="does not converge"):
+        curvature._lanczos(lambda v: turn @ v, torch.ones(50, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("start", range(5))
 def test_lanczos_agrees_with_the_full_hessian_of_the_posts_network(start, monkeypatch):
     net = SigmoidNet(start=start).double()
@@ -196,6 +214,7 @@ def test_just_below_the_limit_steps_shrink_and_just_above_they_grow(
         ({"lr": 0.1, "momentum": 0.9, "nesterov": True}, 3.8 / 0.28),
         ({"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, 76),
         ({"lr": 0.1, "dampening": 0.5}, 20),
+        ({"lr": 0.1, "dampening": 1.5}, 20),
         ({"lr": 0.5, "weight_decay": 1}, 3),
         ({"lr": 0.0}, math.inf),
         ({"lr": 0.1, "momentum": 0.9, "dampening": 1}, math.inf),

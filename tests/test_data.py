@@ -102,6 +102,7 @@ BAD = {
     "a,y,Held_Out\n0,1,1\n": "no rows to learn",
     "a;b;y\n0;1;1\n": "separated by commas",
     "0,1\n1,0\n": "must name the columns",
+    "a,1\n1,0\n": "line 1 holds numbers",
     "a,a,y\n0,0,0\n": "names a column twice",
     "a,y\n0\n": "line 2 has 1 cells, the header has 2",
     "a,y\n0,1\n0,1,1\n": "line 3 has 3 cells, the header has 2",
@@ -131,3 +132,5 @@ def test_what_is_no_text_file_is_refused(tmp_path):
         load_table(str(tmp_path))
     with pytest.raises(ValueError, match="none of post, xor, parity3 and no such file"):
         load_table(str(tmp_path / "missing.csv"))
+    with pytest.raises(ValueError, match="no table ''"):
+        load_table("")

@@ -206,8 +206,9 @@ def test_a_gradient_of_zero_gets_no_step():
     assert one_step(flat, lr=0.0) == (0.0, 0.0)
 
 
-def test_after_a_step_of_zero_the_search_begins_at_one():
-    assert one_step(Line(lambda x: (x - 1).square() / 2, lambda x: x - 1), lr=0.0) == (1.0, 1.0)
+@pytest.mark.parametrize("lr", [0.0, 1e-300, 1e300, math.inf])
+def test_the_search_finds_its_way_from_any_step_before(lr):
+    assert one_step(Line(lambda x: (x - 1).square() / 2, lambda x: x - 1), lr=lr) == (1.0, 1.0)
 
 
 def test_steepest_ascent_finds_the_top():
@@ -251,6 +252,44 @@ def test_of_two_valleys_the_deeper_is_taken():
         lr=0.1,
     )
     assert x == pytest.approx(roots[2], rel=1e-13)
+
+
+@pytest.mark.parametrize("valley", [0.95, 1.05])
+def test_of_many_valleys_in_one_bracket_that_downhill_from_the_lowest_point_is_taken(valley):
+    """(x − 1)² − cos 20(x − v), lowest at 1 of all powers of two, with five valleys from ½ to 2."""
+    waves = Line(
+        lambda x: (x - 1).square() - torch.cos(20 * (x - valley)),
+        lambda x: 2 * (x - 1) + 20 * torch.sin(20 * (x - valley)),
+    )
+    slope = abs(waves.gradient(NO_ROWS)["x"].item())
+    _, x = one_step(waves, lr=1 / slope)
+    assert x == pytest.approx(valley, abs=1e-3)  # (x − 1)² moves it by 2 · 0.05 / 400
+    # A curvature of 400, times ten ulps of x.
+    assert abs(waves.derivative(torch.tensor(x, dtype=torch.float64))) < 1e-12
+
+
+def test_no_step_raises_the_loss_even_where_its_derivative_tells_nothing_of_it():
+    """(x − 1)² with a spike of 5 around 1, where the derivative is 0."""
+    spike = Line(
+        lambda x: torch.where((x - 1).abs() < 1e-3, 5, (x - 1).square()), lambda x: 2 * (x - 1)
+    )
+    assert one_step(spike) == (0.25, 0.5)  # of all powers of two, this and 1 are the best
+
+
+def test_a_kink_is_found_to_the_last_bit_and_noise_is_not_searched():
+    """|x − ⅓| takes as many passes as there are bits; a slope known to 1e-9 takes few."""
+    passes = []
+    kink = Line(lambda x: (x - 1 / 3).abs(), lambda x: (x - 1 / 3).sign())
+    assert one_step(kink)[1] == pytest.approx(1 / 3, rel=1e-15)
+
+    def noisy(x):
+        passes.append(len(x) if x.dim() else 1)
+        return torch.expm1(x - 1) + 1e-9 * torch.sin(1e15 * x)
+
+    run = Manual(Line(lambda x: (x - 1).square(), noisy), NO_ROWS, descent=Steepest())
+    run.step()
+    assert run.weights["x"].item() == pytest.approx(1, abs=1e-8)
+    assert len(passes) <= 4  # the gradient of the step, and the slopes
 
 
 def test_on_wavy_functions_the_search_ends_lower_and_in_a_valley():

@@ -437,12 +437,12 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
     for rank in range(processes):
         mine = Processes("cpu", lambda: None)
         mine.rank, mine.count = rank, processes
-        units = list(blocks.deal(settings, rank, processes))[::order]
+        units = list(settings.units(rank, processes))[::order]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(running, "deal", lambda *_, units=units: units)
+            patch.setattr(blocks.Settings, "units", lambda *_, units=units: units)
             bar = running.progress_bar(settings, mine, quiet=True)
             ranks.append(
-                running.run(
+                running.train_units(
                     tmp_path / str(rank),
                     settings,
                     mine,
@@ -541,13 +541,13 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
     def go():
         done = []
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
-        running.run(
+        running.train_units(
             tmp_path, settings, processes, rows,
             lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, lambda: None, pytest.fail,
         )  # fmt: skip
         return sum(done), bar.n, bar.initial
 
-    share = sum(unit.starts for unit in blocks.deal(settings, 0, 2))
+    share = sum(unit.starts for unit in settings.units(0, 2))
     assert go() == (2 * share * 60, 0, 0)
     assert go() == (0, 2 * share * 60, 2 * share * 60)
 

@@ -104,3 +104,54 @@ def test_the_surface_is_drawn_where_its_losses_are():
     low, high, right, top = grey(0.02, 0.06), grey(0.98, 0.94), grey(0.9, 0.03), grey(0.05, 0.9)
     assert low < min(right, top)
     assert max(right, top) < high
+
+
+def drawn(axes, label):
+    (line,) = (line for line in axes.lines if line.get_label() == label)
+    return line
+
+
+def test_the_ensembles_learning_rates_stand_in_order():
+    above, below = DRAWN["ensemble"]().axes
+    assert drawn(above, "stuck").get_xdata().tolist() == [0.1, 1, 10]
+    assert drawn(above, "stuck").get_ydata().tolist() == [20, 0, 50]
+    assert drawn(below, "median").get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.03])
+
+
+def test_an_ensemble_of_which_all_diverged_is_drawn():
+    everything = figures.ensemble([1, 10], {"diverged": [1, 1]}, [[np.inf, np.inf]] * 5)
+    assert figures.png(everything)
+    assert everything.axes[1].get_yscale() == "linear"  # a logarithm of nothing warns
+
+
+def test_the_quartics_picture_holds_both_minima_and_every_start():
+    for start in (-2.0, 0.0, 1.0, 4.0):
+        curve, _ = figures.quartic({"path": [start, 1.0]}).axes
+        left, right = curve.get_xlim()
+        assert left < min(start, 0)
+        assert right > max(start, 2)
+        bottom, top = curve.get_ylim()
+        assert bottom < 0
+        assert top > max(0.25, start**2 * (start - 2) ** 2 / 4)  # the maximum is 1/4
+
+
+@pytest.mark.parametrize("last", [3, 11, 23, 56, 240, 1001])
+def test_the_last_step_of_the_quartics_paths_is_labelled_and_has_room(last):
+    _, track = figures.quartic({"path": [3.0] * (last + 1)}).axes
+    *before, end = track.get_yticks()
+    assert end == last
+    assert max(before) < 0.8 * last
+
+
+def test_seven_paths_have_seven_colours():
+    curve, _ = figures.quartic({str(k): [float(k), 2.0] for k in range(7)}).axes
+    starts = [line for line in curve.lines if line.get_marker() == "o"]
+    assert len({line.get_color() for line in starts}) == len(starts) == 7
+
+
+def test_the_spectrum_shows_every_eigenvalue_zero_among_them():
+    spectra = torch.tensor([[-1.0, 0.0, 0.0, 2.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+    panels = figures.spectrum(spectra, 1000).axes
+    for axes, values in zip(panels, spectra.tolist(), strict=True):
+        shown = [y for line in axes.lines for y in line.get_ydata() if line.get_marker() in "vo"]
+        assert sorted(float(y) for y in shown) == values

@@ -55,4 +55,4 @@ def test_a_folder_is_entered_by_its_door():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level == len(here) and node.module:
                 room, _, inner = node.module.partition(".")
-                assert not (inner and room in {"lockstep", "board", "optimizers"}), (file, inner)
+                assert not (inner and room in {*APART, "optimizers"}), (file, inner)

@@ -71,6 +71,12 @@ def test_weights_are_widened_exactly(seed, start):
     assert torch.equal(flat, initial_weights(seed, start, 1, 60)[0])
 
 
+def test_each_weight_has_memory_of_its_own():
+    """So that a weight saved alone does not carry the other along."""
+    for weight in SigmoidNet().parameters():
+        assert weight.untyped_storage().nbytes() == weight.nbytes
+
+
 def test_weights_do_not_depend_on_threads_or_process():
     program = (
         "import torch, gdtorch; torch.set_num_threads({}); "

@@ -55,7 +55,7 @@ def test_many_x_at_once_are_as_one_by_one(points):
 @pytest.mark.parametrize(
     ("x", "kind"),
     [(0, "minimum"), (1, "maximum"), (2, "minimum"), (1e-11, "minimum"), (0.5, "neither"),
-     (3, "neither"), (1 + 3**-0.5, "neither")],
+     (3, "neither"), (1 + 3**-0.5, "neither"), (np.inf, "neither"), (np.nan, "neither")],
 )  # fmt: skip
 def test_the_kind_of_a_point(x, kind):
     assert kind_of_point(Quartic(float(x))) == kind

@@ -86,11 +86,11 @@ START = np.concatenate([w.ravel() for w in weights()])
 
 
 def test_q1_errors_of_the_quotient_are_those_of_numpy(run):
-    answer = run["1-difference-quotient"]
-    assert answer.by_hand == {"syn0": 0, "syn1": 0}
-    assert answer.steps.tolist() == [10.0**-k for k in range(1, 13)]
+    facts, drawn = run["1-difference-quotient"].facts, run["1-difference-quotient"].drawn
+    assert facts["by_hand"] == {"syn0": 0, "syn1": 0}
+    assert drawn["steps"].tolist() == [10.0**-k for k in range(1, 13)]
     exact = gradient(START)
-    for h, errors in zip(answer.steps.tolist(), answer.quotients.tolist(), strict=True):
+    for h, errors in zip(drawn["steps"].tolist(), drawn["errors"].tolist(), strict=True):
         quotient = np.array([(loss(START + h * e) - loss(START)) / h for e in np.eye(60)])
         for part, error in ((slice(45), errors[0]), (slice(45, 60), errors[1])):
             scale = np.abs(exact[part]).max()
@@ -101,27 +101,27 @@ def test_q1_errors_of_the_quotient_are_those_of_numpy(run):
 
 def test_q1_best_step_lies_between_rounding_and_curvature(run):
     answer = run["1-difference-quotient"]
-    assert answer.best_step == 1e-7
+    assert answer.facts["best_step"] == 1e-7
     # Down to there the error is h/2 of a second derivative: it falls tenfold with h.
-    ratios = answer.quotients[:4] / answer.quotients[1:5]
+    ratios = answer.drawn["errors"][:4] / answer.drawn["errors"][1:5]
     assert ((ratios > 9) & (ratios < 12)).all()
 
 
 def test_q1_no_direction_is_steeper(run):
-    answer = run["1-difference-quotient"]
+    facts = run["1-difference-quotient"].facts
     exact = gradient(START)
     along = loss(START + 1e-3 * exact / np.linalg.norm(exact)) - loss(START)
-    assert answer.rise == pytest.approx(along, rel=1e-10)  # of 1e-3, from losses to 1e-16 each
-    assert answer.steeper == 0
+    assert facts["rise"] == pytest.approx(along, rel=1e-10)  # of 1e-3, from losses to 1e-16 each
+    assert facts["steeper"] == 0
     # The largest of 1000 cosines with one direction in 60 dimensions: their spread is 60^-1/2.
-    assert 2 < answer.largest_random_rise / answer.rise * np.sqrt(60) < 5
+    assert 2 < facts["largest_random_rise"] / facts["rise"] * np.sqrt(60) < 5
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_q2_predictions_and_outcomes_are_those_of_numpy(run, index):
-    step = run["2-one-step"].points[index]
+    step = run["2-one-step"].facts["points"][index]
     theta = START.copy()
-    for _ in range(step.before):
+    for _ in range(step["before"]):
         theta -= gradient(theta)
 
     def output(at, row=slice(None)):
@@ -134,13 +134,13 @@ def test_q2_predictions_and_outcomes_are_those_of_numpy(run, index):
     wanted = reference.Y - output(theta)
     # The Jacobian's central quotients err by 1e-10; 60 products of them with numbers below 1.
     np.testing.assert_allclose(
-        step.predicted, (jacobian @ jacobian.T @ wanted).ravel(), atol=1e-8, rtol=0
+        step["predicted"], (jacobian @ jacobian.T @ wanted).ravel(), atol=1e-8, rtol=0
     )
     happened = output(theta - gradient(theta)) - output(theta)
     # 100 steps from the same start, in another order of additions.
-    np.testing.assert_allclose(step.happened, happened.ravel(), atol=1e-11, rtol=0)
-    assert step.right == np.sum(happened * wanted > 0)
-    assert step.alone_right == 7
+    np.testing.assert_allclose(step["happened"], happened.ravel(), atol=1e-11, rtol=0)
+    assert step["right"] == np.sum(happened * wanted > 0)
+    assert step["alone_right"] == 7
 
 
 def test_q2_prediction_becomes_exact_as_the_step_shrinks(monkeypatch):
@@ -150,7 +150,7 @@ def test_q2_prediction_becomes_exact_as_the_step_shrinks(monkeypatch):
     for alpha in (1e-2, 1e-3):
         monkeypatch.setattr(step, "ALPHA", alpha)
         taken = step_at(SigmoidNet().double(), POST, theta, 0)
-        errors.append(np.abs(np.subtract(taken.predicted, taken.happened)).max())
+        errors.append(np.abs(np.subtract(taken["predicted"], taken["happened"])).max())
     assert 80 < errors[0] / errors[1] < 125  # of the second order in alpha
 
 
@@ -168,45 +168,49 @@ def test_q2_is_exact_to_rounding_for_a_linear_layer(seed):
 
 
 def test_q2_linear_layer_cannot_move_the_row_of_zeros(run):
-    answer = run["2-one-step"]
+    facts = run["2-one-step"].facts
     theta = weights()[0][:, :1]
     wanted = reference.Y - reference.X @ theta
     moved = reference.X @ reference.X.T @ wanted
-    assert answer.linear_error <= 8 * EPSILON
-    assert answer.linear_right == np.sum(moved * wanted > 0)
-    assert answer.linear_still == 1
+    assert facts["linear_error"] <= 8 * EPSILON
+    assert facts["linear_right"] == np.sum(moved * wanted > 0)
+    assert facts["linear_still"] == 1
     assert moved[0] == 0
 
 
 def test_q3_shapes_and_bits(run):
-    answer = run["3-theta"]
-    assert answer.shapes == answer.autograd_shapes == {"syn0": (3, 15), "syn1": (15, 1)}
-    assert answer.products == {"syn0": ((3, 7), (7, 15)), "syn1": ((15, 7), (7, 1))}
-    assert answer.same_bits
+    facts = run["3-theta"].facts
+    assert facts["shapes"] == facts["autograd_shapes"] == {"syn0": (3, 15), "syn1": (15, 1)}
+    assert facts["products"] == {"syn0": ((3, 7), (7, 15)), "syn1": ((15, 7), (7, 1))}
+    assert facts["same_bits"]
 
 
 @pytest.mark.parametrize(("index", "lr"), [*enumerate([0.1, 1.0, 3.0, 10.0])])
 def test_q4_sharpness_and_losses_are_those_of_torchs_sgd(run, index, lr):
-    answer = run["4-sharpness"]
-    course, sgd = answer.courses[index], SGD(SigmoidNet().double(), POST, lr)
+    facts, drawn = run["4-sharpness"].facts, run["4-sharpness"].drawn
+    course, sgd = facts["courses"][index], SGD(SigmoidNet().double(), POST, lr)
     losses, limit = [], 2 / lr
     for step, now in zip(range(1001), sgd, strict=False):
         theta = torch.cat([w.flatten() for w in now.values()]).numpy()
         losses.append(loss(theta))
-        if step in (0, course.peak_step, 1000):
+        if step in (0, course["peak_step"], 1000):
             sharpness = np.linalg.eigvalsh(numpy_hessian(theta)).max()
-            assert answer.sharpness[index, step].item() == pytest.approx(sharpness, abs=1e-8)
+            assert drawn["sharpness"][index, step].item() == pytest.approx(sharpness, abs=1e-8)
     # The same steps and the same weights; two ways to the loss.
-    np.testing.assert_allclose(answer.losses[index], losses, rtol=1e-12)
-    assert (course.lr, course.limit, course.loss) == (lr, limit, answer.losses[index, -1].item())
-    assert course.peak == answer.sharpness[index].max().item()
-    above, rose = answer.sharpness[index, :-1].numpy() > limit, np.diff(losses) > 0
-    assert (course.above, course.rose) == (above.sum(), rose.sum())
-    assert course.rose_below == (rose & ~above).sum()
+    np.testing.assert_allclose(drawn["losses"][index], losses, rtol=1e-12)
+    assert (course["lr"], course["limit"], course["loss"]) == (
+        lr,
+        limit,
+        drawn["losses"][index, -1].item(),
+    )
+    assert course["peak"] == drawn["sharpness"][index].max().item()
+    above, rose = drawn["sharpness"][index, :-1].numpy() > limit, np.diff(losses) > 0
+    assert (course["above"], course["rose"]) == (above.sum(), rose.sum())
+    assert course["rose_below"] == (rose & ~above).sum()
 
 
 def test_q5_negative_eigenvalues_are_numpys(run):
-    answer = run["5-spectrum"]
+    facts, drawn = run["5-spectrum"].facts, run["5-spectrum"].drawn
     sgd = SGD(SigmoidNet().double(), POST, 1.0)
     for step, now in zip(range(1001), sgd, strict=False):
         if step in (0, 1000):
@@ -214,26 +218,27 @@ def test_q5_negative_eigenvalues_are_numpys(run):
             values = np.linalg.eigvalsh(numpy_hessian(theta))
             assert np.abs(values).min() > 1e-8  # so that no sign is a matter of rounding
             end = min(step, 1)
-            assert answer.negative[end] == np.sum(values < 0)
-            np.testing.assert_allclose(answer.spectra[end], values, atol=1e-8, rtol=0)
-            np.testing.assert_allclose(answer.extremes[end], values[[0, -1]], atol=1e-8, rtol=0)
+            assert facts["negative"][end] == np.sum(values < 0)
+            np.testing.assert_allclose(drawn["spectra"][end], values, atol=1e-8, rtol=0)
+            np.testing.assert_allclose(facts["extremes"][end], values[[0, -1]], atol=1e-8, rtol=0)
 
 
 def test_q5_the_loss_falls_as_the_weights_grow(run):
-    falls = run["5-spectrum"].falls
-    assert [fall.steps for fall in falls] == [1000, 10_000, 100_000]
+    falls = run["5-spectrum"].facts["falls"]
+    assert [fall["steps"] for fall in falls] == [1000, 10_000, 100_000]
     for before, after in itertools.pairwise(falls):
-        assert after.loss < before.loss / 5
-        assert after.weight_norm > before.weight_norm + 1
+        assert after["loss"] < before["loss"] / 5
+        assert after["weight_norm"] > before["weight_norm"] + 1
     theta = START.copy()
     for _ in range(10_000):
         theta -= gradient(theta)
-    assert falls[1].loss == pytest.approx(loss(theta), rel=1e-9)
-    assert falls[1].weight_norm == pytest.approx(np.linalg.norm(theta), rel=1e-9)
+    assert falls[1]["loss"] == pytest.approx(loss(theta), rel=1e-9)
+    assert falls[1]["weight_norm"] == pytest.approx(np.linalg.norm(theta), rel=1e-9)
 
 
 def test_surface_is_the_plane_of_numpys_principal_directions(run):
-    answer = run["6-surface"]
+    facts, drawn = run["6-surface"].facts, run["6-surface"].drawn
+    shadows, (across, up) = drawn["paths"], drawn["axes"]
     path = np.stack(
         [
             np.concatenate([w.numpy().ravel() for w in now.values()])
@@ -242,18 +247,16 @@ def test_surface_is_the_plane_of_numpys_principal_directions(run):
     )
     centre = path.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(path.T))
-    np.testing.assert_allclose(answer.variance, (values / values.sum())[[-1, -2]], rtol=1e-9)
+    np.testing.assert_allclose(facts["variance"], (values / values.sum())[[-1, -2]], rtol=1e-9)
     plane = vectors[:, [-1, -2]].T
-    plane *= np.sign(np.sum(((path - centre) @ plane.T) * answer.shadows["sgd"].numpy(), axis=0))[
-        :, None
-    ]
-    np.testing.assert_allclose(answer.shadows["sgd"], (path - centre) @ plane.T, atol=1e-9)
+    plane *= np.sign(np.sum(((path - centre) @ plane.T) * shadows["sgd"].numpy(), axis=0))[:, None]
+    np.testing.assert_allclose(shadows["sgd"], (path - centre) @ plane.T, atol=1e-9)
     for i, j in ((0, 0), (119, 0), (0, 119), (20, 90)):
-        there = centre + answer.axes[0, i].item() * plane[0] + answer.axes[1, j].item() * plane[1]
-        assert answer.losses[j, i].item() == pytest.approx(loss(there), rel=1e-6)
-    assert answer.same_bits
-    assert torch.equal(answer.shadows["sgd"], answer.shadows["manual"])
-    assert answer.loss[0] == pytest.approx(loss(path[-1]), rel=1e-12)
+        there = centre + across[i].item() * plane[0] + up[j].item() * plane[1]
+        assert drawn["losses"][j, i].item() == pytest.approx(loss(there), rel=1e-6)
+    assert facts["same_bits"]
+    assert torch.equal(shadows["sgd"], shadows["manual"])
+    assert facts["loss"][0] == pytest.approx(loss(path[-1]), rel=1e-12)
 
 
 def side_by_side(count):
@@ -358,7 +361,7 @@ def test_json_has_the_numbers_that_are_printed(run, main, monkeypatch):
     facts = json.loads(out)
     assert (status, error) == (0, "")
     assert facts["settings"] == {"seed": 0, "start": 0}
-    assert facts["5-spectrum"]["negative"] == list(run["5-spectrum"].negative)
+    assert facts["5-spectrum"]["negative"] == run["5-spectrum"].facts["negative"]
     assert facts["5-spectrum"]["falls"][0]["steps"] == 1000
     assert facts["4-sharpness"]["courses"][1]["limit"] == 2
 
@@ -435,8 +438,8 @@ def test_the_pages_pictures_are_there_and_small():
 @pytest.mark.parametrize("start", [3, 5, 6])
 def test_by_hand_and_by_autograd_are_the_same_bits_from_other_starts_too(start):
     net = SigmoidNet(start=start).double()
-    assert set(three_ways(net, POST, 0).by_hand.values()) == {0.0}
-    assert both_ways(net, POST).same_bits
+    assert set(three_ways(net, POST, 0).facts["by_hand"].values()) == {0.0}
+    assert both_ways(net, POST).facts["same_bits"]
 
 
 def test_pictures_have_their_size_and_no_half_of_one_is_left(run, tmp_path):

@@ -131,3 +131,66 @@ def test_overwrite_removes_the_quartics_picture_beside_its_events_alone(tmp_path
     (folder / "mine" / "quartic.png").write_bytes(b"no event file of gdtorch's beside it")
     claim(tmp_path, "x", overwrite=True)
     assert [str(f.relative_to(folder)) for f in folder.rglob("*.png")] == ["mine/quartic.png"]
+
+
+def test_a_folder_by_time_is_left_empty_by_no_run_that_fails(tmp_path):
+    with pytest.raises(KeyError), rundir.claim(tmp_path, None):
+        raise KeyError
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_name_is_measured_in_bytes(tmp_path):
+    with pytest.raises(ValueError, match="longer than 200 bytes"):
+        claim(tmp_path, "ä" * 101)
+
+
+def test_a_log_directory_below_a_file_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is not a folder"):
+        rundir.check(tmp_path / "file" / "runs", "x", free=True)
+
+
+def test_a_link_in_place_of_a_trainers_folder_is_refused(tmp_path):
+    """Else the run would write into whatever it leads to."""
+    folder, other = fake_run(tmp_path / "x"), tmp_path / "other"
+    other.mkdir()
+    (folder / "post").symlink_to(other)
+    with pytest.raises(ValueError, match="move it away"):
+        claim(tmp_path, "x", ("post",), overwrite=True)
+
+
+def test_overwrite_removes_what_a_kill_left_half_written(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "sgd" / "unfinished-final.pt").write_bytes(b"wei")
+    claim(tmp_path, "x", overwrite=True)
+    assert not any(folder.iterdir())
+
+
+def test_a_file_that_a_kill_left_half_written_is_written_over(tmp_path):
+    (tmp_path / "unfinished-final.pt").write_bytes(b"wei")
+    rundir.write(tmp_path / "final.pt", b"weights")
+    assert [file.name for file in tmp_path.iterdir()] == ["final.pt"]
+
+
+def test_a_folder_named_like_our_files_stays(tmp_path):
+    folder = fake_run(tmp_path / "x")
+    (folder / "mine.gdtorch").mkdir()
+    (folder / "mine.gdtorch" / "thesis.tex").write_text("mine")
+    claim(tmp_path, "x", overwrite=True)
+    assert (folder / "mine.gdtorch" / "thesis.tex").read_text() == "mine"
+
+
+def test_blocks_without_settings_are_an_ensembles(tmp_path):
+    blocks = tmp_path / "x" / "blocks"
+    blocks.mkdir(parents=True)
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    claim(tmp_path, "x", ("blocks",), resume=True)
+    assert blocks.is_dir()
+
+
+def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
+    def without(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(rundir.fcntl, "flock", without)
+    assert claim(tmp_path, "x") == tmp_path / "x"

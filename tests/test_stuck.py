@@ -83,6 +83,7 @@ def test_momentum_adds_up_the_steps():
     assert reach(replace(SETTINGS, momentum=0.9), 2.0) == pytest.approx(6000)
     assert reach(replace(SETTINGS, momentum=0.9, dampening=0.5), 2.0) == pytest.approx(3000)
     assert reach(replace(SETTINGS, momentum=1.0), 2.0) == np.inf
+    assert reach(replace(SETTINGS, momentum=0.9, dampening=1.5), 2.0) == 0  # it goes back and forth
     assert reach(replace(SETTINGS, dampening=0.5), 2.0) == 600  # counts with momentum alone
 
 
@@ -94,3 +95,10 @@ def test_past_two_thousand_weights_the_hessian_is_lanczos(monkeypatch):
     assert torch.equal(saddles(weights, ROWS, SETTINGS, 10), exact)
     assert 0 < exact.sum() < len(exact)
     assert (sample_size(60), sample_size(2001)) == (64, 1)
+
+
+def test_the_gradients_of_float32_weights_are_those_of_float64():
+    weights, losses = trained(10)
+    narrow, settings = weights.float(), replace(SETTINGS, dtype="float32")
+    found = stuck(narrow, losses.float(), ROWS, settings, 10)
+    assert torch.equal(found, stuck(narrow.double(), losses.float(), ROWS, settings, 10))

@@ -115,3 +115,11 @@ def test_checkpoints_lie_five_per_cent_or_ten_steps_apart(steps):
     assert (gaps > 0).all()
     assert (gaps <= np.maximum(10, at[:-1] / 20)).all()
     assert len(at) < 50 + 30 * np.log2(max(2, steps / 400))
+
+
+@pytest.mark.parametrize("place", [1.0001, 1.0099])
+def test_no_quantile_lies_outside_the_losses(place):
+    """All losses are one number, near the lower or the upper end of a bin 1 % wide."""
+    loss = 1e-16 * 1.01**2000 * place
+    one = networks(0, 20)._replace(losses=np.full(20, loss))
+    assert [Tally.of(one, CHECKPOINTS).loss(percent) for percent in QUANTILES] == [loss] * 5

@@ -13,7 +13,18 @@ from torch.testing._internal.common_optimizers import (
     optim_inputs_func_sgd,
 )
 
-from gdtorch import SGD, Manual, Post, Rows, SigmoidNet, load_table
+from gdtorch import (
+    SGD,
+    Descent,
+    Manual,
+    Post,
+    Rows,
+    SigmoidNet,
+    Steepest,
+    Torch,
+    load_table,
+)
+from gdtorch.optimizers import RULES
 
 POST = load_table("post").learned
 FEW_STARTS_OR_A_HUNDRED = pytest.mark.parametrize(
@@ -61,6 +72,7 @@ def sgd_options(draw):
     }
 
 
+@settings(max_examples=40)  # fifty more, of every rule, in test_optimizers.py
 @given(
     sgd_options(),
     st.sampled_from([torch.float32, torch.float64]),
@@ -124,6 +136,99 @@ def test_defaults_are_those_of_sgd():
     for option, value in torch.optim.SGD([torch.zeros(1)]).param_groups[0].items():
         if option not in {"params", "foreach"}:
             assert group[option] == value
+
+
+@pytest.mark.parametrize("trainer", [SGD, Torch], ids=["sgd", "torch"])
+def test_torch_optim_goes_weight_by_weight_on_every_device(trainer):
+    """On a GPU, PyTorch's own choice is to take all weights at once, and rounds otherwise."""
+    more = [] if trainer is SGD else ["RMSprop"]
+    (group,) = trainer(SigmoidNet(), POST, *more).optimizer.param_groups
+    assert group["foreach"] is False
+
+
+class Bowl(torch.nn.Module):
+    """θ²/2, whose gradient is the weight itself, handed out alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+
+    def loss(self, _rows):
+        return self.w.square().sum() / 2
+
+    def gradient(self, _rows):
+        return {"w": self.w.detach()}
+
+
+def test_the_velocity_is_no_part_of_the_gradient():
+    assert_same_bits(Bowl(), POST, 20, lr=0.1, momentum=0.9)
+
+
+class Silent(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Manual, r"Manual needs Silent\.gradient\(rows\): each parameter's name → ∂loss/∂para"),
+        (SGD, r"SGD needs Silent\.loss\(rows\): a scalar that autograd can differentiate"),
+        (lambda net, rows: Torch(net, rows, "Adam"), r"Torch needs Silent\.loss\(rows\): "),
+        (lambda net, rows: Manual(net, rows, descent=Steepest()), r"Manual needs Silent\.grad"),
+    ],
+    ids=["manual", "sgd", "torch", "steepest"],
+)
+def test_an_objective_without_what_a_trainer_follows_is_refused_at_once(make, message):
+    with pytest.raises(TypeError, match=message):
+        make(Silent(), POST)
+
+
+def test_steepest_by_hand_needs_the_loss_too():
+    class Slope(Silent):
+        def gradient(self, _rows):
+            return {"w": torch.ones(2)}
+
+    Manual(Slope(), POST).step()
+    with pytest.raises(TypeError, match=r"Steepest needs Slope\.loss\(rows\)"):
+        Manual(Slope(), POST, descent=Steepest())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_steepest_takes_plain_sgd_alone(name):
+    steepest = Steepest()
+    for make in (
+        lambda: Manual(SigmoidNet().double(), POST, optimizer=RULES[name](), descent=steepest),
+        lambda: Torch(SigmoidNet().double(), POST, name, descent=steepest),
+    ):
+        if name == "SGD":
+            make().step()
+        else:
+            with pytest.raises(ValueError, match=f"it takes SGD, not {name}"):
+                make()
+    for options in ({"momentum": 0.9}, {"weight_decay": 0.1}):
+        with pytest.raises(ValueError, match="no momentum, no weight_decay"):
+            Torch(SigmoidNet().double(), POST, "SGD", descent=steepest, **options)
+        with pytest.raises(ValueError, match="no momentum, no weight_decay"):
+            Manual(SigmoidNet().double(), POST, optimizer=RULES["SGD"](**options), descent=steepest)
+
+
+def test_a_rate_that_a_descent_chooses_reaches_every_optimizer():
+    class Halving(Descent):
+        def step_size(self, _objective, _rows, _gradient, lr, /, *, maximize):  # noqa: ARG002
+            return lr / 2
+
+    for name, rule in RULES.items():
+        runs = (
+            Manual(SigmoidNet().double(), POST, optimizer=rule(lr=0.5), descent=Halving()),
+            Torch(SigmoidNet().double(), POST, name, lr=0.5, descent=Halving()),
+        )
+        for _ in range(4):
+            for run in runs:
+                run.step()
+            assert bits(runs[0].weights) == bits(runs[1].weights)
+        assert runs[0].lr == runs[1].lr == 0.5**5
 
 
 @FEW_STARTS_OR_A_HUNDRED
@@ -204,8 +309,13 @@ def test_odd_strides_and_views_are_taken_as_if_they_were_row_major(seed, kind, r
     assume(any(o.stride() != p.stride() for o, p in zip(odd, plain, strict=True)))
     net = SigmoidNet(features, 6, seed=seed).double()
     block = torch.zeros(1 + features * 6, dtype=torch.float64)
-    net.syn0.data = block[1:].view(features, 6).copy_(net.syn0.data)  # misaligned
-    runs = [t(net, r, 1.0) for t in (Manual, SGD) for r in (odd, plain)]
+    misaligned = copy.deepcopy(net)
+    misaligned.syn0.data = block[1:].view(features, 6).copy_(net.syn0.data)
+    strange = copy.deepcopy(net)
+    for weight in strange.parameters():
+        weight.data = ODD[kind](weight.data)
+    cases = [(net, plain), (misaligned, odd), (strange, odd)]
+    runs = [trainer(*case, 1.0) for trainer in (Manual, SGD) for case in cases]
     for run in runs:
         for tensor in (*run.rows, *run.weights.values()):
             assert tensor.stride() == torch.empty(tensor.shape).stride()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdtorch import Comparison, Lockstep
-from gdtorch.lockstep.distance import ulps_between
+from gdtorch.lockstep.distance import PIECE, pieces, ulps_between
 
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 dtypes = st.sampled_from(list(NUMPY))
@@ -64,6 +64,55 @@ def test_the_first_difference_is_the_largest_of_its_step():
     assert first.ulps == int(np.float32(0.5).view(np.int32))
     assert (comparison.weights["u"].first_step, comparison.weights["v"].first_step) == (1, 1)
     assert comparison.weights["v"].largest == 8.0
+
+
+def test_of_two_weights_the_first_difference_is_in_the_farther():
+    a, b = ({"u": torch.zeros(2), "v": torch.zeros(2)} for _ in range(2))
+    a["u"][0], a["v"][1] = 1.0, 2.0
+    comparison = Comparison()
+    comparison.update(0, a, b)
+    assert (comparison.first_difference.weight, comparison.first_difference.index) == ("v", (1,))
+
+
+def test_the_largest_distance_is_kept_and_growth_counts_from_the_first_that_is_not_0():
+    comparison = Comparison()
+    for step, apart in enumerate([-0.0, 1.0, 16.0, 4.0]):
+        comparison.update(step, one(apart), one(0.0))
+    seen = comparison.weights["w"]
+    assert (seen.first_step, seen.largest) == (0, 16.0)
+    assert seen.growth == 2.0  # from 1 to 4 in two steps
+
+
+def test_two_nan_of_other_bits_are_no_difference():
+    """A processor makes a negative nan of ∞ − ∞; `float("nan")` is positive."""
+    mine = {"w": torch.tensor([0x7FF8 << 48, 0], dtype=torch.int64).view(torch.float64)}
+    theirs = {"w": torch.tensor([-(8 << 48), 0], dtype=torch.int64).view(torch.float64)}
+    assert mine["w"].isnan().tolist() == theirs["w"].isnan().tolist() == [True, False]
+    comparison = Comparison()
+    assert comparison.update(0, mine, theirs) == {"w": 0.0}
+    assert comparison.identical
+
+
+def test_a_signed_zero_is_found_among_elements_that_are_the_same():
+    comparison = Comparison()
+    comparison.update(0, one(1.0, 2.0, 0.0), one(1.0, 2.0, -0.0))
+    assert comparison.first_difference.index == (2,)
+
+
+def test_ulps_of_two_dtypes_are_those_of_the_wider():
+    for mine, theirs in ((torch.float32, torch.float64), (torch.float64, torch.float32)):
+        comparison = Comparison()
+        comparison.update(0, one(1.0, dtype=mine), one(1 + 2**-20, dtype=theirs))
+        assert comparison.first_difference.ulps == 2 ** (52 - 20)
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (70_000,), (300, 300, 300)])
+def test_pieces_are_small_and_cover_the_whole(shape):
+    """In the last a single row is larger than a piece ought to be."""
+    tensor = torch.zeros(1).expand(shape)
+    sizes = [piece.numel() for _, (piece,) in pieces(tensor)]
+    assert sum(sizes) == tensor.numel()
+    assert max(sizes) <= max(PIECE, tensor.numel() // max(shape))
 
 
 @given(

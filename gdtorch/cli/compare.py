@@ -217,7 +217,6 @@ def _prepare(
 
     from ..data import make_table
     from ..net import SigmoidNet, load_weights
-    from ..optimizers import Options
     from ..trainers import SGD, Manual, Post
 
     dtype = getattr(torch, options.dtype)
@@ -232,7 +231,7 @@ def _prepare(
             load_weights(net, options.init)
         except ValueError as error:
             raise ValueError(f"--init {error}") from error
-    sgd: Options = {option: getattr(options, option) for option in SGD_OPTIONS}  # type: ignore[assignment]
+    sgd = {option: getattr(options, option) for option in SGD_OPTIONS}
     lr = LR if options.lr is None else options.lr
     descent = make_descent(options.descent, options.seed)
     trainers: list[Trainer] = []
@@ -244,7 +243,7 @@ def _prepare(
         elif not options.compile:
             trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
         else:
-            from ..ensemble.single import LongRun
+            from ..ensemble import LongRun
 
             trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
     return table, net, trainers

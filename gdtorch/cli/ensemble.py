@@ -20,9 +20,7 @@ from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, numb
 from .training import SGD_OPTIONS, add_output_options, add_sgd_options, check_device, check_sgd
 
 if TYPE_CHECKING:
-    from ..ensemble.blocks import BlockError, Settings
-    from ..ensemble.engine import Engine
-    from ..ensemble.processes import Processes
+    from ..ensemble import BlockError, Engine, Processes, Settings
 
 MOST_HIDDEN = 10_000  # past that a block of networks takes gigabytes
 EPILOG = """\
@@ -52,7 +50,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
     import torch
 
-    from ..ensemble.processes import Processes
+    from ..ensemble import Processes
     from ..loop import Interrupts
 
     gc.freeze()  # what is imported stays: no collection need look at it again
@@ -142,9 +140,7 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
 
     from ..board import EventFile
     from ..data import load_table
-    from ..ensemble.blocks import FOLDER, write_settings
-    from ..ensemble.engine import Engine
-    from ..ensemble.run import progress_bar, run
+    from ..ensemble import FOLDER, Engine, progress_bar, train_units, write_settings
     from ..rundir import OUR_SUFFIX
     from .ensemble_report import DESCRIPTIONS, Report
 
@@ -169,13 +165,15 @@ def _ensemble(options: argparse.Namespace, processes: Processes, check: Callable
                 earlier.unlink()
             file = stack.enter_context(closing(EventFile(folder, DESCRIPTIONS)))
             write_settings(folder, settings)
-            processes.told(json.dumps([str(folder), settings.facts()]))
+            processes.broadcast(json.dumps([str(folder), settings.facts()]))
             if engine.reason:
                 say(f"steps are not compiled, and take about five times as long: {engine.reason}")
         else:
             folder = _told(options, settings, processes)
         with progress_bar(settings, processes, quiet=options.quiet) as bar:
-            tallies = run(folder, settings, processes, table, make_engine, bar, check, _damaged)
+            tallies = train_units(
+                folder, settings, processes, table, make_engine, bar, check, _damaged
+            )
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
@@ -194,8 +192,7 @@ def _settings(options: argparse.Namespace, engine: Engine, processes: Processes)
     """What the bits of the result depend on."""
     import torch
 
-    from ..ensemble.blocks import Settings
-    from ..ensemble.engine import BLOCK
+    from ..ensemble import BLOCK, Settings
 
     how = "compiled" if engine.compiled else "not compiled"
     if processes.device.type == "cuda":
@@ -223,7 +220,7 @@ def _settings(options: argparse.Namespace, engine: Engine, processes: Processes)
 
 def _check_alike(folder: Path, settings: Settings) -> None:
     """Refuse to go on with a run of other settings."""
-    from ..ensemble.blocks import BlockError, difference, read_settings
+    from ..ensemble import BlockError, difference, read_settings
 
     try:
         earlier = read_settings(folder)
@@ -239,9 +236,9 @@ def _check_alike(folder: Path, settings: Settings) -> None:
 
 def _told(options: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
     """The folder that rank 0 has claimed, if this process has been started alike."""
-    from ..ensemble.blocks import difference
+    from ..ensemble import difference
 
-    text, facts = json.loads(processes.told(""))
+    text, facts = json.loads(processes.broadcast(""))
     options.name = Path(text).name
     if unlike := difference(facts, settings.facts()):
         raise RefusedError(

@@ -15,8 +15,7 @@ import numpy as np
 from torch.utils.tensorboard import summary
 
 from ..board import EventFile, log10
-from ..ensemble.blocks import Settings
-from ..ensemble.tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
+from ..ensemble import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Settings, Tally, checkpoints
 from ..figures import ensemble, png
 from ..rundir import write
 from .options import as_json
@@ -167,7 +166,7 @@ class Report:
         write(self.folder / "ensemble.png", image)
         file.add_image("ensemble", image)
         file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
-        write(self.folder / "summary.json", self.json().encode() + b"\n", lasting=True)
+        write(self.folder / "summary.json", self.json().encode() + b"\n", durable=True)
 
     def _charts(self) -> dict[str, list[Any]]:
         """The charts of the page of custom scalars, one curve in each: title → kind, tags."""

@@ -57,7 +57,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
         torch.set_num_threads(threads)
     if options.json:
         settings = {"seed": options.seed, "start": options.start}
-        facts = {answer.name: answer.facts() for answer in answered}
+        facts = {answer.name: answer.facts for answer in answered}
         return emit(as_json({"run": str(folder), "settings": settings, **facts}))
     return 0 if options.quiet else emit(_text(options, folder, answered))
 

@@ -1,13 +1,13 @@
-"""The unit of work: which starts it has, who does it, and its file, whole and checked or not there.
+"""Units of work: which starts each has, which process trains it, and the file of its tally.
 
-A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally goes into a
-file of its own, named by the unit alone, so that it matters neither which process wrote it nor how
-many there were. What is read back is integers under a checksum; nothing of it is ever executed.
+A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally has a file
+of its own, named by the unit alone, so that it matters neither which process wrote it nor how many
+there were. The file holds integers under a checksum; reading it executes nothing.
 """
 
 from __future__ import annotations
 
-__all__ = ["BlockError", "Settings", "Unit", "deal", "difference", "read_settings", "read_tally",
+__all__ = ["BlockError", "Settings", "Unit", "difference", "read_settings", "read_tally",
            "write_settings", "write_tally"]  # fmt: skip
 
 import json
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ UNIT_BLOCKS = 4  # at most, so that there are units for many processes
 FOLDER = "blocks"
 SETTINGS = "settings.json"
 MAGIC = b"gdtorch1"
-HEADER = struct.Struct("<8s16s16sQ")  # magic, whose it is, checksum, bytes to come
+HEADER = struct.Struct("<8s16s16sQ")  # magic, settings and unit, checksum, length
 
 
 class BlockError(ValueError):
@@ -56,7 +57,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the bits of an ensemble's result depend on.
+    """Everything that the bits of an ensemble's result depend on.
 
     Args:
         starts: how many starts each learning rate has.
@@ -94,30 +95,20 @@ class Settings:
         blocks = UNIT_WORK // (self.block * self.steps * self.hidden)
         return self.block * min(max(1, blocks), UNIT_BLOCKS)
 
-    @property
-    def units(self) -> int:
-        """How many units there are, over all learning rates."""
-        return len(self.lr) * -(-self.starts // self.unit_starts)
+    def units(self, rank: int = 0, processes: int = 1) -> Iterator[Unit]:
+        """The units of one of so many processes: every `processes`-th, from number `rank` on.
 
-    def unit(self, number: int) -> Unit:
-        """The unit of a number, 0 to `units` − 1; those of one learning rate are together."""
-        rate, part = divmod(number, self.units // len(self.lr))
-        offset = part * self.unit_starts
-        starts = min(self.unit_starts, self.starts - offset)
-        return Unit(number, self.lr[rate], self.first_start + offset, starts)
+        Units of one learning rate follow one another.
+        """
+        offsets = range(0, self.starts, self.unit_starts)
+        pairs = enumerate((lr, offset) for lr in self.lr for offset in offsets)
+        for number, (lr, offset) in islice(pairs, rank, None, processes):
+            starts = min(self.unit_starts, self.starts - offset)
+            yield Unit(number, lr, self.first_start + offset, starts)
 
     def facts(self) -> dict[str, Any]:
         """The settings, for JSON."""
         return asdict(self) | {"lr": list(self.lr)}
-
-    def digest(self) -> bytes:
-        """Sixteen bytes that no other settings have."""
-        return blake2b(json.dumps(self.facts()).encode(), digest_size=16).digest()
-
-
-def deal(settings: Settings, rank: int, processes: int) -> Iterator[Unit]:
-    """The units of one of so many processes: in turn, so that nobody need ask anybody."""
-    return map(settings.unit, range(rank, settings.units, processes))
 
 
 def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> None:
@@ -127,13 +118,11 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
         OSError: it cannot be written; then the file is as it was.
     """
     content = zlib.compress(tally.vector.astype("<i8").tobytes())
-    header = HEADER.pack(MAGIC, _owner(settings, unit), _checksum(content), len(content))
+    header = HEADER.pack(MAGIC, _owner(settings, unit), _digest(content), len(content))
     file = _file(folder, unit)
-    made = not file.parent.exists()
     file.parent.mkdir(exist_ok=True)
-    if made:
-        sync(folder)
-    write(file, header + content, lasting=True)
+    sync(folder)  # which holds the name of that one
+    write(file, header + content, durable=True)
 
 
 def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
@@ -158,10 +147,10 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
         raise BlockError(f"{file} belongs to other settings or starts")
     if len(content) != length:
         raise BlockError(f"{file} is {'truncated' if len(content) < length else 'too long'}")
-    if checksum != _checksum(content):
+    if checksum != _digest(content):
         raise BlockError(f"{file} is altered: its checksum is another")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
-    return Tally(vector, len(checkpoints(settings.steps)))
+    return Tally.of_vector(vector, len(checkpoints(settings.steps)))
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -171,7 +160,7 @@ def write_settings(folder: Path, settings: Settings) -> None:
         OSError: they cannot be written.
     """
     content = json.dumps(settings.facts(), indent=2).encode() + b"\n"
-    write(folder / SETTINGS, content, lasting=True)
+    write(folder / SETTINGS, content, durable=True)
     sync(folder.parent)  # which holds the folder's own name
 
 
@@ -179,7 +168,7 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     """The settings of the run in a folder, as `Settings.facts`; None where there are none.
 
     Raises:
-        BlockError: the file is damaged. The blocks tell for themselves whose they are.
+        BlockError: the file is damaged. The blocks still serve: each names its settings.
         OSError: it cannot be read.
     """
     file = folder / SETTINGS
@@ -212,8 +201,8 @@ def _file(folder: Path, unit: Unit) -> Path:
 
 
 def _owner(settings: Settings, unit: Unit) -> bytes:
-    return blake2b(settings.digest() + repr(unit).encode(), digest_size=16).digest()
+    return _digest(_digest(json.dumps(settings.facts()).encode()) + repr(unit).encode())
 
 
-def _checksum(content: bytes) -> bytes:
+def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()

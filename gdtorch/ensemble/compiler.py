@@ -1,9 +1,10 @@
-"""How a step is compiled, and what is said where it cannot be."""
+"""How a step is compiled, and the reason where it cannot be."""
 
 from __future__ import annotations
 
 __all__ = ["compiled", "try_out"]
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,20 +16,23 @@ NO_COMPILER = "No working C++ compiler found"  # torch._inductor.exc.InvalidCxxC
 
 
 def compiled(steps: F) -> F:
-    """Steps compiled, for the CPU to C++; compiling waits for the first call of each shape."""
+    """Compile steps, for the CPU to C++, at the first call with each shape."""
     options: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
         # Keep what takes this many operations, rather than compute it again for each reader:
         # a hidden layer, which four loops read, takes more and anything else takes less.
         "realize_opcount_threshold": 20,
     }
+    # A torch that does not know it compiles no more than eight engines in one process.
+    known = inspect.signature(torch.compile).parameters
+    isolated = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     return torch.compile(  # type: ignore[call-overload, no-any-return] # overloads not up to date
-        steps, dynamic=False, fullgraph=True, isolate_recompiles=True, options=options
+        steps, dynamic=False, fullgraph=True, options=options, **isolated
     )
 
 
 def try_out(call: Callable[[], None]) -> str:
-    """Call what has been compiled, so that it is; return why it cannot be, or "" where it can."""
+    """Call a compiled function once, so that it compiles; return why it cannot, or ""."""
     try:
         # torch, as it loads what compiles, warns of its own use of torch.jit.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):

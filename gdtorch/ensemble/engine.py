@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data import Rows
-from ..optimizers import check_options
+from ..optimizers import SGD
 from .compiler import compiled, try_out
 from .step import Examples, Rule, Step, Weights, add_up, gradient, outputs, sgd_step
 
@@ -26,19 +26,15 @@ class State:
     """A block of networks, to save and to restore bit for bit.
 
     Args:
-        syn0: of shape (features, hidden, BLOCK): starts innermost, so that one vector
-            instruction works on neighbouring starts.
-        syn1: of shape (hidden, BLOCK).
-        velocity0: the velocity of syn0, in its shape; without momentum, of shape (0,).
-        velocity1: the velocity of syn1, likewise.
-        count: how many of the block's starts are asked for; the others fill it up.
+        weights: of shape (features + 1, hidden, BLOCK): syn0 feature by feature, then syn1. Starts
+            are innermost, so that one vector instruction works on neighbouring starts.
+        velocities: of the weights, in their shape; without momentum, of shape (0, hidden, BLOCK).
+        count: how many of the BLOCK networks are wanted; the others are padding.
         steps: how many steps have been taken.
     """
 
-    syn0: Tensor
-    syn1: Tensor
-    velocity0: Tensor
-    velocity1: Tensor
+    weights: Tensor
+    velocities: Tensor
     count: int
     steps: int = 0
 
@@ -60,10 +56,10 @@ class Engine:
 
     Attributes:
         compiled: whether the step is compiled.
-        reason: why it could not be; empty where it is, or where nobody asked for it.
+        reason: why it could not be; empty where it is, or was not to be.
 
     Raises:
-        ValueError: the options are such as `torch.optim.SGD` refuses, in its words.
+        ValueError: `torch.optim.SGD` refuses these options; the words are its own.
     """
 
     def __init__(
@@ -78,7 +74,7 @@ class Engine:
     ) -> None:
         given = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **options}
         nesterov, maximize = given.pop("nesterov", False), given.pop("maximize", False)
-        check_options(**given, nesterov=nesterov)
+        SGD(**given, nesterov=nesterov)  # it refuses what torch.optim.SGD does
         inputs, targets = rows.to(dtype)
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
         self.features, self.targets = inputs.shape[1], targets.to(device)
@@ -103,12 +99,9 @@ class Engine:
         count, size = weights.shape
         block = torch.zeros(size, BLOCK, dtype=self.dtype, device=self.device)
         block[:, :count] = weights.T
-        syn0, syn1 = block.split([self.features * self.hidden, self.hidden])
-        syn0 = syn0.reshape(self.features, self.hidden, BLOCK).clone()
-        syn1 = syn1.clone()
-        if self.rule.momentum == 0:
-            return State(syn0, syn1, syn0.new_zeros(0), syn1.new_zeros(0), count)
-        return State(syn0, syn1, torch.zeros_like(syn0), torch.zeros_like(syn1), count)
+        block = block.view(self.features + 1, self.hidden, BLOCK)
+        velocities = torch.zeros_like(block if self.rule.momentum else block[:0])
+        return State(block, velocities, count)
 
     @torch.no_grad()
     def advance(self, state: State, steps: int) -> None:
@@ -129,7 +122,7 @@ class Engine:
 
     def weights(self, state: State) -> Tensor:
         """The weights, of shape (count, size), as `initial_weights` has them."""
-        return torch.cat([state.syn0.flatten(0, 1), state.syn1])[:, : state.count].T.contiguous()
+        return state.weights.flatten(0, 1)[:, : state.count].T.contiguous()
 
     def _step(self, *, compiled: bool) -> tuple[Step, str]:
         """The step, and why it is not compiled if it is not and was to be."""
@@ -149,14 +142,12 @@ class Engine:
         return torch.tensor(float(number), dtype=self.dtype, device=self.device)
 
     def _outputs(self, state: State, inputs: Iterable[Sequence[float]]) -> Tensor:
-        return torch.stack(outputs(inputs, [*state.syn0, state.syn1]))[:, : state.count]
+        return torch.stack(outputs(inputs, [*state.weights]))[:, : state.count]
 
     def _parts(self, state: State) -> Iterator[tuple[Weights, Weights]]:
         for begin in range(0, BLOCK, self.width):
             part = slice(begin, begin + self.width)
-            weights = [w[..., part] for w in (*state.syn0, state.syn1)]
-            velocities = [v[..., part] for v in (*state.velocity0, state.velocity1)]
-            yield weights, velocities if self.rule.momentum else []
+            yield [*state.weights[..., part]], [*state.velocities[..., part]]
 
 
 @cache

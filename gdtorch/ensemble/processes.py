@@ -1,4 +1,4 @@
-"""The processes that torchrun has started, on one machine or many: what they tell each other."""
+"""The processes that torchrun has started, on one machine or many, and what they exchange."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from types import TracebackType
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from .tally import Integers, Tally
+from .tally import Tally
 
-PATIENCE = timedelta(days=365)  # a process may be done long before the others
-LOOK_SECONDS = 0.02  # how late a signal may be noticed while waiting
+TIMEOUT = timedelta(days=365)  # a process may be done long before the others
+POLL_SECONDS = 0.02  # how late a signal may be noticed while waiting
 
 
 class Processes:
     """This process among those of torchrun; alone, if torchrun has not started it.
 
-    gloo connects them, or nccl where the work is done on GPUs. They share no file system, and tell
-    each other nothing but tensors.
+    gloo connects them, also where the work is done on GPUs: what they exchange is in main memory.
+    They share no file system, and send each other nothing but tensors.
 
     Args:
         device: where the work is done; with `cuda` each process takes the GPU of its local rank.
-        check: is called again and again while this process waits for others; what it raises ends
-            the waiting.
+        check: called again and again while this process waits for others; an exception ends the
+            waiting.
 
     Raises:
         ConnectionError: here or later, if another process cannot be reached, or has left.
@@ -48,12 +47,8 @@ class Processes:
 
     def __enter__(self) -> Processes:
         if self.count > 1:
-            nccl = self.device.type == "cuda"
-            if nccl:
-                torch.cuda.set_device(self.device)
-            self.post = self.device if nccl else torch.device("cpu")  # where what is told must lie
             with _connected():
-                dist.init_process_group("nccl" if nccl else "gloo", timeout=PATIENCE)
+                dist.init_process_group("gloo", timeout=TIMEOUT)
         return self
 
     def __exit__(
@@ -62,18 +57,18 @@ class Processes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.count > 1 and kind is None:  # else the others may never come to say goodbye
+        if self.count > 1 and kind is None:  # else the others may never take part
             dist.destroy_process_group()
 
-    def told(self, text: str) -> str:
-        """What rank 0 gives as `text`, on every rank."""
+    def broadcast(self, text: str) -> str:
+        """Rank 0's `text`, on every rank."""
         if self.count == 1:
             return text
-        length = torch.tensor([len(text.encode())], device=self.post)
+        content = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        length = torch.tensor([len(content)])
         self._wait(dist.broadcast(length, 0, async_op=True))
-        content = torch.zeros(int(length), dtype=torch.uint8, device=self.post)
-        if self.rank == 0:
-            content.copy_(torch.tensor(list(text.encode()), dtype=torch.uint8))
+        if self.rank > 0:
+            content = torch.empty(int(length), dtype=torch.uint8)
         self._wait(dist.broadcast(content, 0, async_op=True))
         return bytes(content.tolist()).decode()
 
@@ -81,19 +76,19 @@ class Processes:
         """The sum of the tallies of all ranks, on every rank."""
         if self.count == 1:
             return tally
-        mine = torch.from_numpy(tally.vector).to(self.post)
-        all_of_them = [torch.empty_like(mine) for _ in range(self.count)]
-        self._wait(dist.all_gather(all_of_them, mine, async_op=True))
-        return reduce(add, (Tally(_integers(one), tally.checkpoints) for one in all_of_them))
+        mine = torch.from_numpy(tally.vector)
+        gathered = [torch.empty_like(mine) for _ in range(self.count)]
+        self._wait(dist.all_gather(gathered, mine, async_op=True))
+        checkpoints = len(tally.first_right)
+        return reduce(add, (Tally.of_vector(vector.numpy(), checkpoints) for vector in gathered))
 
-    def _wait(self, work: dist.Work | None) -> None:
+    def _wait(self, work: dist.Work) -> None:
         # Not by work.wait() alone, in which Python handles no signal.
         with _connected():
-            while work is not None and not work.is_completed():
+            while not work.is_completed():
                 self.check()
-                time.sleep(LOOK_SECONDS)
-            if work is not None:
-                work.wait()
+                time.sleep(POLL_SECONDS)
+            work.wait()
 
 
 @contextmanager
@@ -102,8 +97,3 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:  # of whatever kind the backend has for it
         raise ConnectionError(f"another process has left: {str(error).splitlines()[0]}") from error
-
-
-def _integers(tensor: Tensor) -> Integers:
-    array: Integers = tensor.cpu().numpy()
-    return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "progress_bar", "run"]
+__all__ = ["count", "progress_bar", "train_units"]
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..data import Table
 from ..net import initial_weights
-from .blocks import BlockError, Settings, Unit, deal, read_tally, write_tally
+from .blocks import BlockError, Settings, Unit, read_tally, write_tally
 from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
@@ -26,12 +26,12 @@ SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tqdm[NoReturn]:
-    """A bar in networks × steps, of this process's share; where there are more, times their number.
+    """A progress bar in networks × steps: this process's share times the number of processes.
 
-    On rank 0 alone, on a terminal, once the run proves slow.
+    Rank 0 alone shows it, on a terminal, once the run has lasted `SLOW_SECONDS`.
     """
     shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
-    units = deal(settings, processes.rank, processes.count) if shown else ()
+    units = settings.units(processes.rank, processes.count) if shown else ()
     return tqdm(
         total=processes.count * settings.steps * sum(unit.starts for unit in units),
         unit=" networks × steps",
@@ -41,7 +41,7 @@ def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tq
     )
 
 
-def run(
+def train_units(
     folder: Path,
     settings: Settings,
     processes: Processes,
@@ -51,19 +51,19 @@ def run(
     check: Callable[[], None],
     damaged: Callable[[BlockError], None],
 ) -> list[Tally]:
-    """Do those units of this process that have no sound file yet, and add up the tallies of all.
+    """Train those units of this process that have no sound file, and add up the tallies of all.
 
     One block of networks, and one tally for each learning rate, are in memory at a time.
 
     Args:
         folder: the run's, in which the units' files lie.
         settings: those of the ensemble.
-        processes: among which the units are dealt.
+        processes: among which the units are shared.
         table: the rows to learn and held out, in the engine's dtype and on its device.
         make_engine: learning rate → engine.
-        bar: what shows how far this is.
-        check: called between steps; what it raises leaves the units done so far, and no half one.
-        damaged: is told of each file that was there and holds no tally of its unit.
+        bar: the progress bar.
+        check: called between steps; if it raises, the files of the units done so far remain.
+        damaged: called with the error of each file that holds no tally of its unit.
 
     Returns:
         For each of `settings.lr` the sum over this process's units.
@@ -78,7 +78,7 @@ def run(
         check()
 
     folder.mkdir(parents=True, exist_ok=True)  # rank 0 may be on another machine
-    for unit in deal(settings, processes.rank, processes.count):
+    for unit in settings.units(processes.rank, processes.count):
         try:
             tally = read_tally(folder, settings, unit)
         except BlockError as error:
@@ -106,7 +106,7 @@ def count(
         settings: those of the ensemble.
         unit: which starts.
         table: the rows to learn and held out, in the engine's dtype and on its device.
-        tick: is told the work done, in networks × steps, as it is done.
+        tick: called with the work done since its last call, in networks × steps.
     """
     at = checkpoints(settings.steps)
     tally = Tally.empty(len(at))
@@ -153,7 +153,7 @@ def _train(
 def _networks(
     engine: Engine, state: State, table: Table, first: int, first_right: Tensor, right: Tensor
 ) -> Networks:
-    """What a trained block's networks amount to; none is stuck yet."""
+    """What has become of a trained block's networks; `stuck` is still to be decided."""
     held_out = engine.outputs(state, table.held_out.inputs)
     arrays = (
         engine.losses(state).double(),

@@ -6,14 +6,14 @@ __all__ = ["LongRun"]
 
 import copy
 from functools import partial
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data import Rows
 from ..net import SigmoidNet
-from ..optimizers import Options
+from ..optimizers import SGD
 from ..trainers import Manual
 from . import CALL
 from .compiler import compiled, try_out
@@ -25,8 +25,8 @@ SMALL = 65_536  # products; beyond that a library's matrix product is faster tha
 class LongRun(Manual):
     """`Manual` for one long run: a step of it is `stride` steps, compiled, `CALL` of them a call.
 
-    The same arithmetic in another order, so that the bits may differ from those of `Manual`. How
-    many steps are between two looks at the weights changes no bit.
+    The arithmetic is in another order, so that the bits may differ from those of `Manual`. `stride`
+    changes no bit.
 
     Args:
         net: what to descend.
@@ -43,19 +43,26 @@ class LongRun(Manual):
     """
 
     def __init__(
-        self, net: SigmoidNet, rows: Rows, lr: float, *, stride: int, **options: Unpack[Options]
+        self,
+        net: SigmoidNet,
+        rows: Rows,
+        lr: float,
+        *,
+        stride: int,
+        **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(net, rows, lr, **options)
         if stride < CALL or stride % CALL:
             raise ValueError(f"stride {stride} is no multiple of {CALL}")
         self.stride = stride
-        with_momentum = self.weights if self.momentum else {}
+        sgd = SGD(lr, **options)
+        with_momentum = self.weights if sgd.momentum else {}
         self.velocities = [torch.zeros_like(weight) for weight in with_momentum.values()]
-        shares = [1.0] + [1 - self.dampening] * (2 * CALL - 1)  # as in `Engine`, step by step
+        shares = [1.0] + [1 - sgd.dampening] * (2 * CALL - 1)  # as in `Engine`, step by step
         like = self.weights["syn1"]
         self.first, self.later = (like.new_tensor(s) for s in (shares[:CALL], shares[CALL:]))
         self.rate = like.new_tensor(self.lr)
-        rule = Rule(self.momentum, self.weight_decay, self.nesterov, self.maximize)
+        rule = Rule(sgd.momentum, sgd.weight_decay, sgd.nesterov, sgd.maximize)
         self.ten_steps = compiled(partial(_ten_steps, rule))
         self.reason = try_out(partial(copy.deepcopy(self)._call))
 

@@ -1,4 +1,4 @@
-"""Whether a network is stuck: no step to come would matter, by its gradient and its Hessian."""
+"""Whether a network is stuck, by its gradient, and whether at a saddle, by its Hessian."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..data import Rows
 from ..net import SigmoidNet
 from .blocks import Settings
 
-SMALL = 0.01  # share of the loss; a fall by less does not matter
-SAMPLE = 64  # Hessians of a unit at most
+SMALL = 0.01  # share of the loss: a fall by less counts as none
+SAMPLE = 64  # Hessians that are computed for a unit, at most
 SAMPLE_WORK = 2_000_000  # entries of all their Hessians, if there is more than one
 
 
@@ -57,11 +57,11 @@ def stuck(weights: Tensor, losses: Tensor, rows: Rows, settings: Settings, lr: f
 
 
 def saddles(weights: Tensor, rows: Rows, settings: Settings, lr: float) -> Tensor:
-    r"""Whether stuck networks would be carried away all the same: saddles, not plateaus.
+    r"""Whether stuck networks are at saddles; the others are on plateaus.
 
     Off a stationary point, a distance along an eigenvector with eigenvalue h < 0 of the Hessian
-    grows by exp(−h · lr) a step. A saddle is where as many steps again make that e or more: there
-    is a way down, if a slow one. Elsewhere neither gradient nor curvature leads away: a plateau.
+    grows by exp(−h · lr) a step. At a saddle, as many steps again make that e or more: there is a
+    way down, if a slow one. On a plateau, neither gradient nor curvature leads away.
 
     Args:
         weights: of shape (count, weights).
@@ -78,7 +78,7 @@ def saddles(weights: Tensor, rows: Rows, settings: Settings, lr: float) -> Tenso
 
 
 def sample_size(weights: int) -> int:
-    """How many Hessians of a unit are looked at, by how many weights a network has."""
+    """How many Hessians are computed for a unit, given how many weights a network has."""
     return max(1, min(SAMPLE, SAMPLE_WORK // weights**2))
 
 

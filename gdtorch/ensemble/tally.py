@@ -1,4 +1,4 @@
-"""What is counted over very many networks, in integers: tallies add up to the same bits."""
+"""Counts over very many networks, as integers: in any order they add up to the same bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Of all starts each is one of the first four; the Hessian has told the last two of a sample apart.
+# Each start is one of the first four; the last two are of a sample of those that are stuck.
 COUNTS = ("learned", "stuck", "falling", "diverged", "held_out", "plateau", "saddle")
 QUANTILES = (0, 1, 50, 99, 100)  # per cent
 EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7; below and above is one each
@@ -44,7 +44,7 @@ class Networks(NamedTuple):
         held_out: the output for the row held out.
         held_out_right: whether that is right.
         first_right: the checkpoint at which first all rows were right; −1 where none was.
-        stuck: whether no step to come would matter (see `gdtorch.ensemble.stuck`).
+        stuck: whether further steps would change little (see `gdtorch.ensemble.stuck`).
     """
 
     starts: Integers
@@ -56,32 +56,47 @@ class Networks(NamedTuple):
     stuck: NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Tally:
-    r"""Counts of networks; `+` is exact, commutative and associative.
+    """Counts of networks; `+` is exact, commutative and associative.
 
-    So the sum has the same bits in whatever order, and on however many processes, it was added up.
+    So the sum has the same bits in any order and on any number of processes.
 
     Args:
-        vector: of shape (length,): for each of `COUNTS` a number of networks; histograms of the
-            loss, the output held out and the first checkpoint with all rows right; for each of
-            `COUNTS` and each bin of the loss the lowest start there; at last the least loss and the
-            greatest, each with its lowest start. Floats are there by their bits, which, where no
-            float is negative, are in the floats' order.
-        checkpoints: how many there are.
+        counted: for each of `COUNTS`, how many networks.
+        losses: histogram of the loss: below `EDGES`, between each two of them, above.
+        held_out: histogram of the output for the row held out.
+        first_right: how many had all rows right at each checkpoint, and at none before.
+        lowest_counted: for each of `COUNTS`, the lowest start.
+        lowest_by_loss: the lowest start in each bin of the loss.
+        least: the least loss, and the lowest start that has it. A loss is here by the bits of its
+            float64: of floats that are not negative, these are in the floats' order.
+        greatest: the greatest loss, likewise.
     """
 
-    vector: Integers
-    checkpoints: int
+    counted: Integers
+    losses: Integers
+    held_out: Integers
+    first_right: Integers
+    lowest_counted: Integers
+    lowest_by_loss: Integers
+    least: Integers
+    greatest: Integers
 
     @classmethod
     def empty(cls, checkpoints: int) -> Tally:
         """The tally of no networks."""
-        bins = len(EDGES) + 1
-        sums = len(COUNTS) + bins + HELD_OUT_BINS + checkpoints
-        ends = [NONE, NONE, -1, NONE]
-        lowest = np.full(len(COUNTS) + bins, NONE)
-        return cls(np.concatenate([np.zeros(sums, np.int64), lowest, ends]), checkpoints)
+        kinds, bins = len(COUNTS), len(EDGES) + 1
+        return cls(
+            counted=np.zeros(kinds, np.int64),
+            losses=np.zeros(bins, np.int64),
+            held_out=np.zeros(HELD_OUT_BINS, np.int64),
+            first_right=np.zeros(checkpoints, np.int64),
+            lowest_counted=np.full(kinds, NONE),
+            lowest_by_loss=np.full(bins, NONE),
+            least=np.array([NONE, NONE]),
+            greatest=np.array([-1, NONE]),
+        )
 
     @classmethod
     def of(cls, networks: Networks, checkpoints: int) -> Tally:
@@ -96,69 +111,50 @@ class Tally:
         np.add.at(tally.held_out, held_out.clip(0, HELD_OUT_BINS - 1), 1)
         np.add.at(tally.first_right, networks.first_right[networks.first_right >= 0], 1)
         wrong = finite & ~networks.learned
-        members = {
-            "learned": finite & networks.learned,
-            "stuck": wrong & networks.stuck,
-            "falling": wrong & ~networks.stuck,
-            "diverged": ~finite,
-            "held_out": finite & networks.held_out_right,
-        }
-        for kind, member in members.items():
-            tally.note(kind, networks.starts[member])
+        tally.note("learned", networks.starts[finite & networks.learned])
+        tally.note("stuck", networks.starts[wrong & networks.stuck])
+        tally.note("falling", networks.starts[wrong & ~networks.stuck])
+        tally.note("diverged", networks.starts[~finite])
+        tally.note("held_out", networks.starts[finite & networks.held_out_right])
         if len(losses):
             bits = losses.view(np.int64)
-            for end, value in ((slice(-4, -2), bits.min()), (slice(-2, None), bits.max())):
-                tally.vector[end] = value, networks.starts[bits == value].min()
+            for end, value in ((tally.least, bits.min()), (tally.greatest, bits.max())):
+                end[:] = value, networks.starts[bits == value].min()
         return tally
 
     def note(self, kind: str, starts: Integers) -> None:
         """Count these starts as of a kind, one of `COUNTS`, in place."""
         at = COUNTS.index(kind)
-        self.vector[at] += len(starts)
-        self._lowest[at] = min([self._lowest[at], *starts.tolist()])
+        self.counted[at] += len(starts)
+        self.lowest_counted[at] = min([self.lowest_counted[at], *starts.tolist()])
 
     def __add__(self, other: Tally) -> Tally:
-        first, second = self.vector, other.vector
-        sums = len(first) - len(self._lowest) - 4
-        least = min(first[-4:-2].tolist(), second[-4:-2].tolist())
-        greatest = min(
-            (first[-2:].tolist(), second[-2:].tolist()), key=lambda end: (-end[0], end[1])
+        return Tally(
+            self.counted + other.counted,
+            self.losses + other.losses,
+            self.held_out + other.held_out,
+            self.first_right + other.first_right,
+            np.minimum(self.lowest_counted, other.lowest_counted),
+            np.minimum(self.lowest_by_loss, other.lowest_by_loss),
+            min(self.least, other.least, key=tuple),
+            max(self.greatest, other.greatest, key=lambda end: (end[0], -end[1])),
         )
-        lowest = np.minimum(self._lowest, other._lowest)
-        vector = np.concatenate([first[:sums] + second[:sums], lowest, least, greatest])
-        return Tally(vector, self.checkpoints)
+
+    @property
+    def vector(self) -> Integers:
+        """All the integers one after the other, to write and to send."""
+        return np.concatenate(list(vars(self).values()))
+
+    @classmethod
+    def of_vector(cls, vector: Integers, checkpoints: int) -> Tally:
+        """The tally whose `vector` this is."""
+        sizes = [len(part) for part in vars(cls.empty(checkpoints)).values()]
+        return cls(*np.split(vector, np.cumsum(sizes)[:-1]))
 
     @property
     def counts(self) -> dict[str, int]:
         """How many networks are of each kind."""
-        return dict(zip(COUNTS, self.vector.tolist(), strict=False))
-
-    @property
-    def losses(self) -> Integers:
-        """Histogram of the loss: below `EDGES`, between each two of them, above."""
-        return self._part(0, len(EDGES) + 1)
-
-    @property
-    def held_out(self) -> Integers:
-        """Histogram of the output for the row held out."""
-        return self._part(len(EDGES) + 1, HELD_OUT_BINS)
-
-    @property
-    def first_right(self) -> Integers:
-        """How many had all rows right at each checkpoint, and at none before."""
-        return self._part(len(EDGES) + 1 + HELD_OUT_BINS, self.checkpoints)
-
-    @property
-    def lowest_by_loss(self) -> Integers:
-        """The lowest start in each bin of the loss."""
-        return self._lowest[len(COUNTS) :]
-
-    @property
-    def _lowest(self) -> Integers:
-        return self.vector[-4 - len(COUNTS) - len(EDGES) - 1 : -4]
-
-    def _part(self, offset: int, length: int) -> Integers:
-        return self.vector[len(COUNTS) + offset :][:length]
+        return dict(zip(COUNTS, self.counted.tolist(), strict=True))
 
     @property
     def starts(self) -> int:
@@ -167,13 +163,13 @@ class Tally:
 
     def lowest(self, kind: str) -> int | None:
         """The lowest start of a kind, one of `COUNTS`; None where there is none."""
-        start = int(self._lowest[COUNTS.index(kind)])
+        start = int(self.lowest_counted[COUNTS.index(kind)])
         return start if start < NONE else None
 
     @property
     def worst(self) -> int:
         """The lowest start of those with the greatest loss."""
-        return int(self.vector[-1])
+        return int(self.greatest[1])
 
     @property
     def median(self) -> int:
@@ -186,15 +182,15 @@ class Tally:
         Exact for 0 and 100; else the middle of a bin 1 % wide, hence within 0.5 %, from
         10⁻¹⁶ on.
         """
-        ends = self.vector[[-4, -2]].view(np.float64).tolist()
+        least, greatest = np.array([self.least[0], self.greatest[0]]).view(np.float64).tolist()
         if percent in (0, 100):
-            return float(ends[percent // 100])
+            return float(greatest if percent else least)
         at = _bin(self.losses, percent)
         if at in (0, len(EDGES)):
             middle = EDGES[0] if at == 0 else math.inf
         else:
             middle = math.sqrt(EDGES[at - 1] * EDGES[at])
-        return float(min(max(middle, ends[0]), ends[1]))
+        return float(min(max(middle, least), greatest))
 
     def median_steps(self, at: Sequence[int]) -> int | None:
         """The median of the first checkpoint with all rows right, of those that had one."""

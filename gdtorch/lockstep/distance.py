@@ -27,17 +27,17 @@ PIECE = 1 << 16  # numbers: half a megabyte in float64, which stays in cache
 
 @dataclass(frozen=True)
 class Difference:
-    """One element of one weight, at one step, in which two trajectories differ.
+    """One element of one weight that differs between two trajectories at one step.
 
     Args:
-        step: after how many steps; 0 is the initial weights.
+        step: how many steps have been taken; 0 is the initial weights.
         weight: the name of the weight.
         index: which element of it.
-        mine: its value in the one trajectory.
-        theirs: its value in the other, the reference.
+        mine: its value in the first trajectory.
+        theirs: its value in the second trajectory, the reference.
         absolute: |mine − theirs|; infinite where one of the two is nan.
-        ulps: how many floating-point numbers of the weight's dtype lie between the two, the
-            nearer end counted; None where one of them is nan.
+        ulps: how many floating-point numbers of the wider dtype lie from one to the other (see
+            `ulps_between`); None where one of them is nan.
 
     Example:
         >>> mine, theirs = {"w": [1.0, 2.0]}, {"w": [1.0, 2.0 + 2**-51]}
@@ -57,13 +57,14 @@ class Difference:
 
 @dataclass
 class WeightDifference:
-    """How far one weight has parted.
+    """How far apart the two values of one weight are, over all steps so far.
 
     Args:
-        first_step: the first step after which it differs in any bit; None while it does not.
+        first_step: the first step after which they differ in any bit; None while they do not.
         largest: the largest |mine − theirs| of any element at any step so far.
-        growth: by how much the distance has grown a step, on average, since the first that was
-            not 0; None until there are two.
+        growth: the factor by which the distance grows a step, on average since the first distance
+            that was not 0; None until there are two.
+        start: that first step and its distance.
     """
 
     first_step: int | None = None
@@ -72,25 +73,25 @@ class WeightDifference:
     start: tuple[int, float] | None = field(default=None, repr=False)
 
     def see(self, step: int, distance: float) -> None:
-        """Take in the largest distance of any element after `step` steps."""
+        """Note the largest distance of any element after `step` steps; each step once."""
         self.largest = max(self.largest, distance)
         if self.first_step is None:
             self.first_step = step
         if self.start is None and distance > 0:
             self.start = step, distance
-        elif self.start and step > self.start[0]:
+        elif self.start:
             self.growth = (distance / self.start[1]) ** (1 / (step - self.start[0]))
 
 
 @dataclass
 class Comparison:
-    """What two trajectories have shown so far; `update` it with the weights after each step.
+    """How two trajectories differ so far; `update` it with the weights after each step, in order.
 
     Args:
         steps: the last step compared.
-        first_difference: at the first step at which they differ in any bit, the element with the
-            largest distance; None while there is none.
-        weights: for each weight, since when and how far it differs.
+        first_difference: the element with the largest distance, at the first step after which any
+            bit differs; None while none does.
+        weights: weight → since when and how far the two differ in it.
 
     Example:
         >>> from torch import tensor
@@ -113,30 +114,30 @@ class Comparison:
     def update(self, step: int, mine: Weights, theirs: Weights) -> dict[str, float]:
         """Compare the weights after `step` steps; weight → largest |mine − theirs|.
 
-        Two dtypes are compared in the wider of both, in which the numbers are the same.
-        Two nan at the same place are no difference; a nan against a number is an infinite one;
-        0 against −0 differs, by 0.
+        Weights of two dtypes are compared in the wider one, which holds both exactly. Two nan at
+        the same place are no difference. A nan and a number are infinitely far apart. 0 and −0
+        differ, by a distance of 0.
         """
         self.steps = step
         largest = {}
-        parted: list[tuple[float, str]] = []
+        parted = []
         for name, reference in theirs.items():
             difference = self.weights.setdefault(name, WeightDifference())
             largest[name] = 0.0
             if not _same(mine[name], reference):
                 largest[name] = _largest(mine[name], reference)
                 difference.see(step, largest[name])
-                parted.append((largest[name], name))
+                parted.append(name)
         if parted and self.first_difference is None:
-            _, name = max(parted, key=lambda item: item[0])
+            name = max(parted, key=lambda name: largest[name])
             self.first_difference = farthest(step, name, mine[name], theirs[name])
         return largest
 
 
 def ulps_between(mine: float, theirs: float, dtype: torch.dtype) -> int | None:
-    """How many steps from one floating-point number of `dtype` to the next lead from one to other.
+    """How many floating-point numbers of `dtype` lie from mine to theirs, theirs counted.
 
-    0 and −0 are no step apart, the largest finite number and infinity are one; None for nan.
+    That is 0 from 0 to −0, and 1 from the largest finite number to infinity; None for nan.
     (Goldberg, "What every computer scientist should know about floating-point arithmetic", 1991.)
     """
     if math.isnan(mine) or math.isnan(theirs):
@@ -156,7 +157,7 @@ _INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _same(mine: Tensor, theirs: Tensor) -> bool:
-    """Whether all bits are the same, or at least every difference is nan against nan."""
+    """Whether all bits are the same, apart from those of two nan at the same place."""
     integer = _INTEGER[theirs.dtype.itemsize]
     if mine.dtype == theirs.dtype and torch.equal(mine.view(integer), theirs.view(integer)):
         return True
@@ -164,7 +165,7 @@ def _same(mine: Tensor, theirs: Tensor) -> bool:
 
 
 def _largest(mine: Tensor, theirs: Tensor) -> float:
-    """The largest |mine − theirs| (see `_distance`); one pass, unless something is not finite."""
+    """The largest |mine − theirs| (see `_distance`), in one quick pass where all is finite."""
     largest = [torch.dist(a, b, p=torch.inf) for _, (a, b) in pieces(mine, theirs)]
     if all(map(torch.isfinite, largest)):
         return max(largest).item()
@@ -172,22 +173,22 @@ def _largest(mine: Tensor, theirs: Tensor) -> float:
 
 
 def _parted(mine: Tensor, theirs: Tensor) -> Tensor:
-    """Where the bits differ, nan against nan left out."""
+    """Where the bits differ, apart from two nan at the same place."""
     integer = _INTEGER[theirs.dtype.itemsize]
     return (mine.view(integer) != theirs.view(integer)) & ~(mine.isnan() & theirs.isnan())
 
 
 def _distance(mine: Tensor, theirs: Tensor) -> Tensor:
-    """|mine − theirs| element by element: 0 where both are the same, infinite for one nan."""
+    """|mine − theirs| of each element: 0 where both are the same, infinite where one is nan."""
     distance = (mine - theirs).abs().nan_to_num(nan=torch.inf, posinf=torch.inf)
     return distance.where(_parted(mine, theirs), 0.0)
 
 
 def farthest(step: int, name: str, mine: Tensor, theirs: Tensor) -> Difference:
-    """The element of one weight with the largest distance, of those that differ."""
+    """Of those elements of one weight that differ, the one with the largest distance."""
     largest, index = -1.0, (0,) * mine.ndim
     for begin, (a, b) in pieces(mine, theirs):
-        # −1 keeps an equal pair behind a 0 against a −0.
+        # Elements that are the same get −1, so that a 0 against a −0 wins over them.
         distance = _distance(a, b).where(_parted(a, b), -1.0)
         far = int(distance.argmax())
         if distance.flatten()[far] > largest:
@@ -200,11 +201,11 @@ def farthest(step: int, name: str, mine: Tensor, theirs: Tensor) -> Difference:
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[tuple[int, ...], tuple[Tensor, ...]]]:
-    """Tensors of one shape, a piece at a time, so that no temporary is as large as a weight.
+    """Cut tensors of one shape into pieces, so that no temporary is as large as a weight.
 
     Yields:
-        Where the piece begins in each dimension, and that piece of each tensor, all in the widest
-        of their dtypes, in which the numbers are the same.
+        For each piece where it begins in each dimension, and that piece of each tensor, in the
+        widest of their dtypes, which holds all of them exactly.
     """
     shape = tensors[0].shape
     wide = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))

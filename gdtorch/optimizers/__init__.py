@@ -1,7 +1,34 @@
-"""The rules of torch.optim by hand."""
+"""The rules of torch.optim by hand, one page each. None of them loads torch before its step."""
 
 from __future__ import annotations
 
-__all__ = ["Options", "check_descent", "check_options"]
+__all__ = [
+    "ASGD",
+    "RULES",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "Rule",
+    "find",
+    "read",
+]
 
-from .options import Options, check_descent, check_options
+from .adadelta import Adadelta
+from .adagrad import Adagrad
+from .adam import Adam, AdamW
+from .adamax import Adamax
+from .asgd import ASGD
+from .nadam import NAdam
+from .radam import RAdam
+from .reading import RULES, find, read
+from .rmsprop import RMSprop
+from .rprop import Rprop
+from .rule import Rule
+from .sgd import SGD

@@ -1,4 +1,4 @@
-"""What an answer is: numbers measured, the same in words, and pictures of them."""
+"""What an answer is: numbers measured, the same in words, and a picture of some of them."""
 
 from __future__ import annotations
 
@@ -6,45 +6,52 @@ __all__ = ["Answer", "aligned", "bound"]
 
 import math
 import textwrap
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
 
 WIDTH = 92  # of the text
 
 
 @dataclass(frozen=True)
-class Answer(ABC):
-    """The answer to one question; its fields are the numbers, tensors those of its figure."""
+class Answer:
+    """The answer to one question.
 
-    name: ClassVar[str]
-    question: ClassVar[str]
-    post: ClassVar[str]
+    Args:
+        name: what the answer and its picture are called.
+        question: the post's.
+        post: what the post says.
+        facts: the numbers, for a program.
+        measured: the same in words: paragraphs, and tables, which hold line breaks.
+        picture: the function of `gdtorch.figures` that draws it; "" where there is no picture.
+        drawn: that function's arguments.
+    """
 
-    @abstractmethod
-    def measured(self) -> list[str]:
-        """What was measured: paragraphs, and tables, which hold line breaks."""
-
-    def figure(self) -> Figure | None:
-        """The picture of it, if it has one."""
-        return None
+    name: str
+    question: str
+    post: str
+    facts: Mapping[str, Any]
+    measured: Sequence[str]
+    picture: str = ""
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """The question, what the post says and what was measured, for a terminal."""
-        parts = [f"the post: {self.post}", *self.measured()]
+        parts = [f"the post: {self.post}", *self.measured]
         filled = (part if "\n" in part else textwrap.fill(part, WIDTH) for part in parts)
         return "\n".join([self.question, *(textwrap.indent(part, "  ") for part in filled)])
 
-    def facts(self) -> dict[str, Any]:
-        """The numbers for a program, without those of the figure."""
-        return {k: v for k, v in asdict(self).items() if not isinstance(v, Tensor)}
+    def figure(self) -> Figure | None:
+        """The picture, if there is one."""
+        if not self.picture:
+            return None
+        from .. import figures  # loads matplotlib
+
+        figure: Figure = getattr(figures, self.picture)(**self.drawn)
+        return figure
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

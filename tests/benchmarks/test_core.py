@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, Steepest, load_table
+from gdtorch import SGD, Lockstep, Manual, Post, SigmoidNet, Steepest, Torch, load_table
 from gdtorch.board import Board
 from gdtorch.board.measure import measure
 from gdtorch.ensemble.single import LongRun
+from gdtorch.optimizers import RULES
 
 ROOT = Path(__file__).parents[2]
 BARE = """
@@ -55,9 +56,14 @@ def trainers():
     return [trainer(net, rows, 1.0) for trainer in (Post, Manual, SGD)]
 
 
-def test_one_step_by_hand_against_sgd(ratio):
-    _, manual, sgd = trainers()
-    ratio("one step: manual : sgd", manual.step, sgd.step, aim=0.5, rounds=15, calls=200)
+@pytest.mark.parametrize("name", RULES)
+def test_one_step_by_hand_against_torch_optim(ratio, name):
+    rows, net = load_table("post").learned, SigmoidNet().double()
+    manual = Manual(net, rows, optimizer=RULES[name](lr=1e-3))
+    theirs = Torch(net, rows, name, lr=1e-3)
+    what = f"one step: manual : {theirs.name}"
+    aim = 0.5 if name == "SGD" else 0.6
+    ratio(what, manual.step, theirs.step, aim=aim, rounds=15, calls=200)
 
 
 def test_a_thousand_compiled_steps_against_a_thousand(ratio):

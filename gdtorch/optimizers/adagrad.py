@@ -1,0 +1,74 @@
+r"""Adagrad: the gradient over the root of all its squares so far.
+
+    g ← ∇f(θ)                      −∇f(θ) if maximize
+    g ← g + λθ
+    γ̃ ← γ / (1 + (t − 1)η)
+    s ← s + g²                     from s = initial_accumulator_value
+    θ ← θ − γ̃g / (√s + ε)
+
+Duchi et al., "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Adagrad"]
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .rule import Rule, switch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Adagrad(Rule):
+    """`torch.optim.Adagrad`, as its `_single_tensor_adagrad`.
+
+    Args:
+        lr: γ, the learning rate.
+        lr_decay: η, by which lr falls with the steps.
+        weight_decay: λ of the penalty λ/2 · θ².
+        initial_accumulator_value: where s begins.
+        eps: ε, added to √s.
+        maximize: ascend instead.
+    """
+
+    lr: float = 1e-2
+    lr_decay: float = 0
+    weight_decay: float = 0
+    initial_accumulator_value: float = 0
+    eps: float = 1e-10
+    _: KW_ONLY
+    maximize: bool = False
+
+    # Not PyTorch's: what others write.
+    eps_in_root: bool = switch("Keras, optax: √(s + ε)")
+    decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past s")
+
+    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+        """One step, in the order in which it happens."""
+        if not state:
+            state["step"] = 0
+            state["sum"] = weight.new_full(weight.shape, self.initial_accumulator_value)
+        state["step"] += 1
+        squares = state["sum"]
+
+        if self.maximize:
+            grad = -grad
+        if self.weight_decay != 0:
+            if self.decoupled_weight_decay:
+                weight.mul_(1 - self.lr * self.weight_decay)
+            else:
+                grad = grad.add(weight, alpha=self.weight_decay)
+
+        rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
+        squares.addcmul_(grad, grad)
+        if self.eps_in_root:
+            root = squares.add(self.eps)
+            root.sqrt_()
+        else:
+            root = squares.sqrt()
+            root.add_(self.eps)
+        weight.addcdiv_(grad, root, value=-rate)

@@ -1,0 +1,96 @@
+"""What all rules share: options and switches as fields of a frozen dataclass, and one method."""
+
+from __future__ import annotations
+
+__all__ = ["Rule", "require", "switch"]
+
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # no page loads torch, so that options can be read and refused before it is
+    from torch import Tensor
+
+
+NOT_NEGATIVE = {  # and how torch.optim calls them
+    "lr": "learning rate",
+    "eps": "epsilon value",
+    "momentum": "momentum value",
+    "weight_decay": "weight_decay value",
+    "momentum_decay": "momentum_decay value",
+    "lr_decay": "lr_decay value",
+    "initial_accumulator_value": "initial_accumulator_value value",
+}
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """One of `torch.optim`'s update rules with its options, changed by `dataclasses.replace`.
+
+    Its fields are the options of the class of that name in `torch.optim`, with its defaults, as far
+    as they change what a step computes; and, made by `switch`, what people write otherwise. As they
+    stand, the switches leave PyTorch's own rule.
+
+    Raises:
+        ValueError: the options are such as `torch.optim` refuses, in its words.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from gdtorch.optimizers import Adam
+        >>> import torch
+        >>> weight, state = torch.tensor([1.0]), {}
+        >>> Adam(lr=0.5).step(weight, torch.tensor([3.0]), state)
+        >>> weight, replace(Adam(lr=0.5), eps=1e-6).eps
+        (tensor([0.5000]), 1e-06)
+    """
+
+    lr: float = 1e-3
+    _: KW_ONLY
+    maximize: bool = False
+
+    def __post_init__(self) -> None:
+        lr: Any = self.lr
+        if hasattr(lr, "numel"):  # a tensor of one element stays a tensor, and so rounds as one
+            require(lr.numel() == 1, "Tensor lr must be 1-element")
+            object.__setattr__(self, "lr", lr.squeeze())
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what `torch.optim` refuses, in its words."""
+        for option, value in self.options().items():
+            if option in NOT_NEGATIVE:
+                require(value >= 0.0, f"Invalid {NOT_NEGATIVE[option]}: {value}")
+            if option == "betas":
+                for index, beta in enumerate(value):
+                    require(0.0 <= beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
+
+    @abstractmethod
+    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+        """Take one step: change the weight and its state in place, and leave the gradient alone.
+
+        Args:
+            weight: θ, of any shape; row-major, for the same bits as `torch.optim`.
+            grad: ∂f/∂θ, of its shape.
+            state: what this weight's steps hand on, under the names that `torch.optim` gives them;
+                empty before the first.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """Name → value of PyTorch's own options, as the class in `torch.optim` takes them."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init and not f.metadata}
+
+    @classmethod
+    def switches(cls) -> dict[str, str]:
+        """Name → who writes it so, of what the rule takes beside PyTorch's options."""
+        return {f.name: f.metadata["who"] for f in fields(cls) if f.metadata}
+
+
+def switch(who: str, default: Any = False) -> Any:  # noqa: ANN401 (a field of any type)
+    """A field that is no option of PyTorch's, and who writes it so."""
+    return field(default=default, metadata={"who": who})
+
+
+def require(fine: bool, refusal: str) -> None:
+    """Refuse an option, unless it is fine."""
+    if not fine:
+        raise ValueError(refusal)
