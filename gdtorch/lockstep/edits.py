@@ -23,8 +23,9 @@ SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 WEAK = 10  # a difference of less than so many roundings fits too many edits
-PAIRED = 14  # single edits that are tried in pairs: those that leave the least
+PAIRED = 10  # single edits that are tried in pairs: those that leave the least
 SECONDS = 8.0  # for pairs and other optimizers
+NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
 STARTS = {  # from which an option is fitted, beside theirs
     "momentum": (0.5, 0.9),
     "dampening": (0.5,),
@@ -56,6 +57,15 @@ CAUSES = {  # option or switch → the report's word, where it is not the option
     "old_velocity": "velocity a step late",
     "max_of_corrected": "amsgrad",
     "initial_accumulator_value": "initial accumulator",
+}
+
+
+NEED = {
+    "momentum": (
+        *("dampening", "nesterov", "dampening in the first step", "velocity a step late"),
+        "lr within the velocity",
+    ),
+    "weight decay": ("decoupled weight decay", "decay outside the velocity", "decay without lr"),
 }
 
 
@@ -169,8 +179,10 @@ class _Search:
         """Two edits at a time, of those that leave the least: the first that holds."""
         self.deadline = time.monotonic() + SECONDS
         best = sorted(singles, key=_rank)[:PAIRED]
-        pairs = itertools.combinations(best, 2)
-        for one, two in sorted(pairs, key=lambda pair: _rank(pair[0]) * _rank(pair[1])):
+        pairs = sorted(
+            itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
+        )
+        for one, two in [*_that_need_one_another(singles), *pairs]:
             if time.monotonic() > self.deadline:
                 break
             count = len(one.numbers)
@@ -184,17 +196,17 @@ class _Search:
             ) -> Program:
                 return two.build(one.build(program, numbers[:count]), numbers[count:])
 
-            starts = itertools.product(one.candidate.starts, two.candidate.starts)
-            both = Candidate("", build, ((*one.numbers, *two.numbers), *(x + y for x, y in starts)))
+            starts = (
+                (*one.numbers, *two.numbers),
+                one.candidate.starts[-1] + two.candidate.starts[-1],
+            )
+            both = Candidate("", build, starts)
             fitted = self._fit(both)
             if self.holds(fitted):
                 numbers = self._rounded(fitted).numbers
-                return [
-                    (
-                        replace(one, numbers=numbers[:count]),
-                        replace(two, numbers=numbers[count:]),
-                    )
-                ]
+                pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
+                # A part of each fresh gradient left out, as an average leaves it, is the plainer word.
+                return [pair[::-1] if two.candidate.cause == "dampening" else pair]
         return []
 
     def _others(self) -> list[tuple[Fitted, ...]]:
@@ -231,11 +243,20 @@ class _Search:
         for k, number in enumerate(numbers):
             for digits in range(1, 7):
                 numbers[k] = float(f"{number:.{digits}g}")
-                if self.holds(replace(fitted, numbers=tuple(numbers))):
+                rounded = replace(fitted, numbers=tuple(numbers))
+                if self._left(rounded) <= 2 * fitted.left + 1e-2 and self.holds(rounded):
                     break
             else:
                 numbers[k] = number
         return replace(fitted, numbers=tuple(numbers))
+
+    def _left(self, fitted: Fitted) -> float:
+        """The root mean square of what it leaves, in roundings."""
+        try:
+            missed = self.small.missed(fitted.apply(self.theirs))
+        except ValueError:  # an option out of its range
+            return math.inf
+        return float(missed.square().mean().sqrt())
 
     def holds(self, *fitted: Fitted) -> bool:
         """Whether theirs with these edits takes mine's steps to rounding."""
@@ -288,12 +309,12 @@ class _Search:
             ("gradients not zeroed", {"adds_up": "first"}),
             ("gradients not zeroed", {"used": False}),
             ("stale gradient", {"late": True}),
-            ("state reset", {"resets": True}),
         ):
             yield Candidate(cause, lambda p, _, changes=changes: replace(p, **changes))
         yield from self._options(frozenset())
         if not every:
             yield from self._options(frozenset(self.parted))
+        yield Candidate("state reset", lambda p, _: replace(p, resets=True))
         yield from self._clips()
         yield from self._borrowed()
 
@@ -303,11 +324,14 @@ class _Search:
         rule = next(filter(None, self.window.rules(self.theirs, name)), None)
         for option, value in options_of(rule).items() if rule else ():
             cause = CAUSES.get(option, option.replace("_", " "))
+            if option == "decoupled_weight_decay" and type(rule).__name__ == "SGD":
+                cause = "decay outside the velocity"
             if isinstance(value, bool):
                 yield Candidate(cause, _with(option, only, not value), partial=bool(only))
             elif option != "lr":
                 near = (value,) if value else ()
-                starts = (*near, *(x for x in STARTS.get(option, ()) if x != value))
+                none = (0.0,) if option in NONE_AT_0 and value else ()
+                starts = (*none, *near, *(x for x in STARTS.get(option, ()) if x != value))
                 numbers = tuple((x,) for x in starts)
                 yield Candidate(cause, _with(option, only), numbers, partial=bool(only))
 
@@ -380,6 +404,15 @@ class _Search:
             "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
         )
         return Fitted(candidate, tuple(numbers), math.nan)
+
+
+def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:
+    """Edits of which the second shows only where there is the first, as a momentum's dampening."""
+    by_cause = {fitted.candidate.cause: fitted for fitted in reversed(singles)}
+    for first, seconds in NEED.items():
+        for second in seconds:
+            if first in by_cause and second in by_cause:
+                yield by_cause[first], by_cause[second]
 
 
 def _rank(fitted: Fitted) -> float:

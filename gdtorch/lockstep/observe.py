@@ -210,4 +210,6 @@ def _leaves(nodes: Iterable[Any]) -> list[Tensor]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (as an optimizer has it)
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    return float(value) if isinstance(value, float) else value  # NumPy's are of that kind, too

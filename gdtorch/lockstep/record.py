@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["GRADIENT", "GROWTH", "Record", "Recorder", "Step"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,10 +83,17 @@ class Record:
         """One of a step's tensors over all steps, of shape (steps, elements)."""
         return torch.stack([getattr(step, what) for step in self.steps])
 
-    def broken(self, step: int) -> bool:
-        """Whether, after a step, an element is finite in one of the two alone."""
-        at = self.steps[step - 1]
-        return not torch.equal(at.after.isfinite(), at.predicted.isfinite())
+    @property
+    def broken(self) -> int | None:
+        """The first step after which an element is finite in one of the two alone."""
+        for number, step in enumerate(self.steps, start=1):
+            if not torch.equal(step.after.isfinite(), step.predicted.isfinite()):
+                return number
+        return None
+
+    def until(self, step: int) -> Record:
+        """The record of the steps before one."""
+        return replace(self, steps=self.steps[: step - 1])
 
     def farthest(self, step: int) -> Difference:
         """The element of the sample in which a step differs most."""

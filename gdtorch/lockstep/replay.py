@@ -20,6 +20,7 @@ from ..optimizers import RULES, Rule
 from .record import GRADIENT, GROWTH, Record
 
 SMALLEST = 1e-300  # so that nothing is divided by 0
+TINY = 1e3  # roundings of 1
 OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
 
 
@@ -243,7 +244,9 @@ class Replay:
             .cummax(0)
             .values
         )
-        scale = GRADIENT * largest + OTHERS * largest.amax(1, keepdim=True)
+        every = largest.amax(1, keepdim=True)
+        # Where no gradient was ever more than rounding, it is made of numbers of about 1.
+        scale = GRADIENT * largest + OTHERS * every + (every < TINY * epsilon)
         off = epsilon * scale[:, self.weight_of]
         off = off + torch.stack([step.kinks[self.chosen] for step in self.steps])
         nominal = self.predict(program)
@@ -254,13 +257,15 @@ class Replay:
             moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
         stored = 2 * epsilon * torch.maximum(self.before.abs(), self.after.abs())
         carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
-        return stored + moved + (1 + GROWTH) * carried + SMALLEST
+        noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
+        return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
 
     def missed(self, program: Program, noise: Tensor | None = None) -> Tensor:
         """|what a program makes − mine's next weights|, in roundings; infinite for nan."""
-        apart = (self.predict(program) - self.after).abs()
-        both = self.after.isnan() | self.after.isinf()
-        apart = apart.nan_to_num(nan=math.inf, posinf=math.inf).masked_fill(both, 0.0)
+        made = self.predict(program)
+        apart = (made - self.after).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+        alike = (made == self.after) | (made.isnan() & self.after.isnan())
+        apart = apart.masked_fill(alike, 0.0)
         return apart / (self.noise if noise is None else noise)
 
     def fit(

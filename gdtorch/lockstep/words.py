@@ -215,15 +215,21 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
         record: what was kept of both.
         lr: learning rate, so that a weight decay is given as λ; None for lr · λ.
     """
-    found = find(record)
+    broken = record.broken
+    sound = record if broken is None else record.until(broken)
+    found = find(sound) if sound.steps else Finding((), Program(), Program())
     if found is None:
         return None
     if not found.step:
-        return Diagnosis("rounding")
+        if broken is None:
+            return Diagnosis("rounding")
+        at = record.steps[broken - 1]
+        unlike = at.after.isfinite() != at.predicted.isfinite()
+        weights = [name for name, part in record.parts.items() if bool(unlike[part].any())]
+        return Diagnosis("not finite", step=broken, weights=tuple(weights))
+    record = sound
     theirs = in_words(record, found.theirs)
     base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
-    if record.broken(found.step):
-        return replace(base, cause="not finite")
     if not found.causes:
         if found.agreeing:
             return replace(
