@@ -221,9 +221,8 @@ class _Ray:
         """The first t downhill from `inside` with a slope of 0; `inside` if there is none."""
         error = math.inf
         for _ in range(ROUNDS):
-            left, right = (inside - low) / CELLS, (high - inside) / CELLS
-            t = [low + left * k for k in range(CELLS)]
-            t += [inside + right * k for k in range(CELLS)] + [high]
+            t = [low + (inside - low) * k / CELLS for k in range(CELLS)]
+            t += [inside + (high - inside) * k / CELLS for k in range(CELLS + 1)]
             slopes = self.slopes(t)
             downhill = range(CELLS + 1, len(t)) if slopes[CELLS] < 0 else range(CELLS, 0, -1)
             # Past the end of all finite losses the slope is nan, which counts as up.

@@ -1,18 +1,23 @@
-"""The main loop: advance all trainers by one step, compare, log; end early in good order."""
+"""The main loops: advance all trainers by one step, compare, log; end early in good order."""
 
 from __future__ import annotations
 
-__all__ = ["Ending", "Interrupts", "run"]
+__all__ = ["Ending", "run", "walk"]
 
 import math
-import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import FrameType, TracebackType
+from dataclasses import asdict, dataclass
+from signal import Signals
+from typing import Any
 
-from .board import Board
+from .board import Board, EventFile
+from .descent import Descent, Steepest
 from .lockstep import Lockstep
+from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
+from .trainers import SGD, Manual
+
+AWAY = 1e9  # times as far as it began, or from 1: it will not come back
 
 
 @dataclass(frozen=True)
@@ -21,13 +26,12 @@ class Ending:
 
     Args:
         step: the last step, counted from 0, the initial weights.
-        losses: trainer → loss after it.
-        status: exit status: 0 all steps taken; 3 the run could not go on; 130, 143 interrupted.
+        status: exit status: 0 all steps taken; 3 the run could not go on; 128 + its number after
+            a signal.
         reason: why it ended early, in words; empty where it did not.
     """
 
     step: int
-    losses: Mapping[str, float]
     status: int = 0
     reason: str = ""
 
@@ -35,79 +39,110 @@ class Ending:
 def run(
     lockstep: Lockstep,
     board: Board,
-    interrupts: Interrupts | None = None,
     *,
     steps: int,
     log_every: int = 1,
-    tick: Callable[[int], object] = int,
+    tick: Callable[[int], object] = lambda _: None,
 ) -> Ending:
     """Run the trainers of a lockstep for `steps` steps.
 
     Args:
         lockstep: what advances the trainers and compares them.
         board: what measures and logs them.
-        interrupts: what notes Ctrl-C and SIGTERM; without it they are Python's exceptions.
         steps: how many steps to take.
         log_every: log scalars after every so many steps; the last step is always logged, and
             each for which the board has more to show.
-        tick: called with how many steps were taken since, as `update` of a bar of tqdm's.
+        tick: called after each step with how many that were; the signal that it returns, if any,
+            ends the run there.
     """
     for step in lockstep:
+        received = tick(lockstep.stride if step > 0 else 0)
         due = step % log_every == 0 or step == steps or board.shows_curvature(step)
         try:
             losses = board.log(step, lockstep.differences) if due else board.losses()
-            ending = _ending(step, losses, interrupts.received if interrupts else None)
+            ending = _ending(step, losses, received)
             last = step == steps or ending.status != 0
             if last and not due:
                 board.log(step, lockstep.differences)
             board.log_histograms(step)
         except OSError as error:
             reason = unwritable(board.folder, f"step {step}", error)
-            return Ending(step, board.losses(), 3, reason)
-        if step > 0:
-            tick(lockstep.stride)
+            return Ending(step, 3, reason)
         if last:
             return ending
     raise AssertionError("trainers never end")
 
 
-def _ending(step: int, losses: Mapping[str, float], received: signal.Signals | None) -> Ending:
+def _ending(step: int, losses: Mapping[str, float], received: object) -> Ending:
+    """How the run ends if it ends after this step: well, or for which reason."""
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
-        return Ending(
-            step, losses, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help"
-        )
-    if received is not None:
-        return Ending(
-            step, losses, 128 + received, f"interrupted ({received.name}) after step {step}"
-        )
-    return Ending(step, losses)
+        return Ending(step, 3, f"{reason}; a smaller --lr, --momentum or --weight-decay may help")
+    if isinstance(received, Signals):
+        return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
+    return Ending(step)
 
 
-class Interrupts:
-    """Note Ctrl-C and SIGTERM while a step is under way, so that it ends; a second one is final."""
+def walk(
+    path: list[float],
+    file: EventFile,
+    *,
+    steps: int,
+    lr: float,
+    maximize: bool,
+    descent: Descent,
+    tick: Callable[[int], object],
+) -> dict[str, Any]:
+    """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
 
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+    Args:
+        path: x at the start; x after each step is added.
+        file: what takes the scalars.
+        steps: how many steps to take.
+        lr: learning rate of both trainers.
+        maximize: whether they go up.
+        descent: how far each step goes.
+        tick: as of `run`.
 
-    def __enter__(self) -> Interrupts:
-        self.saved = {
-            number: signal.signal(number, self._note)
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if signal.getsignal(number) is not signal.SIG_IGN
+    Returns:
+        What became of it, for a program: the last x, f, f′ and f″ there, which kind of point that
+        is, the step after which it was at rest, how the trainers compare.
+    """
+    (start,) = path
+    sgd = SGD(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
+    manual = Manual(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
+    lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
+    quartic, ran_away = Quartic(start), False
+    for step in lockstep:
+        x = manual.weights["x"].item()
+        ran_away = not abs(x) <= AWAY * max(1, abs(start))
+        if ran_away:
+            break
+        path[step:] = [x]
+        quartic.x.data.fill_(x)
+        scalars = {
+            "loss": quartic.loss().item(),
+            "x": x,
+            "gradient": quartic.gradient()["x"].item(),
+            "difference/x": lockstep.differences["manual"]["x"],
         }
-        return self
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        signal.signal(number, self.saved[self.received])
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for number, handler in self.saved.items():
-            signal.signal(number, handler)
+        if isinstance(descent, Steepest) and step > 0:
+            scalars["step_size"] = manual.lr
+        file.add_scalars(scalars, step)
+        if step == steps or isinstance(tick(1), Signals):
+            break
+    comparison = lockstep.comparisons["manual"]
+    first = comparison.first_difference
+    return {
+        "x": path[-1],
+        "f": quartic.loss().item(),
+        "gradient": quartic.gradient()["x"].item(),
+        "second_derivative": quartic.second_derivative().item(),
+        "kind": kind_of_point(quartic),
+        "steps": len(path) - 1,
+        "at_rest_after": at_rest_after(path),
+        "ran_away": ran_away,
+        "identical": comparison.identical,
+        "first_difference": first and asdict(first),
+    }

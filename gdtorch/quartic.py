@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NO_ROWS", "REST", "Quartic", "kind_of_point"]
+__all__ = ["NO_ROWS", "Quartic", "at_rest_after", "kind_of_point"]
 
 from collections.abc import Sequence
 
@@ -67,3 +67,16 @@ def kind_of_point(quartic: Quartic) -> str:
     if not abs(quartic.gradient()["x"].item()) <= REST:  # nan is no point at all
         return "neither"
     return "minimum" if quartic.second_derivative().item() > 0 else "maximum"
+
+
+def at_rest_after(path: Sequence[float]) -> int | None:
+    """The step after which a path moved by no more than 10⁻⁹, f′ being as small; None if it moves.
+
+    Args:
+        path: x after each step, from 0, the start.
+    """
+    quartic = Quartic(path)
+    slope, away = quartic.gradient()["x"], quartic.x.detach() - path[-1]
+    moving = ((slope.abs() > REST) | (away.abs() > REST)).tolist()
+    step = len(path) - moving[::-1].index(True) if True in moving else 0
+    return step if step < len(path) else None

@@ -12,6 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from gdtorch import SigmoidNet
+from gdtorch.cli.options import Parser
 
 # Command lines.
 
@@ -38,7 +39,7 @@ HARMLESS = st.text(st.characters(exclude_characters="/"), max_size=3)  # --logdi
 @st.composite
 def command_lines(draw, command):
     """Options of the command's own parser, with values that fit and values that do not."""
-    parser = import_module(f"gdtorch.cli.{command}")._parser("train.py")
+    parser = Parser("train.py", "", import_module(f"gdtorch.cli.{command}").OPTIONS)
     line = list(BASES[command])
     for action in draw(st.lists(st.sampled_from(parser._actions), max_size=6)):
         good = st.sampled_from([*(action.choices or (NUMERALS if action.type else TEXTS))])

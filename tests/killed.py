@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from gdtorch import load_table
 from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble.blocks import Settings
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, train_units
+from gdtorch.ensemble.run import train_units
 
 KILLS = 50
 SGD = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
@@ -26,7 +27,7 @@ SETTINGS = Settings(
 def ensemble(folder):
     rows = load_table("post").to(torch.float32)
     processes = Processes("cpu", lambda: None)
-    bar = progress_bar(SETTINGS, processes, quiet=True)
+    bar = tqdm(disable=True)
 
     def make_engine(lr):
         return engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from gdtorch import load_table
 from gdtorch.ensemble import blocks
@@ -26,7 +27,7 @@ from gdtorch.ensemble.blocks import (
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.run import progress_bar, train_units
+from gdtorch.ensemble.run import train_units
 from gdtorch.ensemble.tally import Networks, Tally, checkpoints
 from gdtorch.rundir import write
 
@@ -199,7 +200,7 @@ def peak(folder, settings):
     for unit in settings.units():
         write_tally(folder, settings, unit, tally())
     processes = Processes("cpu", lambda: None)
-    bar = progress_bar(settings, processes, quiet=True)
+    bar = tqdm(disable=True)
     tracemalloc.start()
     train_units(
         folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail

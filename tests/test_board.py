@@ -484,6 +484,7 @@ def test_event_files_of_which_one_cannot_be_begun_are_all_closed(tmp_path, monke
 
     monkeypatch.setattr(events.EventFile, "_write", full)
     monkeypatch.setattr(events.RecordWriter, "close", lambda w: (closed.append(w), close(w)))
-    with pytest.raises(OSError, match="No space left"):
-        events.EventFiles(tmp_path, ("a", "b"))
+    together = events.event_files(tmp_path, ("a", "b"), {})
+    with pytest.raises(OSError, match="No space left"), together:
+        pass
     assert len(closed) == 3

@@ -132,15 +132,55 @@ def test_post_is_left_out_of_all_but_batch_descent(main, descent):
     assert f"post is left out: its loop has no --descent {descent}" in out
 
 
-def test_the_seed_is_that_of_the_shuffles(main, tmp_path):
+def test_the_shuffles_have_a_seed_of_their_own(main, tmp_path):
     """From the same weights, another seed sees other rows; the same one sees the same."""
-    torch.save(SigmoidNet().double().state_dict(), tmp_path / "w.pt")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        options = ["--descent", "stochastic", "--seed", seed, "--init", "w.pt", "--name", name]
+        options = ["--descent", "stochastic", "--shuffle-seed", seed, "--name", name]
+        status, out, _ = main("--json", "--steps", 9, *options)
+        assert status == 0
+        assert json.loads(out)["settings"]["shuffle_seed"] == seed
+    initial, final = (
+        [torch.load(tmp_path / "runs" / n / "sgd" / f"{when}.pt")["syn0"] for n in "abc"]
+        for when in ("initial", "final")
+    )
+    assert torch.equal(initial[0], initial[2])
+    assert torch.equal(final[0], final[1])
+    assert not torch.equal(final[0], final[2])
+
+
+def test_the_seed_is_that_of_the_weights_alone(main, tmp_path):
+    """So the rows come in the same order: from saved weights it makes no difference."""
+    for name, seed in (("a", 1), ("b", 2)):
+        options = ["--descent", "stochastic", "--seed", seed, "--name", name]
         assert main("--quiet", "--steps", 9, *options) == (0, "", "")
+    options = ["--descent", "stochastic", "--init", tmp_path / "runs/b/sgd/initial.pt"]
+    assert main("--quiet", "--steps", 9, *options, "--name", "c") == (0, "", "")
     a, b, c = (torch.load(tmp_path / "runs" / n / "sgd" / "final.pt")["syn0"] for n in "abc")
-    assert torch.equal(a, b)
-    assert not torch.equal(a, c)
+    assert not torch.equal(a, b)
+    assert torch.equal(b, c)
+
+
+@pytest.mark.parametrize("options", ["--lr 0", "--lr 1e-300", "--hidden 100000"])
+def test_where_no_weight_moved_it_says_so(main, tmp_path, options):
+    status, out, _ = main("--steps", 3, "--name", "x", *options.split())
+    verdict = (
+        "manual = sgd, but no weight moved in either: each of 3 steps was too short to change one"
+    )
+    assert status == 0
+    assert verdict in out.splitlines()
+    assert "the same bits" not in out
+    reader = EventAccumulator(str(tmp_path / "runs" / "x"))
+    reader.Reload()
+    (text,) = reader.Tensors("summary/text_summary")[0].tensor_proto.string_val
+    assert verdict in text.decode()
+    facts = json.loads(main("--json", "--steps", 3, *options.split())[1])
+    assert facts["comparisons"]["manual"]["verdict"] == verdict
+    assert facts["comparisons"]["manual"]["identical"] is True
+
+
+def test_trainers_named_one_by_one_all_run(main):
+    _, out, _ = main("--json", "--steps", 1, "--trainers", "post", "--trainers", "sgd")
+    assert set(json.loads(out)["trainers"]) == {"post", "sgd"}
 
 
 def test_json_has_no_learning_rate_where_there_is_none(main):
@@ -226,11 +266,15 @@ BAD = {
     "--trainers sdg": "--trainers: unknown trainer sdg; did you mean sgd?",
     "--trainers adam": "there is post, manual, sgd",
     "--trainers sgd sgd": "sgd is named twice",
+    "--trainers sgd --trainers sgd": "sgd is named twice",
     "--trainers": "expected at least one argument",
     "--trainers post sgd --momentum 0.9": "post cannot run: its loop has no --momentum",
     "--init missing.pt": "No such file",
     "--init . ": "--init '.': Is a directory",
     "--init w.pt --start 3": "--init takes the place of --seed and --start",
+    "--init w.pt --descent stochastic --seed 3": "--init takes the place of --seed and --start",
+    "--curvature 2000 --steps 100": "--curvature 2000 is more than --steps 100",
+    "--steps 5 quartic": "the command comes first: put quartic before all options",
     "--overwrite": "--overwrite needs the --name",
     "--name a/b": "is not a folder name",
     "--momentun 0.9": "unknown argument --momentun; did you mean --momentum?",
@@ -343,7 +387,9 @@ def test_an_existing_name_is_refused_until_overwrite(main, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_an_interrupt_before_the_first_step_leaves_nothing(tmp_path, number, status):
     """Also in the midst of an import, which may swallow an exception."""

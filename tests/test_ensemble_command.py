@@ -26,8 +26,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gdtorch import Manual, SigmoidNet, figures, initial_weights, load_table
-from gdtorch.cli import COMMANDS, ensemble_report
+from gdtorch.cli import COMMANDS, ensemble, ensemble_report, report
 from gdtorch.ensemble import blocks, engine
+from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
 from gdtorch.ensemble.processes import Processes
 
@@ -204,6 +205,11 @@ def test_any_start_can_be_replayed(main, options):
     assert loss == pytest.approx(rate["loss"]["100"], rel=600 * epsilon)
 
 
+def test_learning_rates_named_one_by_one_all_run(main):
+    facts = json.loads(main("ensemble", "--starts", 1, "--lr", 3, "--lr", 1, "--json")[1])
+    assert [rate["lr"] for rate in facts["rates"]] == [3, 1]
+
+
 # Nothing is lost.
 
 
@@ -299,7 +305,9 @@ def test_files_that_may_not_grow_end_the_run(main, size):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_an_interrupt_names_the_command_that_goes_on(main, tmp_path, monkeypatch, number, status):
     undisturbed, _ = run(main, "--name", "undisturbed")
@@ -440,7 +448,7 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
         units = list(settings.units(rank, processes))[::order]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(blocks.Settings, "units", lambda *_, units=units: units)
-            bar = running.progress_bar(settings, mine, quiet=True)
+            bar = report.progress_bar(0, "", shown=False)
             ranks.append(
                 running.train_units(
                     tmp_path / str(rank),
@@ -454,8 +462,8 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                 )
             )
     totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
-    report = ensemble_report.Report(settings, tmp_path, totals)
-    assert report.facts()["rates"] == expected["rates"]
+    facts = ensemble_report.facts(settings, tmp_path, totals)
+    assert facts["rates"] == expected["rates"]
 
 
 def test_threads_change_no_bit(main):
@@ -511,24 +519,35 @@ def test_on_a_terminal_it_says_that_it_compiles(main, monkeypatch):
     assert main("ensemble", "--starts", 1, "--steps", 1, "--quiet")[2] == ""
 
 
-@pytest.mark.parametrize(("rank", "quiet"), [(0, False), (1, False), (0, True)])
-def test_rank_0_alone_shows_a_bar(monkeypatch, rank, quiet):
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_is_shown_on_a_terminal_if_it_is_asked_for(monkeypatch, shown):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(running, "SLOW_SECONDS", 0)
-    processes = Processes("cpu", lambda: None)
-    processes.rank, processes.count = rank, 2
-    settings = blocks.Settings(
-        **dict.fromkeys(("momentum", "dampening", "weight_decay"), 0.0), nesterov=False,
-        maximize=False, starts=10**6, steps=1000, lr=(1.0,), seed=0, first_start=0, hidden=15,
-        dtype="float32", device="cpu", engine="", block=500,
-    )  # fmt: skip
-    with running.progress_bar(settings, processes, quiet=quiet) as bar:
+    monkeypatch.setattr(report, "SLOW_SECONDS", 0)
+    with report.progress_bar(10**9, " networks × steps", shown=shown) as bar:
         bar.update(10**8)
-    shown = sys.stderr.getvalue()
-    if rank or quiet:
-        assert shown == ""
-    else:  # twice rank 0's share, which may be half a unit more than half of all
-        assert re.search(r"10%.*100M/1\.00G \[.*<.*networks × steps/s\]", shown)
+    bars = re.findall(r"10%.*100M/1\.00G \[.*<.*networks × steps/s\]", sys.stderr.getvalue())
+    assert len(bars) == shown
+
+
+@pytest.mark.parametrize(("rank", "quiet"), [(0, False), (1, False), (0, True)])
+def test_rank_0_alone_shows_a_bar(main, monkeypatch, rank, quiet):
+    asked = []
+
+    def bar(total, unit, *, shown):
+        asked.append((total == 3 * 70 * 60, shown))
+        return report.progress_bar(total, unit, shown=False)
+
+    class One(Processes):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.rank = rank
+
+    monkeypatch.setattr(ensemble, "progress_bar", bar)
+    monkeypatch.setattr(among, "Processes", One)
+    if rank:  # which is told by rank 0 where the run's folder is
+        monkeypatch.setattr(ensemble, "_announced", lambda *_: Path("runs", "x"))
+    assert main(*RUN, *["--quiet"] * quiet)[0] == 0
+    assert asked == [(rank == 0, not (rank or quiet))]
 
 
 def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_rate(main, tmp_path):
@@ -558,6 +577,7 @@ BAD = {
     "--starts 9 --lr": "--lr: expected at least one argument",
     "--starts 9 --lr 0": "--lr: with 0 no start moves; leave it out",
     "--starts 9 --lr 1 2 1.0": "--lr names 1 twice; name it once",
+    "--starts 9 --lr 1 --lr 1": "--lr names 1 twice; name it once",
     "--starts 9 --lr -1": "--lr: -1 is less than 0",
     "--starts 9 --lr 1 1e39": "--lr is too large for float32",
     "--starts 9 --nesterov": "--nesterov needs a --momentum above 0",

@@ -84,7 +84,7 @@ def test_signals_end_a_run_after_a_whole_step(forks, tmp_path, times, random):
     for number in range(times):
         folder = tmp_path / f"{number}"
         process = under_way(forks, folder, random.integers(1, 100_000))
-        sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
+        sent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
         os.kill(process.pid, sent)
         status, out, error = process.wait()
         assert (status, out) == (128 + sent, "")
@@ -95,6 +95,17 @@ def test_signals_end_a_run_after_a_whole_step(forks, tmp_path, times, random):
         for trainer in ("post", "manual", "sgd"):
             assert steps(folder / "runs" / "x" / trainer) == list(range(int(match[1]) + 1))
             assert (folder / "runs" / "x" / trainer / "final.pt").is_file()
+
+
+def test_a_hangup_is_ignored_under_nohup(tmp_path):
+    command = ["nohup", sys.executable, str(ROOT / "train.py"), *map(str, ENDLESS)]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not logged(tmp_path):
+        os.sched_yield()
+    run.send_signal(signal.SIGHUP)
+    run.send_signal(signal.SIGTERM)
+    assert "interrupted (SIGTERM)" in run.communicate()[1]
+    assert run.returncode == 128 + signal.SIGTERM
 
 
 @times(3, 50)

@@ -74,6 +74,22 @@ def test_two_that_agree(main):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        "--rename W=weight mine.py:descend theirs.py:descend",
+        "mine.py:descend --rename W=weight theirs.py:descend --steps 100",
+        "--steps 100 --rename=W=weight mine.py:descend theirs.py:descend",
+        "--rename W=w weight=w mine.py:descend theirs.py:descend",
+        "--rename W=w mine.py:descend --rename weight=w theirs.py:descend",
+    ],
+)
+def test_weights_are_renamed_wherever_it_stands(main, arguments):
+    status, out, error = main("lockstep", *arguments.split())
+    assert (status, error) == (0, "")
+    assert re.match("cause: (rounding|identical)\n", out)
+
+
+@pytest.mark.parametrize(
     ("function", "cause", "factor"), [("with_momentum", "momentum", 0.9), ("doubled", "scale", 2)]
 )
 def test_two_that_part(main, function, cause, factor):
@@ -152,6 +168,8 @@ BAD = {
     "builtin:adam mine.py:descend": "there is post, manual, sgd",
     "mine.py:changes mine.py:descend": "step 1: other weights or shapes than at step 0",
     "mine.py:descend mine.py:descend --rename W": "write it as OLD=NEW",
+    "--rename W mine.py:descend mine.py:descend": "'W': write it as OLD=NEW",
+    "mine.py:descend mine.py:descend --rename W=a W=b": "names a weight twice; name it once",
     "mine.py:descend mine.py:descend --steps -1": "--steps: -1 is not 0 or more",
     "mine.py:descend mine.py:descend --lr nan": "not a finite number",
     "mine.py:descend mine.py:descend --overwrite": "--overwrite needs the --name",

@@ -34,11 +34,15 @@ def assert_same_bits(name, net, rows, steps, **options):
         assert bits(manual.weights) == bits(theirs.weights), f"after step {step} with {options}"
         manual.step()
         theirs.step()
-    for parameter, state in theirs.parameters.items():
-        for key, value in theirs.optimizer.state[state].items():
-            if value is not None and key in manual.state[parameter]:
-                ours = torch.as_tensor(manual.state[parameter][key], dtype=value.dtype)
-                assert bits({key: ours}) == bits({key: value})
+    for parameter, weight in theirs.parameters.items():
+        assert_same_state(manual.state[parameter], theirs.optimizer.state[weight])
+
+
+def assert_same_state(ours, theirs):
+    """Where both keep something under a name, as ASGD its average, which moves no weight."""
+    for key in ours.keys() & theirs.keys():
+        value = torch.as_tensor(ours[key], dtype=theirs[key].dtype)
+        assert bits({key: value}) == bits({key: theirs[key]}), key
 
 
 def table_of(name):
@@ -51,7 +55,7 @@ def table_of(name):
 
 
 def by_both(name, options, gradients):
-    """A weight after each step, by the page and by torch.optim."""
+    """A weight after each step, by the page and by torch.optim; at the end their states agree."""
     parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6, dtype=gradients.dtype))
     weight, state = parameter.detach().clone(), {}
     page, theirs = RULES[name](**options), getattr(torch.optim, name)
@@ -61,6 +65,7 @@ def by_both(name, options, gradients):
         theirs.step()
         page.step(weight, gradient, state)
         yield weight, parameter.detach()
+    assert_same_state(state, theirs.state[parameter])
 
 
 def gradients(dtype, steps=60):
@@ -226,13 +231,23 @@ def test_numbers_that_are_not_finite(name):
 @EACH_RULE
 def test_a_step_leaves_the_gradient_alone_and_keeps_none_of_it(name):
     """An objective may hand out the weight itself as its gradient, as that of θ²/2 is."""
-    rule = RULES[name](**{"momentum": 0.9} if "momentum" in RULES[name]().options() else {})
-    weight, gradient, state = torch.ones(3), torch.tensor([1.0, -2.0, 0.5]), {}
-    for _ in range(3):
-        rule.step(weight, gradient, state)
-        assert gradient.tolist() == [1.0, -2.0, 0.5]
-    kept = {v.data_ptr() for v in state.values() if isinstance(v, torch.Tensor)}
-    assert not kept & {weight.data_ptr(), gradient.data_ptr()}
+    momentum = {"momentum": 0.9} if "momentum" in RULES[name]().options() else {}
+    for switch in ("maximize", *RULES[name].switches()):
+        off = getattr(RULES[name](), switch)
+        for value in (False, True) if isinstance(off, bool) else (off,):
+            rule = RULES[name](**momentum, **{switch: value})
+            weight, gradient, state = torch.ones(3), torch.tensor([1.0, -2.0, 0.5]), {}
+            for _ in range(3):
+                rule.step(weight, gradient, state)
+                assert gradient.tolist() == [1.0, -2.0, 0.5]
+            kept = {v.data_ptr() for v in state.values() if isinstance(v, torch.Tensor)}
+            assert not kept & {weight.data_ptr(), gradient.data_ptr()}
+
+
+def test_an_eta_that_float32_rounds_to_one():
+    options = {"etas": (1 - 1e-9, 1.2)}
+    for weight, theirs in by_both("Rprop", options, gradients(torch.float32)):
+        assert weight.equal(theirs)
 
 
 # --- the options -------------------------------------------------------------------------------

@@ -166,8 +166,20 @@ def test_overwrite_takes_away_all_that_it_wrote(main, tmp_path):
     assert {name for name in names if "tfevents" not in name} == {"from_1", "quartic.png"}
 
 
+def test_starts_named_one_by_one_all_run(main):
+    _, starts, _ = facts(main, "--from", "3", "--from", "1")
+    assert list(starts) == ["3", "1"]
+
+
+def test_help_speaks_of_no_rows_where_there_are_none(main, capsys):
+    with pytest.raises(SystemExit):
+        main("quartic", "--help")
+    assert "row" not in capsys.readouterr().out
+
+
 BAD = {
     "": "required: --from",
+    "--from 1 --from 1": "--from names a start twice; name it once",
     "--from": "--from: expected at least one argument",
     "--from nan": "--from: 'nan' is not a finite number",
     "--from x": "--from: 'x' is not a number",

@@ -1,11 +1,13 @@
 """The five questions: each number from elsewhere, the command as a user runs it, the page."""
 
+import io
 import itertools
 import json
 import re
 import resource
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gdtorch import SGD, Manual, Rows, SigmoidNet, initial_weights, load_table
 from gdtorch.curvature import spectra
-from gdtorch.questions import answers
+from gdtorch.questions import answers, stability
+from gdtorch.questions.answer import bound
 from gdtorch.questions.gradient import both_ways, three_ways
 from gdtorch.questions.step import linear_step, step_at
 
@@ -47,12 +50,14 @@ def run(tmp_path_factory):
         kept.extend(answers(*arguments))
         return kept
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
         patch.setattr(questions, "answers", keep)
-        out = []
-        patch.setattr("gdtorch.cli.questions.emit", lambda text: out.append(text) or 0)
         assert main(["questions", "--logdir", str(folder), "--name", "run"]) == 0
-    return {"folder": folder / "run", "out": out[0], **dict(zip(NAMES, kept, strict=True))}
+    return {
+        "folder": folder / "run",
+        "out": out.getvalue().removesuffix("\n"),
+        **dict(zip(NAMES, kept, strict=True)),
+    }
 
 
 def weights(start=0):
@@ -396,6 +401,20 @@ def test_answers_until_a_disk_that_is_full_stay_readable(run, main, monkeypatch,
     assert reader.Tags()["tensors"] == ["2-one-step/text_summary"]
 
 
+def test_a_disk_that_is_full_from_the_first(main, monkeypatch):
+    from gdtorch import questions
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(questions, "answers", full)
+    status, out, error = main("questions", "--name", "x")
+    assert (status, out) == (3, "")
+    assert error == (
+        "gdtorch: cannot write to runs/x before the first answer: No space left on device\n"
+    )
+
+
 BAD = {
     "--start -1": "--start",
     "--overwrite": "--name",
@@ -455,3 +474,37 @@ def test_pictures_have_their_size_and_no_half_of_one_is_left(run, tmp_path):
     )  # fmt: skip
     assert result.returncode == 3
     assert not list((tmp_path / "runs" / "x").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(2e-16, "below 1e-15"), (1e-3, "below 1e-02"), (0.02, "below 1e-01"), (0, "none")],
+)
+def test_a_bound_in_words_lies_above_the_error(error, words):
+    assert bound(error) == words
+
+
+def test_the_surface_says_how_far_post_strayed_at_most_and_has_a_margin(run):
+    answer = run["6-surface"]
+    post, apart = weights(), 0.0
+    for _, now in zip(range(1001), SGD(SigmoidNet().double(), POST, 1.0), strict=False):
+        theirs = np.concatenate([w.numpy().ravel() for w in now.values()])
+        mine = np.concatenate([w.ravel() for w in post])
+        apart = max(apart, np.linalg.norm(mine - theirs))
+        post = reference.post(*post, 1)
+    assert answer.facts["post_apart"] == pytest.approx(apart, rel=1e-6)
+    paths = torch.cat(list(answer.drawn["paths"].values()))
+    width = paths.amax(dim=0) - paths.amin(dim=0)
+    assert (answer.drawn["axes"][:, 0] < paths.amin(dim=0) - 0.1 * width).all()
+    assert (answer.drawn["axes"][:, -1] > paths.amax(dim=0) + 0.1 * width).all()
+
+
+def test_a_loss_that_stays_has_not_risen():
+    """From weights so large that every output is exactly 0 or 1, no step moves anything."""
+    net = SigmoidNet().double()
+    with torch.no_grad():
+        net.syn0.fill_(0.0)
+        net.syn1.fill_(1e4)
+    courses = stability(net, POST, 3).facts["courses"]
+    assert [course["rose"] for course in courses] == [0] * 4
+    assert [course["loss"] for course in courses] == [2.0] * 4  # four targets are 0: ½ · 4

@@ -1,6 +1,7 @@
 """The README says what is so: its commands, examples, pictures, numbers and links."""
 
 import doctest
+import json
 import re
 import sys
 
@@ -65,6 +66,14 @@ def test_every_command_shown_has_options_that_exist(main, monkeypatch):
     for words in ours:
         status, _, error = main(*words, "--steps", 10)
         assert status == 0 or "NAME" in error, error
+
+
+def test_the_stochastic_example_learns(main):
+    (line,) = (line for line in COMMANDS if "stochastic" in line)
+    facts = json.loads(main(*line.split("#")[0].split()[2:], "--json", "--log-every", 1000)[1])
+    for trainer in facts["trainers"].values():
+        assert trainer["rows_right"] == trainer["rows"] == 7
+        assert trainer["loss"] < 0.01
 
 
 @pytest.mark.slow

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 __all__ = [
+    "OF_ENSEMBLE",
     "OF_LOCKSTEP",
     "OF_QUARTIC",
     "Board",
     "EventFile",
-    "EventFiles",
+    "event_files",
     "layout_of_quartic",
-    "log10",
+    "log_rate",
     "of_differences",
+    "show_ensemble",
 ]
 
-from .board import Board, log10, of_differences
-from .events import EventFile, EventFiles
+from .board import Board, of_differences
+from .ensemble import OF_ENSEMBLE, log_rate, show_ensemble
+from .events import EventFile, event_files
 from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic

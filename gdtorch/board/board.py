@@ -8,7 +8,9 @@ import copy
 import io
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -21,7 +23,7 @@ from ..descent import Steepest
 from ..net import SigmoidNet
 from ..rundir import write
 from ..trainers import Trainer
-from .events import EventFiles
+from .events import event_files
 from .measure import DESCRIPTIONS, layout, measure
 
 HISTOGRAMS = 50  # a run
@@ -47,7 +49,9 @@ class Board:
         limit: the sharpness up to which steps are stable; left out if it is not finite.
 
     Attributes:
+        size: how many weights a network has.
         sharpest: trainer → the greatest sharpness logged so far, and after which step.
+        close: closes the event files.
 
     Raises:
         OSError: here or later, if the disk or the folder gives out.
@@ -79,6 +83,7 @@ class Board:
         self.folder = folder
         self.trainers = trainers
         self.names = [trainer.name for trainer in trainers]
+        self.size = sum(weights.numel() for weights in net.parameters())
         self.networks = copy.deepcopy(net).requires_grad_(requires_grad=False)
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
@@ -86,15 +91,13 @@ class Board:
         self.curvature, self.limit = curvature, limit
         self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
-        self.files = EventFiles(folder, self.names, DESCRIPTIONS)
         stride = max(trainer.stride for trainer in trainers)
         shown = torch.linspace(0, steps // stride, HISTOGRAMS).round().long() * stride
         self.histogram_steps = set(shown.tolist())
-        try:
+        with ExitStack() as opened:
+            self.files = opened.enter_context(event_files(folder, self.names, DESCRIPTIONS))
             self._begin(settings)
-        except OSError:
-            self.close()
-            raise
+            self.close = opened.pop_all().close
 
     def _begin(self, settings: Mapping[str, float | str | bool]) -> None:
         metrics = dict.fromkeys(["loss", "accuracy"])
@@ -158,6 +161,25 @@ class Board:
             torch.stack([trainer.weights[name] for trainer in self.trainers], out=weights)
         return self.networks
 
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """Trainer → loss, rows right of how many, and the output for each row held out."""
+        networks = self.side_by_side()
+        learned, held_out = self.table.learned, self.table.held_out
+        losses = networks.loss(learned).tolist()
+        right = (networks(learned.inputs) > 0.5) == (learned.targets > 0.5)  # (trainers, rows, 1)
+        outputs = networks(held_out.inputs).flatten(1).tolist()
+        targets = held_out.targets.flatten().tolist()
+        outcomes = {}
+        for name, loss, rows_right, row in zip(self.names, losses, right, outputs, strict=True):
+            labelled = zip(self.table.held_out_labels, row, targets, strict=True)
+            outcomes[name] = {
+                "loss": loss,
+                "rows": len(right[0]),
+                "rows_right": int(rows_right.sum()),
+                "held_out": {label: {"output": o, "target": t} for label, o, t in labelled},
+            }
+        return outcomes
+
     def log_histograms(self, step: int) -> None:
         """Write the distribution of each weight and of the hidden units, if this step shows it."""
         if step not in self.histogram_steps:
@@ -190,10 +212,6 @@ class Board:
         buffer = io.BytesIO()
         torch.save(trainer.objective.state_dict(), buffer)
         write(self.folder / trainer.name / name, buffer.getvalue())
-
-    def close(self) -> None:
-        """Close the event files."""
-        self.files.close()
 
 
 def _lead_with(names: Collection[str], experiment: Summary) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["EventFile", "EventFiles"]
+__all__ = ["EventFile", "event_files"]
 
-import contextlib
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -67,28 +67,25 @@ class EventFile:
     def add(self, values: Summary, step: int = 0) -> None:
         """Write a summary as one event; the first value of a tag takes the tag's description."""
         for value in values.value:
-            if value.tag not in self.described:
-                self._describe(value)
+            if value.tag in self.described:
+                continue
+            self.described.add(value.tag)
+            group = value.tag.partition("/")[0]
+            text = self.descriptions.get(value.tag, self.descriptions.get(group))
+            kind = value.WhichOneof("value")
+            if text and kind in DESCRIBED:
+                plugin, data_class = DESCRIBED[kind]
+                plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
+                metadata = SummaryMetadata(
+                    summary_description=text, plugin_data=plugin_data, data_class=data_class
+                )
+                value.metadata.CopyFrom(metadata)
         self._write(Event(wall_time=time.time(), step=step, summary=values))
 
     def _write(self, event: Event) -> None:
         self.writer.write(event.SerializeToString())
         self.writer.flush()
         self.path.stat()  # a folder that was removed takes writes without a murmur
-
-    def _describe(self, value: Summary.Value) -> None:
-        self.described.add(value.tag)
-        group = value.tag.partition("/")[0]
-        text = self.descriptions.get(value.tag, self.descriptions.get(group))
-        kind = value.WhichOneof("value")
-        if text and kind in DESCRIBED:
-            plugin, data_class = DESCRIBED[kind]
-            plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
-            value.metadata.CopyFrom(
-                SummaryMetadata(
-                    summary_description=text, plugin_data=plugin_data, data_class=data_class
-                )
-            )
 
     def add_image(self, tag: str, image: bytes) -> None:
         """Write a picture, a PNG file's bytes."""
@@ -98,37 +95,18 @@ class EventFile:
 
     def close(self) -> None:
         """Close; where the disk is full, what did not fit is lost."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.writer.close()
 
 
-class EventFiles:
-    """The event files of one run: "" is that in its own folder, the others lie in folders there.
-
-    Args:
-        folder: the run's folder.
-        parts: the folders in it.
-        descriptions: see `EventFile`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        parts: Sequence[str],
-        descriptions: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        self.files: dict[str, EventFile] = {}
-        try:
-            for part in ("", *parts):
-                self.files[part] = EventFile(folder / part, descriptions)
-        except OSError:
-            self.close()
-            raise
-
-    def __getitem__(self, part: str) -> EventFile:
-        return self.files[part]
-
-    def close(self) -> None:
-        """Close them all."""
-        for file in self.files.values():
-            file.close()
+@contextmanager
+def event_files(
+    folder: Path, parts: Sequence[str], descriptions: Mapping[str, str]
+) -> Iterator[dict[str, EventFile]]:
+    """The event files of one run: "" is that in its own folder, the others lie in folders there."""
+    with ExitStack() as opened:  # and closed again, also where not all can be
+        files = {}
+        for part in ("", *parts):
+            files[part] = EventFile(folder / part, descriptions)
+            opened.callback(files[part].close)
+        yield files

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["DESCRIPTIONS", "OF_LOCKSTEP", "OF_QUARTIC", "layout", "layout_of_quartic", "measure"]
+__all__ = [
+    "DESCRIPTIONS",
+    "OF_LOCKSTEP",
+    "OF_QUARTIC",
+    "layout",
+    "layout_of_quartic",
+    "measure",
+]
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["main"]
+__all__ = ["Interrupts", "main"]
 
 import contextlib
 import gc
@@ -16,9 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from .options import RefusedError, nearest, say
-
-COMMANDS = ("compare", "lockstep", "questions", "quartic", "ensemble")
+from .options import COMMANDS, RefusedError, nearest
+from .report import ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,45 +28,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 all is well; 1 a real difference was found; 2 the input was wrong; 3 the run ended
-        early; 130 after Ctrl-C, 143 after SIGTERM.
+        early; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _mend_streams()
     gc.disable()  # importing torch makes a million objects and no garbage: a fifth of its time
-    saved = {
-        number: signal.signal(number, _leave)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
+    interrupts = Interrupts()
     try:
-        name = Path(sys.argv[0]).name
+        command, program = "compare", Path(sys.argv[0]).name
         if arguments and not arguments[0].startswith("-"):
-            command = _command(arguments.pop(0))
-            name = f"{name} {command}"
-        else:
-            command = "compare"
-        _check_alone(command)
-        status: int = import_module(f".{command}", __name__).main(name, arguments)
+            command = arguments.pop(0)
+            program = f"{program} {command}"
+        _check(command)
+        run = import_module(f".{command}", __name__).main
+        status: int = run(program, arguments, interrupts)
     except RefusedError as error:
-        say(error)
-        return 2
+        return ended(error, 2)
     except ModuleNotFoundError as error:
-        say(f"{error.name} is not installed for {sys.executable}; activate the environment that "
-            "gdtorch is in, or install it: pip install -e .")  # fmt: skip
-        return 2
+        return ended(
+            f"{error.name} is not installed for {sys.executable}; activate the environment that "
+            "gdtorch is in, or install it: pip install -e .",
+            2,
+        )
     except (OSError, ImportError, MemoryError, RuntimeError) as error:
         no_memory = re.search("out of memory|allocate memory", str(error))  # as torch has it
         if isinstance(error, MemoryError) or no_memory:
-            say("out of memory; a smaller --hidden, or a smaller table, may help")
-        elif isinstance(error, RuntimeError):
+            return ended("out of memory; a smaller --hidden, or a smaller table, may help")
+        if isinstance(error, RuntimeError):
             raise
-        else:
-            say(f"the run could not go on: {error}")
-        return 3
+        return ended(f"the run could not go on: {error}")
     finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
+        interrupts.restore()
     return status
+
+
+def _check(command: str) -> None:
+    """Refuse what is no command, and to run in many processes what is for one."""
+    if command not in COMMANDS:
+        raise RefusedError(f"unknown command {command}; {nearest(command, COMMANDS)}")
+    crowd = "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
+    if crowd and command != "ensemble":
+        raise RefusedError(f"{command} is for one process, and torchrun for ensemble alone")
 
 
 def _mend_streams() -> None:
@@ -79,24 +80,39 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="replace")  # ≠, where the terminal cannot show it
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    """Leave at once: an exception in the midst of an import may be swallowed there.
+class Interrupts:
+    """Ctrl-C, SIGTERM and SIGHUP: they end the program, at once or after the step under way.
 
-    Where there is something to lose, `gdtorch.loop.Interrupts` takes the place of this.
+    At once, and not by an exception, which would be swallowed in the midst of some imports. What
+    was ignored from the start, as SIGHUP is under nohup, stays so.
+
+    Attributes:
+        received: the signal that is to end the run after this step.
     """
-    with contextlib.suppress(OSError):  # standard error may be full, or closed
-        os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
-    os._exit(128 + number)
 
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self.deferred: set[int] = set()
+        self.saved = {
+            number: signal.signal(number, self._come)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
 
-def _check_alone(command: str) -> None:
-    """Refuse to run in many processes what is for one."""
-    crowd = "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
-    if crowd and command != "ensemble":
-        raise RefusedError(f"{command} is for one process, and torchrun for ensemble alone")
+    def defer(self) -> None:
+        """From now on there is something to lose: note the first of each kind, in `received`."""
+        self.deferred = {*self.saved}
 
+    def _come(self, number: int, _: FrameType | None) -> None:
+        if number in self.deferred:
+            self.deferred.remove(number)
+            self.received = signal.Signals(number)
+            return
+        with contextlib.suppress(OSError):  # standard error may be full, or closed
+            os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
+        os._exit(128 + number)
 
-def _command(word: str) -> str:
-    if word in COMMANDS:
-        return word
-    raise RefusedError(f"unknown command {word}; {nearest(word, COMMANDS)}")
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self.saved.items():
+            signal.signal(number, handler)

@@ -1,48 +1,9 @@
-"""`python train.py compare`: post, manual and sgd in lockstep, into TensorBoard."""
+"""Train by the post's loop, by hand and by torch.optim.SGD, in lockstep, into TensorBoard.
 
-from __future__ import annotations
+The 3-15-1 sigmoid network is trained by the post's own loop (post), by gradient descent written
+by hand (manual) and by torch.optim.SGD (sgd). Their weights are compared bit for bit after every
+step, and all of it is logged.
 
-__all__ = ["main"]
-
-import argparse
-import gc
-import math
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from .options import LARGEST, Parser, RefusedError, claimed, emit, integer, say
-from .training import (
-    SGD_OPTIONS,
-    add_descent_options,
-    add_output_options,
-    add_sgd_options,
-    check_descent,
-    check_device,
-    check_numbers,
-    choose_trainers,
-    make_descent,
-    progress_bar,
-    read_files,
-    settle_stride,
-)
-
-if TYPE_CHECKING:
-    from ..data import Record, Table
-    from ..loop import Interrupts
-    from ..net import SigmoidNet
-    from ..trainers import Trainer
-
-LR = 1.0  # the post's alpha
-SETTINGS = (
-    *("table", "steps", "descent", "compile", "lr", *SGD_OPTIONS),
-    *("seed", "start", "init", "hidden", "dtype", "device"),
-)
-THREADED = 1_000_000  # products smaller than that only wait for threads
-EPILOG = """\
 commands:
   compare (this one, the default), lockstep, questions, quartic, ensemble; python train.py
   COMMAND --help tells about each
@@ -52,41 +13,190 @@ example:
 
 exit status:
   0 all is well; 1 manual and sgd differ; 2 the input was wrong; 3 the run ended early
-  (a loss that is not finite, a full disk); 130 after Ctrl-C; 143 after SIGTERM
-"""
+  (a loss that is not finite, a full disk); 130 after Ctrl-C; 143 after SIGTERM; 129
+  after SIGHUP
+"""  # noqa: D405 (as --help shows it)
+
+from __future__ import annotations
+
+__all__ = ["OPTIONS", "main"]
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+from . import Interrupts, options
+from .options import OUTPUT, SGD_OPTIONS, RefusedError, flag, integer, option, refusing
+from .report import Page, count, ended, in_words, progress_bar, say, show, to_see
+
+if TYPE_CHECKING:
+    from ..board import Board
+    from ..data import Record, Table
+    from ..lockstep import Comparison, Lockstep
+    from ..loop import Ending
+    from ..net import SigmoidNet
+    from ..trainers import Trainer
+
+LR = 1.0  # the post's alpha
+TRAINERS = ("post", "manual", "sgd")
+LONG_RUN = "--compile is for a long run of manual"
+ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
+COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
+COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
+LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
+THREADED = 1_000_000  # products smaller than that only wait for threads
+SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
+FEW_ROWS = 4  # held out: each gets a column of its own
+OPTIONS = {
+    "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
+    **options.shared("steps", "lr"),
+    "--descent": option(
+        "batch: all rows a step; stochastic: one row a step; steepest: each step as long as "
+        "serves best, found by line search",
+        choices=("batch", "stochastic", "steepest"),
+        default="batch",
+    ),
+    "--shuffle-seed": option("of the shuffles of --descent stochastic", options.SEED, default=0),
+    "--compile": option(
+        "for millions of steps: manual alone, compiled, ten steps a call; their bits may differ "
+        "from those of steps taken one by one",
+        bool,
+    ),
+    **options.shared(*SGD_OPTIONS, "seed", "start"),
+    "--init": option("saved weights instead of a start", metavar="FILE.pt"),
+    **options.shared("hidden", "dtype", "device"),
+    "--trainers": option("some of post, manual, sgd (default: all)", nargs="+", metavar="T"),
+    "--log-every": option(
+        "scalars every so many steps, with --compile 1000 (default: 1)", integer(1)
+    ),
+    "--curvature": option(
+        "every N steps, log the Hessian's extreme eigenvalues and the limit of stable steps",
+        integer(1),
+        metavar="N",
+    ),
+    **options.shared(*OUTPUT),
+}
 
 
-def main(program: str, arguments: Sequence[str]) -> int:
+def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
-    options = _parser(program).parse(arguments)
-    left_out = choose_trainers(options)
-    stride = settle_stride(options)
-    check_descent(options, LR)
-    check_numbers(options)
-    records = read_files(options)
+    args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
+    left_out = _choose_trainers(args)
+    stride = _settle_stride(args) if args.compile else 1
+    args.log_every = args.log_every or 1
+    options.check_descent(args, LR)
+    options.check_sgd(args, [args.lr or 0])
+    if args.curvature and args.curvature > args.steps:
+        raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
+    if args.init is not None and (args.seed or args.start):
+        raise RefusedError("--init takes the place of --seed and --start; leave those out")
+    from ..data import check_readable, read_table
 
+    with refusing("--init "):
+        if args.init is not None:
+            check_readable(args.init)
+    with refusing():
+        records = read_table(args.table)
+        table, net, trainers = _prepare(args, records, stride)
+    interrupts.defer()
+    few = table.learned.inputs.numel() * args.hidden < THREADED
+    with options.loaded(one_thread=few), options.claimed(args, args.trainers) as folder:
+        return _train(args, folder, table, net, trainers, left_out, interrupts)
+
+
+def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
+    """Settle `args.trainers`; trainer → why it is left out."""
+    asked = args.trainers
+    for name in asked or ():
+        if name not in TRAINERS:
+            hint = options.nearest(name, TRAINERS)
+            raise RefusedError(f"--trainers: unknown trainer {name}; {hint}")
+        if asked.count(name) > 1:
+            raise RefusedError(f"--trainers: {name} is named twice; name it once")
+    used = [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
+    if args.descent != "batch":
+        used.append(f"--descent {args.descent}")
+    if not asked and args.compile:
+        args.trainers = ["manual"]
+        return ALONE
+    args.trainers = asked or TRAINERS
+    if not used or "post" not in args.trainers:
+        return {}
+    reason = f"its loop has no {', '.join(used)}"
+    if asked:
+        raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
+    args.trainers = [name for name in TRAINERS if name != "post"]
+    return {"post": reason}
+
+
+def _settle_stride(args: argparse.Namespace) -> int:
+    """How many steps `--compile` takes at a time; settle `--log-every`."""
+    from ..ensemble import CALL
+
+    if args.descent != "batch":
+        raise RefusedError(f"--compile takes batch steps; leave out --descent {args.descent}")
+    if "manual" not in args.trainers:
+        raise RefusedError("--compile is for the steps of manual; name it among --trainers")
+    args.log_every = args.log_every or COMPILED_LOG_EVERY
+    counts = {name: getattr(args, name) or 0 for name in ("steps", "log_every", "curvature")}
+    for name, value in counts.items():
+        if value % CALL:
+            raise RefusedError(
+                f"--compile takes {CALL} steps at a time: {flag(name)} {value} is no multiple of "
+                f"it; {value + CALL - value % CALL} is"
+            )
+    calls = math.gcd(*counts.values()) // CALL
+    return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+
+
+def _prepare(
+    args: argparse.Namespace, records: Sequence[Record], stride: int
+) -> tuple[Table, SigmoidNet, list[Trainer]]:
+    """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
     import torch
 
-    from ..loop import Interrupts
+    from ..data import make_table
+    from ..descent import Batch, Steepest, Stochastic
+    from ..net import SigmoidNet, load_weights
+    from ..trainers import SGD, Manual, Post
 
-    try:
-        table, net, trainers = _prepare(options, records, stride)
-    except ValueError as error:
-        raise RefusedError(error) from error
-    gc.freeze()  # what is imported stays: no collection need look at it again
-    gc.enable()
-    threads = torch.get_num_threads()
-    if table.learned.inputs.numel() * options.hidden < THREADED:
-        torch.set_num_threads(1)
-    try:
-        with Interrupts() as interrupts, claimed(options, options.trainers) as folder:
-            return _train(options, folder, table, net, trainers, left_out, interrupts)
-    finally:
-        torch.set_num_threads(threads)
+    dtype = getattr(torch, args.dtype)
+    options.check_device(args.device, args.dtype)
+    table = make_table(args.table, records).to(dtype, args.device)
+    if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
+        raise ValueError(f"table {table.name} holds numbers too large for {args.dtype}")
+    net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
+    net.to(args.device, dtype)
+    if args.init is not None:
+        with refusing("--init "):
+            load_weights(net, args.init)
+    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+    lr = LR if args.lr is None else args.lr
+    stochastic = Stochastic(args.shuffle_seed)
+    descent = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}[args.descent]
+    trainers: list[Trainer] = []
+    for name in args.trainers:
+        if name == "post":
+            trainers.append(Post(net, table.learned, lr))
+        elif name == "sgd":
+            trainers.append(SGD(net, table.learned, lr, descent=descent, **sgd))
+        elif not args.compile:
+            trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
+        else:
+            from ..ensemble import LongRun
+
+            trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
+    return table, net, trainers
 
 
 def _train(
-    options: argparse.Namespace,
+    args: argparse.Namespace,
     folder: Path,
     table: Table,
     net: SigmoidNet,
@@ -95,155 +205,202 @@ def _train(
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
+    from ..curvature import stable_limit
     from ..lockstep import Lockstep
     from ..loop import run
     from ..rundir import unwritable
-    from .report import Report
 
-    reference = "sgd" if "sgd" in options.trainers else options.trainers[-1]
+    reference = "sgd" if "sgd" in args.trainers else args.trainers[-1]
     stride = max(trainer.stride for trainer in trainers)
     lockstep = Lockstep(
         {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
     )
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
-        options.compile = False
+        args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
-    settings = {key: getattr(options, key) for key in SETTINGS}
+    limit = math.nan  # where it is not asked for, or the step size not known
+    if args.curvature and args.lr is not None:
+        momentum = (args.momentum, args.dampening)
+        limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
+    settings, every = options.settings(args), args.curvature
     try:
         board = Board(
-            folder,
-            net,
-            trainers,
-            table,
-            settings,
-            options.steps,
-            curvature=options.curvature,
-            limit=_limit(options),
+            folder, net, trainers, table, settings, args.steps, curvature=every, limit=limit
         )
     except OSError as error:
-        say(unwritable(folder, "step 0", error))
-        return 3
+        return ended(unwritable(folder, "step 0", error))
     with closing(board):
-        with progress_bar(options) as bar:
-            ending = run(
-                lockstep,
-                board,
-                interrupts,
-                steps=options.steps,
-                log_every=options.log_every,
-                tick=bar.update,
-            )
-        report = Report(settings, folder, table, board, lockstep, ending, left_out)
+        with progress_bar(args.steps, "step", shown=not args.quiet) as bar:
+
+            def tick(steps: int) -> Signals | None:
+                bar.update(steps)
+                return interrupts.received
+
+            ending = run(lockstep, board, steps=args.steps, log_every=args.log_every, tick=tick)
+        facts = _facts(board, net, lockstep, ending, settings, left_out)
+        page = _page(facts, board)
         try:
-            board.finish(ending.step, report.markdown(), complete=ending.status == 0)
+            board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
         except OSError as error:
-            reason = ending.reason or unwritable(folder, f"step {ending.step}", error)
-            ending = report.ending = replace(ending, status=ending.status or 3, reason=reason)
-    printed = 0
-    if options.json or not options.quiet:
-        printed = emit(report.json() if options.json else report.text())
-    if ending.status:
-        say(ending.reason + (f"; all until then is in {folder}" if folder.is_dir() else ""))
-    return ending.status or printed or report.status
+            if not ending.reason:
+                reason = unwritable(folder, f"step {ending.step}", error)
+                facts |= {"status": 3, "reason": reason}
+    where = to_see(folder) if folder.is_dir() else ""
+    printed = show(args, facts, page.text(), where)
+    if facts["reason"]:
+        kept = f"; all until then is in {folder}" if where else ""
+        return ended(facts["reason"] + kept, facts["status"])
+    return printed or int(facts["status"])
 
 
-def _parser(program: str) -> Parser:
-    parser = Parser(
-        program,
-        "Train the 3-15-1 sigmoid network by the post's own loop (post), by gradient descent\n"
-        "written by hand (manual) and by torch.optim.SGD (sgd), compare their weights bit for\n"
-        "bit after every step, and log all of it for TensorBoard.",
-        EPILOG,
-    )
-    add = parser.add_argument
-    add_descent_options(add, steps=1000, lr=LR)
-    add(
-        "--seed",
-        type=integer(0, 2**64 - 1),
-        default=0,
-        help="with --start: which initial weights; also of the shuffles of --descent stochastic",
-    )
-    add(
-        "--start",
-        type=integer(0, LARGEST),
-        default=0,
-        help="which initial weights of the seed: 0, 1, 2 and so on",
-    )
-    add("--hidden", type=integer(1, 1_000_000), default=15, help="hidden units")
-    add("--dtype", choices=("float64", "float32"), default="float64", help="of all arithmetic")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1 or another that torch knows")
-    add("--table", default="post", help="post, xor, parity3, or the path of a CSV file")
-    add("--init", metavar="FILE.pt", help="saved weights instead of a start")
-    add_sgd_options(add)
-    add("--trainers", nargs="+", metavar="T", help="some of post, manual, sgd (default: all)")
-    add(
-        "--log-every",
-        type=integer(1, LARGEST),
-        help="scalars every so many steps, with --compile 1000 (default: 1)",
-    )
-    add(
-        "--compile",
-        action="store_true",
-        help="for millions of steps: manual alone, compiled, ten steps a call; their bits may "
-        "differ from those of steps taken one by one",
-    )
-    add(
-        "--curvature",
-        type=integer(1, LARGEST),
-        metavar="N",
-        help="every N steps, log the extreme eigenvalues of the loss's Hessian and the limit of "
-        "stable steps",
-    )
-    add_output_options(add)
-    return parser
+def _facts(
+    board: Board,
+    net: SigmoidNet,
+    lockstep: Lockstep,
+    ending: Ending,
+    settings: dict[str, Any],
+    left_out: Mapping[str, str],
+) -> dict[str, Any]:
+    """What was run and what came out, for a program; `net` holds the initial weights."""
+    trainers = board.outcomes()
+    still = set()  # the trainers of which no weight has moved
+    for trainer in board.trainers:
+        if all(w.equal(trainer.weights[name]) for name, w in net.named_parameters()):
+            still.add(trainer.name)
+    comparisons = {}
+    for name, comparison in lockstep.comparisons.items():
+        moved = not {name, lockstep.reference} <= still
+        verdict = _verdict(name, comparison, lockstep, settings, board.size, moved=moved)
+        comparisons[name] = {
+            "reference": lockstep.reference,
+            "identical": comparison.identical,
+            "verdict": verdict,
+            **asdict(comparison),
+        }
+    manual = lockstep.comparisons.get("manual")
+    agree = manual is None or manual.identical or lockstep.reference != "sgd"
+    return {
+        "run": str(board.folder),
+        "settings": settings,
+        "steps": ending.step,
+        "status": ending.status or int(not agree and not settings["compile"]),
+        "reason": ending.reason,
+        "trainers": trainers,
+        "left_out": left_out,
+        "comparisons": comparisons,
+    }
 
 
-def _limit(options: argparse.Namespace) -> float:
-    """The sharpness up to which steps are stable; nan where their size is not known."""
-    from ..curvature import stable_limit
+def _verdict(
+    name: str,
+    comparison: Comparison,
+    lockstep: Lockstep,
+    settings: Mapping[str, Any],
+    size: int,
+    *,
+    moved: bool,
+) -> str:
+    """Whether a trainer holds the same bits as the reference; if not, where and why they part.
 
-    if options.lr is None:
-        return math.nan
-    return stable_limit(
-        options.lr, options.momentum, options.dampening, options.weight_decay, options.nesterov
-    )
-
-
-def _prepare(
-    options: argparse.Namespace, records: Sequence[Record], stride: int
-) -> tuple[Table, SigmoidNet, list[Trainer]]:
-    """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
+    Args:
+        name: the trainer's.
+        comparison: that of the two.
+        lockstep: what compared them.
+        settings: those of the run.
+        size: how many weights the network has.
+        moved: whether any of them moved, in either.
+    """
     import torch
 
-    from ..data import make_table
-    from ..net import SigmoidNet, load_weights
-    from ..trainers import SGD, Manual, Post
+    from ..lockstep import in_ulps
 
-    dtype = getattr(torch, options.dtype)
-    check_device(options.device, options.dtype)
-    table = make_table(options.table, records).to(dtype, options.device)
-    if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
-        raise ValueError(f"table {table.name} holds numbers too large for {options.dtype}")
-    net = SigmoidNet(table.features, options.hidden, seed=options.seed, start=options.start)
-    net.to(options.device, dtype)
-    if options.init is not None:
-        try:
-            load_weights(net, options.init)
-        except ValueError as error:
-            raise ValueError(f"--init {error}") from error
-    sgd = {option: getattr(options, option) for option in SGD_OPTIONS}
-    lr = LR if options.lr is None else options.lr
-    descent = make_descent(options.descent, options.seed)
-    trainers: list[Trainer] = []
-    for name in options.trainers:
-        if name == "post":
-            trainers.append(Post(net, table.learned, lr))
-        elif name == "sgd":
-            trainers.append(SGD(net, table.learned, lr, descent=descent, **sgd))
-        elif not options.compile:
-            trainers.append(Manual(net, table.learned, lr, descent=descent, **sgd))
+    first, taken = comparison.first_difference, count(comparison.steps, "step")
+    if first is None:
+        same = f"{name} = {lockstep.reference}"
+        if comparison.steps and not moved:
+            short = f"each of {taken} was too short to change one"
+            return f"{same}, but no weight moved in either: {short}"
+        each = "" if comparison.steps == 1 else "each of "
+        if lockstep.stride > 1:
+            each = f"every {lockstep.stride} of "
+        return f"{same}: the same bits in all {size} weights after {each}{taken}"
+    at = "at" if lockstep.stride == 1 else "by"
+    parted = (
+        f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
+        f"by up to {first.absolute:.1e}"
+    )
+    if "post" in (name, lockstep.reference) and math.isfinite(first.absolute):
+        # Only two things set post apart at one step: the order of its updates, and the order of
+        # its factors. The second is rounding, a few units in the last place.
+        epsilon = torch.finfo(getattr(torch, settings["dtype"])).eps
+        if first.absolute <= 8 * epsilon * max(1.0, abs(first.theirs)):
+            why = "multiplies its factors in another order, which rounds differently"
         else:
-            from ..ensemble import LongRun
+            why = "updates syn1 before it uses it for syn0"
+        return f"{parted}, because the post {why}"
+    parted += f" ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
+    return f"{parted}; compiled steps round otherwise" if settings["compile"] else parted
 
-            trainers.append(LongRun(net, table.learned, lr, stride=stride, **sgd))
-    return table, net, trainers
+
+def _page(facts: Mapping[str, Any], board: Board) -> Page:
+    """The facts for a person."""
+    settings, table = facts["settings"], board.table
+    start = settings["init"] or f"start {settings['start']} of seed {settings['seed']}"
+    heading = [
+        f"network {table.features}-{settings['hidden']}-1, {board.size} weights, "
+        f"{settings['dtype']}, from {start}",
+        f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
+        f"{len(table.held_out_labels)} held out; {count(facts['steps'], 'step')} of "
+        f"{in_words(settings)}",
+    ]
+    sentences = [f"{name} is left out: {reason}" for name, reason in facts["left_out"].items()]
+    agreeing_first = sorted(facts["comparisons"].values(), key=lambda c: not c["identical"])
+    sentences += [comparison["verdict"] for comparison in agreeing_first]
+    if not agreeing_first:
+        sentences.append("one trainer alone: nothing to compare it with")
+    if settings["compile"]:
+        sentences.append(COMPILED)
+    stable = f"; steps are stable up to {board.limit:.3g}" if math.isfinite(board.limit) else ""
+    name = "sgd" if "sgd" in facts["trainers"] else [*facts["trainers"]][-1]
+    if name in board.sharpest:
+        sharpness, step = board.sharpest[name]
+        sentences.append(
+            f"sharpness of {name}: {sharpness:.3g} at most, seen after step {step}{stable}"
+        )
+    return Page(heading, [_cells(facts["trainers"])], sentences)
+
+
+def _cells(trainers: Mapping[str, Any]) -> list[list[str]]:
+    """The table, header first, one row per trainer."""
+    held_out = next(iter(trainers.values()))["held_out"]
+    header = ["trainer", "loss", "rows right"]
+    if len(held_out) > FEW_ROWS:
+        header.append("held out right")
+    else:
+        for label, row in held_out.items():
+            header.append(f"output for row {label} (held out, {row['target']:g} is right)")
+    cells = [header]
+    for name, trainer in trainers.items():
+        loss, rows = trainer["loss"], trainer["held_out"].values()
+        shown = f"{loss:.2e}" if 0 < loss < SMALL_LOSS else f"{loss:.6f}"
+        cells.append([name, shown, f"{trainer['rows_right']} of {trainer['rows']}"])
+        if len(rows) > FEW_ROWS:
+            right = sum((row["output"] > 0.5) == (row["target"] > 0.5) for row in rows)
+            cells[-1].append(f"{right} of {len(rows)}")
+        else:
+            cells[-1] += [f"{row['output']:.3f}" for row in rows]
+    return cells
+
+
+def _texts(page: Page, facts: Mapping[str, Any]) -> dict[str, str]:
+    """For TensorBoard: trainer → Markdown, and under "" the comparison."""
+    if facts["reason"]:
+        page = page._replace(heading=[*page.heading, f"Ended early: {facts['reason']}"])
+    chosen = [["option", "value"], *([k, str(v)] for k, v in facts["settings"].items())]
+    texts = {"": page._replace(tables=[*page.tables, chosen]).markdown()}
+    header, *rows = page.tables[0]
+    for row in rows:
+        comparison = facts["comparisons"].get(row[0])
+        own = [comparison["verdict"]] if comparison else []
+        texts[row[0]] = page._replace(tables=[[header, row]], sentences=own).markdown()
+    return texts

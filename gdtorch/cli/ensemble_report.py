@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["DESCRIPTIONS", "Report"]
+__all__ = ["facts", "page", "write"]
 
-import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import summary
 
-from ..board import EventFile, log10
-from ..ensemble import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Settings, Tally, checkpoints
+from ..board import EventFile, log_rate, show_ensemble
+from ..ensemble import EDGES, HELD_OUT_BINS, QUANTILES, Settings, Tally, checkpoints
 from ..figures import ensemble, png
-from ..rundir import write
-from .options import as_json
-from .report import aligned, count, to_see
+from ..rundir import write as write_file
+from .options import SGD_OPTIONS, SHARED, flag
+from .report import Page, as_json, count
 
 SHARES = {
     "learned": "all rows right",
@@ -35,182 +34,95 @@ steps by a factor of e, from the plateaus. steps: the median of the starts that 
 right; looked at every 10 steps, after 400 every 5 %. Quantiles of the loss are within 0.5 %, the
 least and the greatest exact. At a large lr, 3 and more in float32, rounding decides single starts:
 the shares hold, but one start replayed may end otherwise."""
-AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
-DESCRIPTIONS = {
-    "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
-    "each name means.",
-    "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
-    f"50 the median, 100 the greatest; {AXIS}.",
-    "loss_log10": f"The logarithm to base 10 of *loss*; −20 stands for 0; {AXIS}.",
-    "median_steps": "The steps after which half of the starts that ever had all rows right had "
-    f"them; {AXIS}.",
-    "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
-    "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
-    "end: the median, the band of 98 % around it, and the band of all.",
-    "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
-}
 
 
-class Report:
-    """The outcome of an ensemble.
-
-    Args:
-        settings: what was run.
-        folder: where it is logged.
-        tallies: one for each learning rate.
-    """
-
-    def __init__(self, settings: Settings, folder: Path, tallies: Sequence[Tally]) -> None:
-        self.settings = settings
-        self.folder = folder
-        self.tallies = dict(zip(settings.lr, tallies, strict=True))
-        self.at = checkpoints(settings.steps).tolist()
-        diverged = any(tally.counts["diverged"] for tally in tallies)  # is shown where there is any
-        self.kinds = {k: name for k, name in SHARES.items() if k != "diverged" or diverged}
-
-    def facts(self) -> dict[str, Any]:
-        """Everything that is printed, for a program."""
-        return {
-            "run": str(self.folder),
-            "settings": self.settings.facts(),
-            "rates": [self._rate(lr, tally) for lr, tally in self.tallies.items()],
-        }
-
-    def _rate(self, lr: float, tally: Tally) -> dict[str, Any]:
-        return {
+def facts(settings: Settings, folder: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
+    """What was run and what came out, for a program; the tallies are those of `settings.lr`."""
+    at = checkpoints(settings.steps).tolist()
+    rates = []
+    for lr, tally in zip(settings.lr, tallies, strict=True):
+        telling = {"the worst": tally.worst, "the median": tally.median}
+        for kind in ("plateau", "saddle"):
+            start = tally.lowest(kind)
+            if start is not None:
+                telling[f"stuck on a {kind}"] = start
+        rates.append({
             "lr": lr,
             "starts": tally.starts,
             "counts": tally.counts,
-            "shares": self._shares(tally),
-            "median_steps": tally.median_steps(self.at),
+            "shares": {kind: tally.counts[kind] / tally.starts for kind in SHARES},
+            "median_steps": tally.median_steps(at),
             "loss": {str(percent): tally.loss(percent) for percent in QUANTILES},
-            "replay": {kind: self.replay(start, lr) for kind, start in _telling(tally).items()},
-        }
-
-    def _shares(self, tally: Tally) -> dict[str, float]:
-        return {kind: tally.counts[kind] / tally.starts for kind in SHARES}
-
-    def replay(self, start: int, lr: float) -> str:
-        """The command that trains one start as a full logged run."""
-        s = self.settings
-        words = [f"--start {start} --seed {s.seed} --lr {lr!r} --steps {s.steps} --dtype {s.dtype}"]
-        defaults = {"hidden": 15, "device": "cpu", "momentum": 0, "dampening": 0, "weight_decay": 0}
-        for option, default in defaults.items():
-            if (value := getattr(s, option)) != default:
-                words.append(f"--{option.replace('_', '-')} {value}")
-        words += [f"--{option}" for option in ("nesterov", "maximize") if getattr(s, option)]
-        program = sys.argv[0]
-        python = "python " if program.endswith(".py") else ""
-        return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
-
-    def json(self) -> str:
-        """The facts as JSON; a number that is not finite becomes null."""
-        return as_json(self.facts())
-
-    def text(self) -> str:
-        """The facts for a person at a terminal."""
-        lines = [self._heading(), "", *self._tables(), "", MEANING, "", "Worth replaying:"]
-        for lr, tally in self.tallies.items():
-            for kind, start in _telling(tally).items():
-                lines.append(f"  {f'lr {lr:g}, {kind}':<28}  {self.replay(start, lr)}")
-        lines += ["", f"Drawn:      {self.folder / 'ensemble.png'}", *to_see(self.folder)]
-        return "\n".join(lines)
-
-    def _heading(self) -> str:
-        s = self.settings
-        last = s.first_start + s.starts - 1
-        return (
-            f"network 3-{s.hidden}-1, {s.dtype}, from starts {s.first_start} to {last} of seed "
-            f"{s.seed}; table post; {count(s.steps, 'step')} of "
-            f"{'ascent' if s.maximize else 'descent'} at each lr"
-        )
-
-    def _tables(self) -> list[str]:
-        shares = [["lr", *self.kinds.values(), "plateaus of sample", "steps"]]
-        losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
-        for lr, tally in self.tallies.items():
-            counts, steps = tally.counts, tally.median_steps(self.at)
-            sampled = counts["plateau"] + counts["saddle"]
-            shares.append([
-                f"{lr:g}",
-                *(f"{100 * self._shares(tally)[kind]:.2f} %" for kind in self.kinds),
-                f"{counts['plateau']} of {sampled}" if sampled else "",
-                "" if steps is None else str(steps),
-            ])  # fmt: skip
-            losses.append([f"{lr:g}", *(f"{tally.loss(percent):.3e}" for percent in QUANTILES)])
-        return [*aligned(shares), "", *aligned(losses)]
-
-    def write(self, file: EventFile) -> None:
-        """Write `summary.json`, the figure, and what TensorBoard shows.
-
-        Raises:
-            OSError: the folder takes no more.
-        """
-        file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": self._charts()}))
-        for lr, tally in self.tallies.items():
-            step = round(1000 * math.log10(lr))  # TensorBoard's steps are whole numbers
-            scalars = {f"share/{kind}": self._shares(tally)[kind] for kind in self.kinds}
-            for percent in QUANTILES:
-                scalars[f"loss/{percent}"] = tally.loss(percent)
-                scalars[f"loss_log10/{percent}"] = log10(tally.loss(percent))
-            steps = tally.median_steps(self.at)
-            file.add_scalars(scalars | ({} if steps is None else {"median_steps": steps}), step)
-            for tag, counts, edges in (
-                ("held_out", tally.held_out, np.linspace(0, 1, HELD_OUT_BINS + 1)),
-                # Without the bins below all edges and above, which have no width.
-                ("log10_loss", tally.losses[1:-1], np.log10(EDGES)),
-            ):
-                if counts.any():
-                    file.add(_histogram(tag, counts, edges), step)
-        image = png(ensemble(list(self.tallies), *self._curves()))
-        write(self.folder / "ensemble.png", image)
-        file.add_image("ensemble", image)
-        file.add(summary.text("summary", f"```text\n{self.text()}\n```"))
-        write(self.folder / "summary.json", self.json().encode() + b"\n", durable=True)
-
-    def _charts(self) -> dict[str, list[Any]]:
-        """The charts of the page of custom scalars, one curve in each: title → kind, tags."""
-        shares = {f"share: {name}": f"^share/{kind}$" for kind, name in self.kinds.items()}
-        curves = shares | {"steps to all rows right, median": "^median_steps$"}
-        band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
-        return {
-            **{title: ["Multiline", [tag]] for title, tag in curves.items()},
-            "log10 of the loss: median, 1 to 99 %": ["Margin", band],
-        }
-
-    def _curves(self) -> tuple[dict[str, list[float]], list[list[float]]]:
-        """Shares and quantiles of the loss, one value for each learning rate."""
-        tallies = self.tallies.values()
-        shares = {
-            name: [self._shares(tally)[kind] for tally in tallies]
-            for kind, name in self.kinds.items()
-        }
-        return shares, [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
+            "replay": {kind: _replay(settings, start, lr) for kind, start in telling.items()},
+        })  # fmt: skip
+    return {"run": str(folder), "settings": settings.facts(), "rates": rates}
 
 
-def _telling(tally: Tally) -> dict[str, int]:
-    """Starts worth replaying: the worst, the median, one of each kind of stuck."""
-    starts = {"the worst": tally.worst, "the median": tally.median}
-    for kind in ("plateau", "saddle"):
-        start = tally.lowest(kind)
-        if start is not None:
-            starts[f"stuck on a {kind}"] = start
-    return starts
+def _replay(settings: Settings, start: int, lr: float) -> str:
+    """The command that trains one start as a full logged run."""
+    words = [f"--start {start} --seed {settings.seed} --lr {lr!r} --steps {settings.steps}"]
+    words.append(f"--dtype {settings.dtype}")
+    for name in ("hidden", "device", *SGD_OPTIONS):
+        value = getattr(settings, name)
+        if value != SHARED[name].get("default", False):
+            words.append(flag(name) if value is True else f"{flag(name)} {value}")
+    program = sys.argv[0]
+    python = "python " if program.endswith(".py") else ""
+    return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
 
 
-def _histogram(tag: str, counts: Integers, edges: np.ndarray[Any, np.dtype[np.float64]]) -> Any:  # noqa: ANN401
-    """A histogram of counted bins, for TensorBoard."""
-    filled = np.flatnonzero(counts)
-    first, last = filled[0], filled[-1] + 1
-    counts, low, high = counts[first:last], edges[first:last], edges[first + 1 : last + 1]
-    middle = (low + high) / 2
-    return summary.histogram_raw(
-        tag,
-        min=low[0],
-        max=high[-1],
-        num=int(counts.sum()),
-        sum=float(counts @ middle),
-        sum_squares=float(counts @ middle**2),
-        bucket_limits=high.tolist(),
-        bucket_counts=counts.tolist(),
+def _kinds(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What is shown: divergence where there is any."""
+    diverged = any(rate["counts"]["diverged"] for rate in rates)
+    return {kind: name for kind, name in SHARES.items() if kind != "diverged" or diverged}
+
+
+def page(facts: Mapping[str, Any]) -> Page:
+    """The facts for a person."""
+    s, rates = facts["settings"], facts["rates"]
+    kinds = _kinds(rates)
+    heading = (
+        f"network 3-{s['hidden']}-1, {s['dtype']}, from starts {s['first_start']} to "
+        f"{s['first_start'] + s['starts'] - 1} of seed {s['seed']}; table post; "
+        f"{count(s['steps'], 'step')} of {'ascent' if s['maximize'] else 'descent'} at each lr"
     )
+    shares = [["lr", *kinds.values(), "plateaus of sample", "steps"]]
+    losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
+    worth = ["Worth replaying:"]
+    for rate in rates:
+        lr, counts, steps = f"{rate['lr']:g}", rate["counts"], rate["median_steps"]
+        sampled = counts["plateau"] + counts["saddle"]
+        percents = [f"{100 * rate['shares'][kind]:.2f} %" for kind in kinds]
+        plateaus = f"{counts['plateau']} of {sampled}" if sampled else ""
+        shares.append([lr, *percents, plateaus, "" if steps is None else str(steps)])
+        losses.append([lr, *(f"{loss:.3e}" for loss in rate["loss"].values())])
+        for kind, command in rate["replay"].items():
+            worth.append(f"  {f'lr {lr}, {kind}':<28}  {command}")
+    return Page([heading], [shares, losses], [f"{MEANING}\n", *worth])
+
+
+def write(
+    file: EventFile, folder: Path, facts: Mapping[str, Any], tallies: Sequence[Tally]
+) -> None:
+    """Write `summary.json`, the figure, and what TensorBoard shows.
+
+    Raises:
+        OSError: the folder takes no more.
+    """
+    rates = facts["rates"]
+    kinds = _kinds(rates)
+    show_ensemble(file, kinds)
+    for rate, tally in zip(rates, tallies, strict=True):
+        histograms = {
+            "held_out": (tally.held_out, np.linspace(0, 1, HELD_OUT_BINS + 1)),
+            # Without the bins below all edges and above, which have no width.
+            "log10_loss": (tally.losses[1:-1], np.log10(EDGES)),
+        }
+        log_rate(file, rate, kinds, histograms)
+    shares = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
+    losses = [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
+    image = png(ensemble([rate["lr"] for rate in rates], shares, losses))
+    write_file(folder / "ensemble.png", image)
+    file.add_image("ensemble", image)
+    file.add(summary.text("summary", page(facts).markdown()))
+    write_file(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UsersError", "locate", "show", "trajectory"]
+__all__ = ["UsersError", "locate", "show_users", "trajectory"]
 
 import importlib.util
 import inspect
@@ -128,12 +128,12 @@ def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
     return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
 
 
-def show(error: BaseException | None) -> None:
+def show_users(error: UsersError) -> None:
     """Print the user's exception with the part of its traceback that is theirs."""
     ours = (str(Path(__file__).parents[1]), "<frozen importlib")
-    if error is None:
-        return
-    frames = error.__traceback__
+    theirs = error.__cause__
+    assert theirs, "or it is none of ours"
+    frames = theirs.__traceback__
     while frames and frames.tb_frame.f_code.co_filename.startswith(ours):
         frames = frames.tb_next
-    traceback.print_exception(error.with_traceback(frames))
+    traceback.print_exception(theirs.with_traceback(frames))

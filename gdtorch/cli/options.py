@@ -1,92 +1,29 @@
-"""Options of every command: one parser, numbers with limits, errors in one line."""
+"""The options of all commands, each declared once; what is refused before torch is loaded."""
 
 from __future__ import annotations
 
-__all__ = [
-    "Parser",
-    "RefusedError",
-    "add_run_options",
-    "as_json",
-    "claimed",
-    "emit",
-    "integer",
-    "nearest",
-    "number",
-    "say",
-]
-
 import argparse
 import difflib
-import json
+import gc
 import math
 import os
 import re
-import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+COMMANDS = ("compare", "lockstep", "questions", "quartic", "ensemble")
 LARGEST = 2**62  # a limit beyond all use, that no message need name
-LONGEST_LINE = 2000  # characters that `say` prints: half a screen
+FLOAT32_MAX = 3.4028234663852886e38
 
 
 class RefusedError(Exception):
     """The input was wrong: one line that says what, and how to mend it. Exit status 2."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An `argparse` parser without abbreviations, that reads `-1e-3` as a number."""
-
-    def __init__(self, prog: str, description: str, epilog: str) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            formatter_class=_Formatter,
-            allow_abbrev=False,
-        )
-        # Before Python 3.14 argparse takes -1e-3 for an option.
-        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-inf$")
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all arguments; name the nearest option for one that is unknown."""
-        for word in arguments:
-            option, _, value = word.partition("=")
-            if option.startswith("--") and value == "--":
-                self.error(f"argument {option}: -- is no value")  # argparse makes it []
-        options, unknown = self.parse_known_args(arguments)
-        if unknown:
-            hint = nearest(unknown[0], self._option_string_actions, "see --help")
-            raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
-        if options.overwrite and options.name is None:  # of `add_run_options`
-            raise RefusedError("--overwrite needs the --name of the run to replace")
-        _check_place(options)
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse in one line, without the usage text."""
-        raise RefusedError(f"{message}; see --help")
-
-
-def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """A hint for a mistyped word: the nearest one known, or else (by default) all of them."""
-    bare = {name.lstrip("-"): name for name in known}  # two dashes alike make no words alike
-    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
-    if near:
-        return f"did you mean {bare[near[0]]}?"
-    return otherwise or f"there is {', '.join(bare.values())}"
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show defaults where there are any, and leave the example in the epilog as it is written."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.default is not None and action.default is not False and action.default != []
-        return super()._get_help_string(action) if shown else action.help
-
-
-def integer(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int = LARGEST) -> Callable[[str], int]:
     """An option's type: a whole number from low to high."""
 
     def parse(text: str) -> int:
@@ -121,92 +58,222 @@ def number(low: float = -math.inf) -> Callable[[str], float]:
     return parse
 
 
-def add_run_options(add: Callable[..., object]) -> None:
-    """Add the options that name a run in TensorBoard's log directory."""
-    add("--logdir", default="runs", help="TensorBoard's log directory")
-    add("--name", help="the run's folder in it")
-    add("--overwrite", action="store_true", help="replace a run of that name")
+def option(help: str, kind: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """What `argparse` is told of an option with values of a kind; of kind bool, with none.
+
+    One that takes several values may be given again, and adds to them.
+    """
+    if kind is bool:
+        return {"help": help, "action": "store_true"}
+    action = "extend" if "nargs" in more else "store"
+    return {"help": help, "type": kind, "action": action, **more}
 
 
-def _check_place(options: argparse.Namespace) -> None:
-    """Refuse at once, before torch is loaded, what `claimed` would refuse for sure."""
-    from ..rundir import check
+Declarations = Mapping[str, Mapping[str, Any]]  # option → what `argparse` is told of it
+SEED = integer(0, 2**64 - 1)
+DTYPES = ("float64", "float32")
+SHARED: Declarations = {
+    "steps": option("how many updates", integer(1), default=1000),
+    "lr": option("learning rate: the post's alpha (default: 1.0)", number(0)),
+    "maximize": option("ascend, as torch.optim.SGD", bool),
+    "momentum": option("as torch.optim.SGD", number(0), default=0.0),
+    "dampening": option("of momentum, as torch.optim.SGD", number(), default=0.0),
+    "weight_decay": option("as torch.optim.SGD", number(0), default=0.0),
+    "nesterov": option("Nesterov momentum, as torch.optim.SGD", bool),
+    "seed": option("with --start: which initial weights", SEED, default=0),
+    "start": option("which initial weights of the seed: 0, 1, 2 and so on", integer(0), default=0),
+    "hidden": option("hidden units", integer(1, 1_000_000), default=15),
+    "dtype": option("of all arithmetic", choices=DTYPES, default="float64"),
+    "device": option("cpu, cuda, cuda:1 or another that torch knows", default="cpu"),
+    "logdir": option("TensorBoard's log directory", default="runs"),
+    "name": option("the run's folder in it"),
+    "overwrite": option("replace a run of that name", bool),
+    "json": option("print the outcome as JSON", bool),
+    "quiet": option("print nothing but errors and what --json asks for", bool),
+}
+SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+RUN = ("logdir", "name", "overwrite")
+OUTPUT = (*RUN, "json", "quiet")
+NO_SETTINGS = {*OUTPUT, "points", "trainers", "log_every", "curvature", "resume"}
 
-    resume = getattr(options, "resume", False)
-    # Of torchrun's processes the first has made the folder, or the run that it starts again has.
-    others = bool({"RANK", "TORCHELASTIC_RESTART_COUNT"} & os.environ.keys())
-    if not options.logdir:
-        raise RefusedError("--logdir '' is not a folder; choose another")
-    free = not (options.overwrite or resume or others)
-    try:
-        check(Path(options.logdir), options.name, free=free)
-    except ValueError as error:
-        raise RefusedError(error) from error
-    except OSError as error:
-        raise _place_refused(options, error) from error
+
+def flag(name: str) -> str:
+    """How a setting is written on the command line."""
+    return f"--{name.replace('_', '-')}"
 
 
-def _place_refused(options: argparse.Namespace, error: OSError) -> RefusedError:
-    return RefusedError(f"--logdir {options.logdir}: {error.strerror}; choose another")
+def shared(*names: str, **changes: Mapping[str, Any]) -> Declarations:
+    """Options that commands share, by name, with what is otherwise here."""
+    return {flag(name): {**SHARED[name], **changes.get(name, {})} for name in names}
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers of a run depend on, for a program and for TensorBoard."""
+    return {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse` parser without abbreviations, that reads `-1e-3` as a number.
+
+    Args:
+        program: as it is called.
+        text: what `--help` says: a line, and what is to stand below the options.
+        options: the command's.
+    """
+
+    def __init__(self, program: str, text: str | None, options: Declarations) -> None:
+        summary, _, more = (text or "").partition("\n\n")
+        super().__init__(
+            prog=program,
+            description=summary,
+            epilog=more,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+        # Before Python 3.14 argparse takes -1e-3 for an option.
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-inf$")
+        for name, declared in options.items():
+            self.add_argument(name, **declared)
+        self.set_defaults(resume=False, quiet=False)  # where a command has no such option
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse all arguments; name the nearest option for one that is unknown."""
+        for word in arguments:
+            name, _, value = word.partition("=")
+            if name.startswith("--") and value == "--":
+                self.error(f"argument {name}: -- is no value")  # argparse makes it []
+        args, unknown = self.parse_known_args(arguments)
+        for word in unknown:
+            if word in COMMANDS:
+                raise RefusedError(f"the command comes first: put {word} before all options")
+        if unknown:
+            hint = nearest(unknown[0], self._option_string_actions, "see --help")
+            raise RefusedError(f"unknown argument {unknown[0]}; {hint}")
+        if args.overwrite and args.name is None:
+            raise RefusedError("--overwrite needs the --name of the run to replace")
+        _check_place(args)
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse in one line, without the usage text."""
+        raise RefusedError(f"{message}; see --help")
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Show defaults where there are any, and leave the example in the epilog as it is written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        shown = action.default is not None and action.default is not False and action.default != []
+        return super()._get_help_string(action) if shown else action.help
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint for a mistyped word: the nearest one known, or else (by default) all of them."""
+    bare = {name.lstrip("-"): name for name in known}  # two dashes alike make no words alike
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
+    if near:
+        return f"did you mean {bare[near[0]]}?"
+    return otherwise or f"there is {', '.join(bare.values())}"
 
 
 @contextmanager
-def claimed(options: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
+def refusing(subject: str = "", logdir: str | None = None) -> Iterator[None]:
+    """Refuse what the block finds wrong with the input, or with a log directory."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(f"{subject}{error}") from error
+    except OSError as error:
+        if logdir is None:
+            raise
+        raise RefusedError(f"--logdir {logdir}: {error.strerror}; choose another") from error
+
+
+def check_descent(args: argparse.Namespace, lr: float) -> None:
+    """Settle `args.lr`, None where the line search finds it; refuse what does not go together.
+
+    Args:
+        args: parsed; an option that the command does not have counts as not used.
+        lr: the default.
+    """
+    if args.descent != "steepest":
+        args.lr = lr if args.lr is None else args.lr
+        return
+    along = "goes along the gradient alone"
+    for name, why in {
+        "lr": "finds its own step sizes",
+        **dict.fromkeys(("momentum", "dampening", "nesterov"), along),
+        "weight_decay": "searches for the lowest loss, without a penalty",
+    }.items():
+        value = getattr(args, name, None)
+        if value or (name == "lr" and value is not None):
+            raise RefusedError(f"--descent steepest {why}; leave out {flag(name)}")
+
+
+def check_sgd(args: argparse.Namespace, rates: Sequence[float]) -> None:
+    """Refuse what `torch.optim.SGD` would refuse, and what is too large for the dtype."""
+    if args.nesterov and (args.momentum == 0 or args.dampening != 0):
+        raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
+    numbers = [("lr", rate) for rate in rates]
+    numbers += [(name, getattr(args, name)) for name in SGD_OPTIONS[:3]]
+    for name, value in numbers:
+        if args.dtype == "float32" and abs(value) > FLOAT32_MAX:
+            raise RefusedError(f"{flag(name)} is too large for float32")
+
+
+def check_device(device: str, dtype: str) -> None:
+    """Refuse a device on which there is no arithmetic; loads torch."""
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of devices that torch knew once
+            torch.ones(1, dtype=getattr(torch, dtype), device=device).item()
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
+        sentence, *_ = re.split(r"\n|\. ", str(error), maxsplit=1)
+        raise RefusedError(f"--device {device} cannot be used here: {sentence}") from error
+
+
+def _check_place(args: argparse.Namespace) -> None:
+    """Refuse at once, before torch is loaded, what `claimed` would refuse for sure."""
+    from ..rundir import check
+
+    # Of torchrun's processes the first has made the folder, or the run that it starts again has.
+    others = bool({"RANK", "TORCHELASTIC_RESTART_COUNT"} & os.environ.keys())
+    if not args.logdir:
+        raise RefusedError("--logdir '' is not a folder; choose another")
+    with refusing(logdir=args.logdir):
+        free = not (args.overwrite or args.resume or others)
+        check(Path(args.logdir), args.name, free=free)
+
+
+@contextmanager
+def claimed(args: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
     """Have the run's folder that the options name, with these folders to come in it."""
     from ..rundir import claim
 
-    logdir = Path(options.logdir)
-    resume = getattr(options, "resume", False)
-    claim_it = claim(logdir, options.name, parts, overwrite=options.overwrite, resume=resume)
+    logdir = Path(args.logdir)
+    claim_it = claim(logdir, args.name, parts, overwrite=args.overwrite, resume=args.resume)
     with ExitStack() as stack:
-        try:
+        with refusing(logdir=args.logdir):
             folder = stack.enter_context(claim_it)
-        except ValueError as error:
-            raise RefusedError(error) from error
-        except OSError as error:
-            raise _place_refused(options, error) from error
         yield folder
 
 
-def as_json(facts: object) -> str:
-    """Facts as JSON; a number that is not finite becomes null."""
-    return json.dumps(_finite(facts), indent=2, allow_nan=False)
+@contextmanager
+def loaded(*, one_thread: bool = False) -> Iterator[None]:
+    """All is imported: `gdtorch.cli.main` has put off the collection of garbage until now.
 
-
-def _finite(facts: object) -> object:
-    if isinstance(facts, Mapping):
-        return {key: _finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts
-
-
-def emit(text: str) -> int:
-    """Print on standard output; exit status 0, or 3 where that cannot be written.
-
-    A reader who has left, as `| head` does, is no error.
+    Args:
+        one_thread: whether torch is to use but one: small products only wait for threads.
     """
+    import torch
+
+    gc.freeze()  # what is imported stays: no collection need look at it again
+    gc.enable()
+    threads = torch.get_num_threads()
+    if one_thread:
+        torch.set_num_threads(1)
     try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            say(f"cannot write the output: {error.strerror}")
-            return 3
-    return 0
-
-
-def say(message: object) -> None:
-    """Say one line on standard error, whatever the message quotes.
-
-    Line breaks become spaces, and what would steer the terminal is written out; of a line that
-    fills the screen both ends are kept: what was wrong, and how to mend it.
-    """
-    line = " ".join(str(message).split())
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
-    with suppress(OSError):  # where standard error is full, the exit status must do
-        print("gdtorch:", line, file=sys.stderr)
+        yield
+    finally:
+        torch.set_num_threads(threads)

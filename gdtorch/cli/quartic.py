@@ -1,30 +1,8 @@
-"""`python train.py quartic --from X ...`: the post's f(x), down or up, by hand and by SGD."""
+"""Follow the post's f(x) from one or more starting points, down or up, by hand and by SGD.
 
-from __future__ import annotations
+From each start x goes by gradient descent written by hand (manual) and by torch.optim.SGD (sgd).
+x is compared bit for bit after every step; where each came to rest is told, and drawn.
 
-__all__ = ["main"]
-
-import argparse
-import gc
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from .options import Parser, RefusedError, as_json, claimed, emit, number, say
-from .training import add_descent_options, add_output_options, check_descent, make_descent
-
-if TYPE_CHECKING:
-    from ..board import EventFile
-    from ..loop import Interrupts
-    from .quartic_report import Walk
-
-LR = 0.1
-FARTHEST_START = 1e6  # farther out nothing new is to be seen
-MOST_STARTS = 14  # that a picture can tell apart
-AWAY = 1e9  # times as far as it began, or from 1: it will not come back
-PICTURE = "quartic.png"
-EPILOG = """\
 f(x) = x⁴/4 − x³ + x² has its minima at 0 and 2, and between them, at 1, a maximum.
 
 example:
@@ -32,170 +10,164 @@ example:
 
 exit status:
   0 all is well; 1 manual and sgd differ; 2 the input was wrong; 3 a start ran away, or the disk is
-  full; 130 after Ctrl-C; 143 after SIGTERM
-"""
+  full; 130 after Ctrl-C; 143 after SIGTERM; 129
+  after SIGHUP
+"""  # noqa: D405 (as --help shows it)
+
+from __future__ import annotations
+
+__all__ = ["OPTIONS", "main"]
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import Interrupts, options
+from .options import OUTPUT, RefusedError, number, option
+from .report import Page, count, ended, in_words, show, to_see
+
+Walks = dict[str, dict[str, Any]]  # start → what became of it
+LR = 0.1
+LEARNING_RATE = f"learning rate (default: {LR})"
+FARTHEST_START = 1e6  # farther out nothing new is to be seen
+MOST_STARTS = 14  # that a picture can tell apart
+PICTURE = "quartic.png"
+OPTIONS = {
+    "--from": option("the starts", number(), nargs="+", dest="points", required=True, metavar="X"),
+    **options.shared("steps", "lr", steps={"default": 200}, lr={"help": LEARNING_RATE}),
+    "--descent": option(
+        "batch: each step lr times the slope; steepest: each step as long as serves best, found "
+        "by line search",
+        choices=("batch", "steepest"),
+        default="batch",
+    ),
+    **options.shared("maximize", *OUTPUT),
+}
 
 
-def main(program: str, arguments: Sequence[str]) -> int:
+def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
-    options = _parser(program).parse(arguments)
-    check_descent(options, LR)
-    starts = {repr(x + 0.0).removesuffix(".0"): x + 0.0 for x in options.starts}  # −0 is 0
-    if len(starts) < len(options.starts):
-        raise RefusedError("--from names a start twice; name it once")
-    if len(starts) > MOST_STARTS:
-        raise RefusedError(f"--from takes up to {MOST_STARTS} starts; these are {len(starts)}")
-    for name, x in starts.items():
-        if abs(x) > FARTHEST_START:
-            raise RefusedError(f"--from {name} is too far out; stay within ±{FARTHEST_START:g}")
+    args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
+    options.check_descent(args, LR)
+    paths = _paths(args.points)
 
-    from ..loop import Interrupts
     from ..rundir import unwritable
-    from .quartic_report import facts, text
 
-    gc.freeze()  # what is imported stays: no collection need look at it again
-    gc.enable()
-    paths = {name: [x] for name, x in starts.items()}
-    walks: list[Walk] = []
+    walks: Walks = {}
+    parts = [f"from_{start}" for start in paths]
+    interrupts.defer()
     try:
-        with (
-            Interrupts() as interrupts,
-            claimed(options, [f"from_{name}" for name in starts]) as folder,
-        ):
-            _walk_all(paths, options, folder, walks, interrupts)
+        with options.loaded(), options.claimed(args, parts) as folder:
+            _walk_all(paths, walks, args, folder, interrupts)
     except OSError as error:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
-        say(unwritable(folder, f"step {steps[-1]}", error))
-        return 3
-    printed = 0
-    if options.json or not options.quiet:
-        lines = [*text(options, walks), "", *_where(folder)]
-        printed = emit(as_json(facts(options, folder, walks)) if options.json else "\n".join(lines))
-    if interrupts.received:
-        say(f"interrupted ({interrupts.received.name}); all until then is in {folder}")
-        return 128 + interrupts.received
-    away = [f"{walk.start} (after step {walk.steps})" for walk in walks if walk.ran_away]
+        return ended(unwritable(folder, f"step {steps[-1]}", error))
+    facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
+    drawn = f"Drawn:      {folder / PICTURE}\n{to_see(folder)}"
+    printed = show(args, facts, _page(args, paths, walks).text(), drawn)
+    kept = f"all until then is in {folder}"
+    if received := interrupts.received:
+        return ended(f"interrupted ({received.name}); {kept}", 128 + received)
+    away = [f"{x} (after step {walk['steps']})" for x, walk in walks.items() if walk["ran_away"]]
     if away:
-        why = (
-            "f rises without end outside [0, 2]" if options.maximize else "a smaller --lr may help"
-        )
-        say(f"x ran away from {' and '.join(away)}: {why}; all until then is in {folder}")
-        return 3
-    return printed or int(not all(walk.comparison.identical for walk in walks))
+        smaller = "a smaller --lr may help"
+        why = "f rises without end outside [0, 2]" if args.maximize else smaller
+        return ended(f"x ran away from {' and '.join(away)}: {why}; {kept}")
+    return printed or int(not all(walk["identical"] for walk in walks.values()))
 
 
-def _parser(program: str) -> Parser:
-    parser = Parser(
-        program,
-        "Follow the post's f(x) from one or more starting points, by gradient descent written by\n"
-        "hand (manual) and by torch.optim.SGD (sgd), compare x bit for bit after every step, say\n"
-        "where each came to rest, and draw it.",
-        EPILOG,
-    )
-    add = parser.add_argument
-    add("--from", dest="starts", type=number(), nargs="+", required=True, metavar="X",
-        help="where to start: one number or more")  # fmt: skip
-    add_descent_options(add, steps=200, lr=LR, descents=("batch", "steepest"))
-    add_output_options(add)
-    return parser
+def _paths(points: Sequence[float]) -> dict[str, list[float]]:
+    """What each start is called, and the path that begins there."""
+    paths = {repr(x + 0.0).removesuffix(".0"): [x + 0.0] for x in points}  # −0 is 0
+    if len(paths) < len(points):
+        raise RefusedError("--from names a start twice; name it once")
+    if len(paths) > MOST_STARTS:
+        raise RefusedError(f"--from takes up to {MOST_STARTS} starts; these are {len(paths)}")
+    for start, (x,) in paths.items():
+        if abs(x) > FARTHEST_START:
+            raise RefusedError(f"--from {start} is too far out; stay within ±{FARTHEST_START:g}")
+    return paths
 
 
 def _walk_all(
     paths: Mapping[str, list[float]],
-    options: argparse.Namespace,
+    walks: Walks,
+    args: argparse.Namespace,
     folder: Path,
-    walks: list[Walk],
     interrupts: Interrupts,
 ) -> None:
     """Follow each start, log it, and at the end the text and the picture."""
     from torch.utils.tensorboard import summary
 
-    from ..board import OF_QUARTIC, EventFile, layout_of_quartic
+    from ..board import OF_QUARTIC, event_files, layout_of_quartic
+    from ..descent import BATCH, Steepest
     from ..figures import png, quartic
+    from ..loop import walk
     from ..rundir import write
-    from .quartic_report import outcome, text
 
-    with ExitStack() as stack:
-        whole = EventFile(folder, OF_QUARTIC)
-        stack.callback(whole.close)
-        charts = layout_of_quartic(steepest=options.descent == "steepest")
-        whole.add(summary.custom_scalars(charts))
-        for name, path in paths.items():
-            file = EventFile(folder / f"from_{name}", OF_QUARTIC)
-            stack.callback(file.close)
-            walks.append(_walk(name, path, options, file, interrupts))
+    descent = Steepest() if args.descent == "steepest" else BATCH
+    with event_files(folder, [f"from_{start}" for start in paths], OF_QUARTIC) as files:
+        charts = layout_of_quartic(steepest=args.descent == "steepest")
+        files[""].add(summary.custom_scalars(charts))
+        for start, path in paths.items():
+            walks[start] = walk(
+                path,
+                files[f"from_{start}"],
+                steps=args.steps,
+                lr=LR if args.lr is None else args.lr,
+                maximize=args.maximize,
+                descent=descent,
+                tick=lambda _: interrupts.received,
+            )
             if interrupts.received:
                 break
-        image = png(quartic({f"{walk.start}: {outcome(walk)}": walk.path for walk in walks}))
+        image = png(quartic({f"{x}: {_outcome(walk)}": paths[x] for x, walk in walks.items()}))
         write(folder / PICTURE, image)
-        whole.add_image("quartic", image)
-        whole.add(summary.text("summary", "\n".join(["```text", *text(options, walks), "```"])))
+        files[""].add_image("quartic", image)
+        files[""].add(summary.text("summary", _page(args, paths, walks).markdown()))
 
 
-def _walk(
-    name: str,
-    path: list[float],
-    options: argparse.Namespace,
-    file: EventFile,
-    interrupts: Interrupts,
-) -> Walk:
-    """Follow a path from its start in lockstep, until its steps are done or it runs away."""
-    from ..lockstep import Lockstep
-    from ..quartic import NO_ROWS, Quartic, kind_of_point
-    from ..trainers import SGD, Manual
-    from .quartic_report import Walk
-
-    lr = LR if options.lr is None else options.lr
-    (x,) = path
-    sgd, manual = (
-        trainer(Quartic(x), NO_ROWS, lr, maximize=options.maximize,
-                descent=make_descent(options.descent))
-        for trainer in (SGD, Manual)
-    )  # fmt: skip
-    lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
-    quartic, ran_away = Quartic(x), False
-    for step in lockstep:
-        here = manual.weights["x"].item()
-        ran_away = not abs(here) <= AWAY * max(1, abs(x))
-        if ran_away:
-            break
-        path[step:] = [here]
-        quartic.x.data.fill_(here)
-        scalars = {
-            "loss": quartic.loss().item(),
-            "x": here,
-            "gradient": quartic.gradient()["x"].item(),
-            "difference/x": lockstep.differences["manual"]["x"],
-        }
-        if options.descent == "steepest" and step > 0:
-            scalars["step_size"] = manual.lr
-        file.add_scalars(scalars, step)
-        if step == options.steps or interrupts.received:
-            break
-    return Walk(
-        name,
-        path,
-        quartic.loss().item(),
-        quartic.gradient()["x"].item(),
-        quartic.second_derivative().item(),
-        kind_of_point(quartic),
-        _rest(path),
-        ran_away,
-        lockstep.comparisons["manual"],
-    )
+def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> Page:
+    """What became of each start, for a person."""
+    way = in_words(options.settings(args))
+    heading = f"f(x) = x⁴/4 − x³ + x², float64; {count(args.steps, 'step')} of {way}"
+    cells = [["from", "came to rest at", "f there", "f″ there", "kind of point", "after step"]]
+    zero, apart = [], []
+    for start, walk in walks.items():
+        cells.append([start, *_cells(walk)])
+        x = paths[start][0]
+        if x == walk["x"] and walk["gradient"] == 0:
+            is_zero = "is zero" if x in {0.0, 1.0, 2.0} else "rounds to zero"
+            zero.append(
+                f"from {start}: the gradient {is_zero}, on a {walk['kind']}, so no step moves x"
+            )
+        if walk["first_difference"]:
+            step = walk["first_difference"]["step"]
+            apart.append(f"from {start}: manual ≠ sgd, first after step {step}")
+    if not apart:
+        starts = "every start" if len(walks) == len(paths) else "each start above"
+        apart.append(f"manual = sgd: the same bits of x after each step, from {starts}")
+    return Page([heading], [cells], [*zero, *apart])
 
 
-def _rest(path: Sequence[float]) -> int | None:
-    from ..quartic import REST, Quartic
+def _cells(walk: Mapping[str, Any]) -> list[str]:
+    """What the table says of one start."""
+    if walk["ran_away"]:
+        return ["ran away", "", "", "", str(walk["steps"])]
+    there = [f"{walk['f']:.6f}", f"{walk['second_derivative']:.2f}", walk["kind"]]
+    if walk["at_rest_after"] is None:
+        return [f"not at rest: {walk['x']:.6g}", *there, ""]
+    return [f"{_near(walk):.6f}", *there, str(walk["at_rest_after"])]
 
-    quartic = Quartic(path)
-    slope, away = quartic.gradient()["x"], quartic.x.detach() - path[-1]
-    moving = ((slope.abs() > REST) | (away.abs() > REST)).tolist()
-    step = len(path) - moving[::-1].index(True) if True in moving else 0
-    return step if step < len(path) else None
+
+def _outcome(walk: Mapping[str, Any]) -> str:
+    """The same in a few words."""
+    if walk["ran_away"]:
+        return f"ran away after step {walk['steps']}"
+    moving = "not at rest" if walk["at_rest_after"] is None else walk["kind"]
+    return f"{moving}, at {_near(walk):.3g}"
 
 
-def _where(folder: Path) -> list[str]:
-    from .report import to_see
-
-    return [f"Drawn:      {folder / PICTURE}", *to_see(folder)]
+def _near(walk: Mapping[str, Any]) -> float:
+    return round(float(walk["x"]), 6) + 0.0  # 0, not −0

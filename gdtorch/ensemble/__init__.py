@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from .blocks import FOLDER, BlockError, Settings, difference, read_settings, write_settings
     from .engine import BLOCK, Engine
     from .processes import Processes
-    from .run import count, progress_bar, train_units
+    from .run import count, train_units
     from .single import LongRun
     from .tally import EDGES, HELD_OUT_BINS, QUANTILES, Integers, Tally, checkpoints
 
 __all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS", "QUANTILES"]
 __all__ += ["BlockError", "Engine", "Integers", "LongRun", "Processes", "Settings", "Tally"]
-__all__ += ["checkpoints", "count", "difference", "progress_bar", "read_settings"]
+__all__ += ["checkpoints", "count", "difference", "read_settings"]
 __all__ += ["train_units", "write_settings"]
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds
@@ -26,7 +26,7 @@ _HOME = {
     **dict.fromkeys(["difference", "read_settings", "write_settings"], "blocks"),
     **dict.fromkeys(["BLOCK", "Engine"], "engine"),
     "Processes": "processes",
-    **dict.fromkeys(["count", "progress_bar", "train_units"], "run"),
+    **dict.fromkeys(["count", "train_units"], "run"),
     "LongRun": "single",
     **dict.fromkeys(["EDGES", "HELD_OUT_BINS", "QUANTILES"], "tally"),
     **dict.fromkeys(["Integers", "Tally", "checkpoints"], "tally"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "progress_bar", "train_units"]
+__all__ = ["count", "train_units"]
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -21,24 +20,6 @@ from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
 from .tally import Integers, Networks, Tally, checkpoints
-
-SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
-
-
-def progress_bar(settings: Settings, processes: Processes, *, quiet: bool) -> tqdm[NoReturn]:
-    """A progress bar in networks × steps: this process's share times the number of processes.
-
-    Rank 0 alone shows it, on a terminal, once the run has lasted `SLOW_SECONDS`.
-    """
-    shown = processes.rank == 0 and not quiet and sys.stderr is not None and sys.stderr.isatty()
-    units = settings.units(processes.rank, processes.count) if shown else ()
-    return tqdm(
-        total=processes.count * settings.steps * sum(unit.starts for unit in units),
-        unit=" networks × steps",
-        unit_scale=True,
-        delay=SLOW_SECONDS,
-        disable=not shown,
-    )
 
 
 def train_units(

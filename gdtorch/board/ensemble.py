@@ -1,0 +1,84 @@
+"""What TensorBoard shows of very many starts: what became of them, over the learning rate."""
+
+from __future__ import annotations
+
+__all__ = ["OF_ENSEMBLE", "log_rate", "show_ensemble"]
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import summary
+
+from .board import log10
+from .events import EventFile
+
+AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
+OF_ENSEMBLE = {
+    "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
+    "each name means.",
+    "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
+    f"50 the median, 100 the greatest; {AXIS}.",
+    "loss_log10": f"The logarithm to base 10 of *loss*; −20 stands for 0; {AXIS}.",
+    "median_steps": "The steps after which half of the starts that ever had all rows right had "
+    f"them; {AXIS}.",
+    "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
+    "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
+    "end: the median, the band of 98 % around it, and the band of all.",
+    "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
+}
+
+
+def show_ensemble(file: EventFile, kinds: Mapping[str, str]) -> None:
+    """Write the page of custom scalars; each of the kinds of end has a name."""
+    charts = {f"share: {name}": ["Multiline", [f"^share/{kind}$"]] for kind, name in kinds.items()}
+    charts["steps to all rows right, median"] = ["Multiline", ["^median_steps$"]]
+    band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
+    charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
+    file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
+
+
+def log_rate(
+    file: EventFile,
+    rate: Mapping[str, Any],
+    kinds: Mapping[str, str],
+    histograms: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+) -> None:
+    """Write what became of the starts at one learning rate.
+
+    Args:
+        file: the run's.
+        rate: `lr`, and what came out: `shares`, the quantiles of the `loss`, `median_steps`.
+        kinds: of end, those that are shown.
+        histograms: tag → n counts, and the n + 1 edges of their bins.
+    """
+    step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
+    scalars = {f"share/{kind}": rate["shares"][kind] for kind in kinds}
+    scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
+    scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
+    if rate["median_steps"] is not None:
+        scalars["median_steps"] = rate["median_steps"]
+    file.add_scalars(scalars, step)
+    for tag, (counts, edges) in histograms.items():
+        if counts.any():
+            file.add(_histogram(tag, counts, edges), step)
+
+
+def _histogram(tag: str, counts: NDArray[Any], edges: NDArray[Any]) -> Any:  # noqa: ANN401
+    """A histogram of counted bins."""
+    filled = np.flatnonzero(counts)
+    first, last = filled[0], filled[-1] + 1
+    counts, low, high = counts[first:last], edges[first:last], edges[first + 1 : last + 1]
+    middle = (low + high) / 2
+    return summary.histogram_raw(
+        tag,
+        min=low[0],
+        max=high[-1],
+        num=int(counts.sum()),
+        sum=float(counts @ middle),
+        sum_squares=float(counts @ middle**2),
+        bucket_limits=high.tolist(),
+        bucket_counts=counts.tolist(),
+    )
