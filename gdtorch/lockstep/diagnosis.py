@@ -5,10 +5,8 @@ from __future__ import annotations
 __all__ = ["Diagnosis", "Edit", "Factor", "listed"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-from .second_update import SecondUpdate
 
 Factor = float | dict[str, float] | None
 
@@ -43,11 +41,12 @@ class Diagnosis:
         error: what rounding leaves open of `factor`.
         second: a second cause that is there as well, with its factor.
         evidence: what was seen, in words, beyond what the cause says.
-        later: for a scale, what the second updates say of it.
         several: whether it is unexplained because more than one cause explains it.
         edits: what a replay has shown mine to do otherwise; none where there was no replay.
         theirs: theirs' optimizer as a replay has seen it.
         shown: how well the edits reproduce mine, in words.
+        alike: what else mine may be said to do, in words, since it does the same.
+        reduced: the shape of what theirs' loss is reduced from.
     """
 
     cause: str
@@ -57,11 +56,12 @@ class Diagnosis:
     error: float = 0.0
     second: tuple[str, float] | None = None
     evidence: str = ""
-    later: SecondUpdate = field(default_factory=SecondUpdate)
     several: bool = False
     edits: tuple[Edit, ...] = ()
     theirs: str = ""
     shown: str = ""
+    alike: tuple[str, ...] = ()
+    reduced: tuple[int, ...] = ()
 
 
 def listed(names: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ WINDOW = 32  # steps looked at from the first that differs
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
+FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
+AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
 WEAK = 10  # a difference of less than so many roundings fits too many edits
 PAIRED = 10  # single edits that are tried in pairs: those that leave the least
 SECONDS = 8.0  # for pairs and other optimizers
@@ -105,6 +107,7 @@ class Finding:
         steps: how many steps the program was shown to take as mine does.
         largest: the most that it leaves in any of them, in roundings.
         agreeing: weights that rounding explains, though they move.
+        several: the words, where so few steps cannot tell them apart.
         alike: other programs that do the same.
     """
 
@@ -117,6 +120,7 @@ class Finding:
     largest: float = 0.0
     alike: tuple[tuple[str, Program], ...] = ()
     agreeing: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
 
 
 class _Search:
@@ -178,7 +182,11 @@ class _Search:
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
         self.deadline = time.monotonic() + SECONDS
-        best = sorted(singles, key=_rank)[:PAIRED]
+        plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
+        telling = [
+            fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
+        ]
+        best = sorted(telling, key=_rank)[:PAIRED]
         pairs = sorted(
             itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
         )
@@ -290,7 +298,9 @@ class _Search:
         every = not self.agreeing
         yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
         ratio = self._ratio()
-        yield Candidate("scale", _rate, ((ratio,), (1.0,)) if ratio else ((1.0,),))
+        starts = ((ratio,), (1.0,)) if ratio else ((1.0,),)
+        yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
+        yield Candidate("scale", _rate, starts)
         if not every or len(self.parted) > 1:
             yield self._scale_of_some()
         still = {
@@ -417,7 +427,7 @@ def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, 
 
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
-    return fitted.left * 3.0 ** len(fitted.numbers)
+    return float(f"{fitted.left * 1.1 ** len(fitted.numbers):.3g}")
 
 
 def _rate(program: Program, numbers: Sequence[float]) -> Program:
@@ -468,11 +478,15 @@ def find(record: Record) -> Finding | None:
     if search.step is None:
         return Finding((), theirs, theirs, steps=len(record.steps), largest=search.worst)
     found = search.run()
+    causes = {one.candidate.cause for pair in found for one in pair}
+    few = len(search.window.steps) - search.step < FEW and found
     base = Finding(
         (), theirs, theirs, search.step + 1, search.parted, 0, search.worst, (), search.agreeing
     )
     if not found:
         return base
+    if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
+        return replace(base, several=tuple(sorted(causes)))
     program = theirs
     for edit in found[0]:
         program = edit.apply(program)

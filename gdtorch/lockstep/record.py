@@ -218,7 +218,8 @@ class Recorder:
             else:
                 if name not in self.parameters and _same(weight, self.start[1][name]):
                     self.parameters[name] = weight  # it never moves in theirs
-        return len({id(parameter) for parameter in self.parameters.values()}) == len(theirs)
+        found = {id(parameter) for parameter in self.parameters.values()}
+        return len(found) == len(theirs) and not found.isdisjoint(self.observer.parameters)
 
     def _choose(self, mine: Weights, theirs: Weights) -> None:
         """Choose the sample: evenly spread over each weight, and those that differ most by now."""

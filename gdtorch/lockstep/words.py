@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["describe", "diagnose"]
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,12 +95,13 @@ CLIPPED = {
 }
 
 
-def edits_of(theirs: Program, program: Program, record: Record) -> tuple[Edit, ...]:
+def edits_of(
+    theirs: Program, program: Program, record: Record, parted: Sequence[str]
+) -> tuple[Edit, ...]:
     """What a program that takes mine's steps does otherwise than theirs."""
     edits = []
-    name = next(iter(program.only), next(iter(record.parts)))
-    options = seen_options(record, theirs, name)
-    only = tuple(sorted(program.only))
+    options = seen_options(record, theirs, parted[0])
+    only = tuple(parted) if len(parted) < len(record.parts) else ()
     if program.optimizer != theirs.optimizer:
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
@@ -112,9 +114,15 @@ def edits_of(theirs: Program, program: Program, record: Record) -> tuple[Edit, .
             lr = options["lr"]
             edits.append(Edit("lr", lr * program.rates[0] / theirs.rates[0], lr))
         else:
-            edits.append(Edit("schedule", program.rates, theirs.rates))
+            others = [
+                seen_options_at(record, theirs, parted[0], k) for k in range(len(program.rates))
+            ]
+            mine = tuple(lr * rate for lr, rate in zip(others, program.rates, strict=True))
+            edits.append(Edit("schedule", mine, tuple(others)))
     if program.factor == -theirs.factor:
         edits.append(Edit("sign", -1, 1))
+    elif program.factor != theirs.factor:
+        edits.append(Edit("gradient", program.factor / theirs.factor, 1.0))
     for weight, factor in program.factors.items():
         edits.append(Edit("gradient", factor, 1.0, (weight,)))
     for field in ("adds_up", "late", "resets", "clip", "still"):
@@ -137,6 +145,13 @@ def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
             kind, options = step.rules[name]
             return options_of(make_rule(kind.__name__, {**options, **theirs.options}))
     return {"lr": 1.0}
+
+
+def seen_options_at(record: Record, theirs: Program, name: str, step: int) -> float:
+    """Theirs' learning rate at a step."""
+    seen = record.steps[step].rules.get(name)
+    rate = theirs.rates[min(step, len(theirs.rates) - 1)]
+    return rate * (theirs.options["lr"] if theirs.optimizer or seen is None else seen[1]["lr"])
 
 
 def signature(kind: str, options: Mapping[str, Any]) -> str:
@@ -185,9 +200,12 @@ def phrase(edit: Edit) -> tuple[str, str]:
     if key == "gradient":
         if mine == 0:
             return f"does not move {listed(edit.weights)}", f"update {listed(edit.weights)}, too"
-        return f"has {mine:.6g} times the gradient{of}", f"take the factor {mine:.6g} out of it"
+        return (
+            f"has {mine:.6g} times the gradient{of}",
+            f"take the factor {mine:.6g} out of the loss, the gradient or lr",
+        )
     if key == "schedule":
-        return "changes its learning rate otherwise", "give both the same schedule"
+        return schedule(mine, theirs), "give both the same schedule"
     if key == "optimizer":
         return f"is {mine}", f"use {theirs}"
     if isinstance(mine, bool):
@@ -198,14 +216,89 @@ def phrase(edit: Edit) -> tuple[str, str]:
     )
 
 
+def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """What mine's learning rates are, step by step, beside theirs."""
+    if _near(mine[:-1], theirs[1:]):
+        return "is a step ahead in the schedule"
+    if _near(mine[1:], theirs[:-1]):
+        return "is a step behind in the schedule"
+    rates = [a / b for a, b in zip(mine, theirs, strict=True)]
+    first = next(k for k, rate in enumerate(rates) if not _near([rate], [1.0]))
+    tail = rates[first:]
+    if first and _near(tail, tail[:1] * len(tail)):
+        return f"has {tail[0]:.6g} times lr from step {first + 1} on"
+    shape = _shape([lr / mine[0] for lr in mine])
+    if shape:
+        return f"has an lr that {shape}, from {mine[0]:.6g} on"
+    shown = ", ".join(f"{lr:.4g}" for lr in mine[first : first + 4])
+    return f"has another lr from step {first + 1} on: {shown}, …"
+
+
+def _shape(rates: Sequence[float]) -> str:
+    """How learning rates change that begin at 1."""
+    count = len(rates)
+    if count < 4:
+        return ""
+    if _near(rates, [rates[1] ** k for k in range(count)]):
+        return f"is multiplied by {rates[1]:.6g} at each step"
+    slope = rates[1] - 1
+    if _near(rates, [1 + slope * k for k in range(count)]):
+        return f"changes by {slope:.6g} of it at each step"
+    top = max(range(count), key=lambda k: rates[k])
+    if top > 1 and _near(rates, [1 + slope * min(k, top) for k in range(count)]):
+        return f"warms up over {top} steps"
+    if -1 < 2 * rates[1] - 1 < 1:
+        length = math.pi / math.acos(2 * rates[1] - 1)
+        if _near(rates, [(1 + math.cos(math.pi * k / length)) / 2 for k in range(count)]):
+            return f"falls as a cosine over {length:.4g} steps"
+    return ""
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return bool(one) and all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in pairs)
+
+
 def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
     phrases = [phrase(edit) for edit in diagnosis.edits]
-    lines = [f"cause: {diagnosis.cause}", f"theirs: {diagnosis.theirs}"]
-    lines.append(f"mine:   the same, but it {', and it '.join(mine for mine, _ in phrases)}")
-    lines += [where, f"Shown:  {diagnosis.shown}"]
-    lines.append(f"Change: {'; '.join(change for _, change in phrases)}.")
+    lines = [
+        f"cause: {diagnosis.cause}",
+        f"theirs: {diagnosis.theirs}",
+        f"mine:   the same, but it {', and it '.join(mine for mine, _ in phrases)}",
+        *(f"That is {text}" for edit in diagnosis.edits for text in sources(edit, diagnosis, rows)),
+        *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
+        where,
+        f"Shown:  {diagnosis.shown}",
+        f"Change: {'; '.join(change for _, change in phrases)}.",
+    ]
     return "\n".join(line for line in lines if line)
+
+
+def sources(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> Iterator[str]:
+    """What a factor is the number of, where it is one of the usual ones."""
+    if edit.what not in {"gradient", "lr"} or not edit.mine:
+        return
+    factor = edit.mine / edit.theirs
+    count, *outputs = (*((rows,) if rows else ()), *diagnosis.reduced[1 if rows else 0 :]) or (1,)
+    across = math.prod(outputs)
+    for number, text in (
+        (2.0, "a ½ missing from the squared error"),
+        (0.5, "a ½ too many in the squared error"),
+        (count, f"a sum over {count} rows where theirs takes the mean"),
+        (1 / count, f"a mean over {count} rows where theirs takes the sum"),
+        (across, f"a mean over the rows where theirs takes that over all {across} outputs, too"),
+        (1 / across, f"a mean over all {across} outputs, too, where theirs takes that over rows"),
+        (count * across, f"a sum over all {count * across} elements where theirs takes the mean"),
+        (1 / (count * across), f"a mean over {count * across} elements where theirs takes the sum"),
+    ):
+        if number != 1 and math.isclose(factor, number, rel_tol=1e-6):
+            yield f"{text}."
+            return
+    momentum = 1 - factor
+    percent = round(100 * momentum)
+    if 40 <= percent < 100 and math.isclose(100 * momentum, percent, abs_tol=1e-4):
+        yield f"1 − momentum, with a momentum of {momentum:.2g}, as an average has it."
 
 
 def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
@@ -230,6 +323,9 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
     record = sound
     theirs = in_words(record, found.theirs)
     base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
+    if found.several:
+        evidence = f"{listed(found.several)} look alike in so few steps, and each explains them"
+        return replace(base, evidence=evidence, several=True)
     if not found.causes:
         if found.agreeing:
             return replace(
@@ -238,20 +334,32 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
                 evidence=f"theirs' steps of {listed(found.agreeing)} are mine's",
             )
         return replace(base, evidence="no edit that was tried gives mine's steps")
-    edits = edits_of(found.theirs, found.program, record)
+    edits = edits_of(found.theirs, found.program, record, found.weights)
     numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
     if found.causes[0] == "step size schedule":
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
+    alike = {}
+    for cause, program in found.alike:
+        if cause != found.causes[0] and not alike_factors(cause, program):
+            others = edits_of(found.theirs, program, record, found.weights)
+            alike[cause] = ", and it ".join(phrase(edit)[0] for edit in others)
     return replace(
         base,
         cause=found.causes[0],
+        reduced=record.reduced,
+        alike=tuple(alike.values()),
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
         edits=edits,
         shown=f"with that, theirs takes mine's next step from mine's weights in {found.steps} of "
         f"{found.steps} steps, to {found.largest:.1g} of rounding.",
     )
+
+
+def alike_factors(cause: str, program: Program) -> bool:
+    """Whether factors of some weights are one of all."""
+    return cause == "scale of one weight" and len({*program.factors.values()}) == 1
 
 
 def factor_of(
@@ -262,7 +370,8 @@ def factor_of(
     if cause == "sign":
         return -1.0
     if cause == "scale":
-        return found.program.rates[0] / found.theirs.rates[0]
+        by_lr = found.program.rates[0] / found.theirs.rates[0]
+        return by_lr * found.program.factor / found.theirs.factor
     if cause == "scale of one weight":
         return dict(found.program.factors)
     if cause == "gradients not zeroed":
@@ -282,7 +391,7 @@ def factor_of(
         return (1 - edit.mine) / (1 - edit.theirs)
     if cause == "decay outside the velocity":
         edit = by["decoupled_weight_decay"]
-        options = seen_options(record, found.program, next(iter(record.parts)))
+        options = seen_options(record, found.program, found.weights[0])
         strength = options["momentum"] * options["weight_decay"] * (1 if lr else options["lr"])
         return strength if edit.mine else -strength
     return None
