@@ -44,7 +44,8 @@ class Diagnosis:
         several: whether it is unexplained because more than one cause explains it.
         edits: what a replay has shown mine to do otherwise; none where there was no replay.
         theirs: theirs' optimizer as a replay has seen it.
-        shown: how well the edits reproduce mine, in words.
+        reproduced: in how many steps, each from mine's weights, theirs with the edits does as mine.
+        residual: the most that is left then, in roundings.
         alike: what else mine may be said to do, in words, since it does the same.
         reduced: the shape of what theirs' loss is reduced from.
     """
@@ -54,12 +55,13 @@ class Diagnosis:
     step: int = 0
     weights: tuple[str, ...] = ()
     error: float = 0.0
-    second: tuple[str, float] | None = None
+    second: tuple[str, Factor] | None = None
     evidence: str = ""
     several: bool = False
     edits: tuple[Edit, ...] = ()
     theirs: str = ""
-    shown: str = ""
+    reproduced: int = 0
+    residual: float = 0.0
     alike: tuple[str, ...] = ()
     reduced: tuple[int, ...] = ()
 

@@ -163,12 +163,15 @@ class _Search:
         if len(missed) <= ELEMENTS:
             return torch.arange(len(missed))
         even = torch.linspace(0, len(missed) - 1, ELEMENTS // 2).round().long()
-        return torch.cat([even, missed.topk(ELEMENTS // 2).indices]).unique()
+        most: Tensor = torch.cat([even, missed.topk(ELEMENTS // 2).indices]).unique()
+        return most
 
     def run(self) -> list[tuple[Fitted, ...]]:
         """The smallest edits that take mine's steps, alike ones all; empty where there are none."""
         singles = [self._fit(candidate) for candidate in self._singles()]
-        found = [(one,) for one in map(self._rounded, singles) if self.holds(one)]
+        found: list[tuple[Fitted, ...]] = [
+            (one,) for one in map(self._rounded, singles) if self.holds(one)
+        ]
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule()) and self.holds(schedule):
@@ -213,7 +216,7 @@ class _Search:
             if self.holds(fitted):
                 numbers = self._rounded(fitted).numbers
                 pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
-                # A part of each fresh gradient left out, as an average leaves it, is the plainer word.
+                # That a part of each fresh gradient is left out is the plainer word.
                 return [pair[::-1] if two.candidate.cause == "dampening" else pair]
         return []
 
@@ -311,7 +314,7 @@ class _Search:
         if still:
             yield Candidate(
                 "weight that never moves",
-                lambda p, _: replace(p, still=frozenset(still)),
+                _changed(still=frozenset(still)),
                 partial=True,
             )
         for cause, changes in (
@@ -320,11 +323,11 @@ class _Search:
             ("gradients not zeroed", {"used": False}),
             ("stale gradient", {"late": True}),
         ):
-            yield Candidate(cause, lambda p, _, changes=changes: replace(p, **changes))
+            yield Candidate(cause, _changed(**changes))
         yield from self._options(frozenset())
         if not every:
             yield from self._options(frozenset(self.parted))
-        yield Candidate("state reset", lambda p, _: replace(p, resets=True))
+        yield Candidate("state reset", _changed(resets=True))
         yield from self._clips()
         yield from self._borrowed()
 
@@ -395,7 +398,7 @@ class _Search:
                 borrowed = {name: other}
                 yield Candidate(
                     "another weight's gradient",
-                    lambda p, _, borrowed=borrowed: replace(p, borrowed=borrowed),
+                    _changed(borrowed=borrowed),
                     partial=True,
                 )
 
@@ -428,6 +431,15 @@ def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, 
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
     return float(f"{fitted.left * 1.1 ** len(fitted.numbers):.3g}")
+
+
+def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401
+    """Other fields of a program."""
+
+    def build(program: Program, _: Sequence[float]) -> Program:
+        return replace(program, **changes)
+
+    return build
 
 
 def _rate(program: Program, numbers: Sequence[float]) -> Program:

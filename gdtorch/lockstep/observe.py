@@ -12,6 +12,7 @@ __all__ = ["Observer", "Seen"]
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ class Observer(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         """Call a function of torch, and note what matters here."""
         name = getattr(function, "__name__", "")
-        call = function if kwargs is None else lambda *a: function(*a, **kwargs)
+        call: Callable[..., Any] = partial(function, **(kwargs or {}))
         if name == "backward" and args:
             return self._backward(call, args)
         if name in REDUCTIONS and args and isinstance(args[0], Tensor) and args[0].requires_grad:

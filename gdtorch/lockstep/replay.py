@@ -20,6 +20,7 @@ from ..optimizers import RULES, Rule
 from .record import GRADIENT, GROWTH, Record
 
 SMALLEST = 1e-300  # so that nothing is divided by 0
+ROUNDS = 12  # of Gauss–Newton
 TINY = 1e3  # roundings of 1
 OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
 
@@ -269,66 +270,65 @@ class Replay:
         return apart / (self.noise if noise is None else noise)
 
     def fit(
-        self,
-        build: Callable[[Sequence[float]], Program],
-        start: Sequence[float],
-        rounds: int = 12,
+        self, build: Callable[[Sequence[float]], Program], start: Sequence[float]
     ) -> tuple[list[float], float]:
-        """Numbers of a program by Levenberg and Marquardt's damped Gauss–Newton.
+        """Numbers of a program by damped Gauss–Newton (Levenberg; Marquardt, 1963).
 
         Args:
             build: numbers → program.
             start: where to begin.
-            rounds: at most.
 
         Returns:
             The numbers, and the root of the mean square of what is missed, in roundings.
         """
-
-        def rest(x: Tensor) -> Tensor | None:
-            try:
-                made = (self.predict(build(x.tolist())) - self.after) / self.noise
-            except ValueError:  # an option out of its range
-                return None
-            made = made.flatten()
-            return made if bool(made.isfinite().all()) else None
-
         x = torch.tensor(start, dtype=torch.float64)
-        now = rest(x)
+        now = self._rest(build, x)
         if now is None:
             return list(start), math.inf
-        error, damping = float(now.square().mean()), 1e-3
-        for _ in range(rounds if start else 0):
-            columns = []
-            for k in range(len(x)):
-                by = 1e-6 * max(abs(float(x[k])), 1e-6)
-                moved = x.clone()
-                moved[k] += by
-                there = rest(moved)
-                if there is None:
-                    moved[k] -= 2 * by
-                    by, there = -by, rest(moved)
-                if there is None:
-                    return x.tolist(), math.sqrt(error)
-                columns.append((there - now) / by)
-            jacobian = torch.stack(columns, dim=1)
-            gram, slope = jacobian.T @ jacobian, jacobian.T @ now
-            if not bool(gram.diag().all()) or not bool(gram.isfinite().all()):
+        damping = 1e-3
+        for _ in range(ROUNDS if start else 0):
+            jacobian = self._jacobian(build, x, now)
+            if jacobian is None:
                 break
-            better = False
-            for _ in range(6):
+            gram, slope = jacobian.T @ jacobian, jacobian.T @ now
+            error, there = float(now.square().mean()), None
+            while there is None and damping < 1e4:
                 damped = gram + damping * torch.diag(gram.diag())
                 moved = x - torch.linalg.solve(damped, slope)
-                there = rest(moved)
-                if there is not None and float(there.square().mean()) < error:
-                    better = True
+                there = self._rest(build, moved)
+                if there is None or float(there.square().mean()) >= error:
+                    there, damping = None, damping * 10
+            if there is None:
+                break
+            x, now, damping = moved, there, max(damping / 30, 1e-12)
+            left = float(now.square().mean())
+            if error - left <= 1e-6 * error or left < 1e-6:
+                break
+        return x.tolist(), float(now.square().mean().sqrt())
+
+    def _rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
+        """What a program with these numbers misses, in roundings; None where it cannot be run."""
+        try:
+            rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
+        except ValueError:  # an option out of its range
+            return None
+        return rest if bool(rest.isfinite().all()) else None
+
+    def _jacobian(
+        self, build: Callable[[Sequence[float]], Program], x: Tensor, now: Tensor
+    ) -> Tensor | None:
+        """What is missed by each number, from differences; None where it depends on none."""
+        columns = []
+        for k, number in enumerate(x.tolist()):
+            for by in (1e-6 * max(abs(number), 1e-6), -1e-6 * max(abs(number), 1e-6)):
+                moved = x.clone()
+                moved[k] += by
+                there = self._rest(build, moved)
+                if there is not None:
+                    columns.append((there - now) / by)
                     break
-                damping *= 10
-            if not better:
-                break
-            gained = error - float(there.square().mean())
-            x, now, error = moved, there, error - gained
-            damping = max(damping / 30, 1e-12)
-            if gained <= 1e-6 * error or error < 1e-6:
-                break
-        return x.tolist(), math.sqrt(error)
+        if len(columns) < len(x):
+            return None
+        jacobian = torch.stack(columns, dim=1)
+        gram = (jacobian * jacobian).sum(dim=0)
+        return jacobian if bool(gram.all() and gram.isfinite().all()) else None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, Edit
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 from .monitor import Monitor
@@ -79,6 +79,10 @@ class Report:
             any bit, where rounding explains it all; with the weight and the element that differ
             most at that step. None where there is none.
         weights: for each weight, since when and how far it differs.
+        edits: what mine does otherwise than theirs, where theirs is PyTorch code and a replay has
+            shown it: with these edits theirs takes mine's steps.
+        reproduced: in how many steps that has been shown.
+        residual: the most that is then left of any of them, in roundings; None without edits.
         diagnosis: the cause with its evidence.
         text: the report in words.
 
@@ -94,6 +98,9 @@ class Report:
     steps: int
     first_difference: Difference | None
     weights: dict[str, WeightDifference]
+    edits: tuple[Edit, ...]
+    reproduced: int
+    residual: float | None
     diagnosis: Diagnosis
     text: str
 
@@ -235,8 +242,18 @@ class Inspection:
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
-        cause, factor, weights = diagnosis.cause, diagnosis.factor, self.comparison.weights
-        return Report(cause, factor, steps, first, weights, diagnosis, text)
+        return Report(
+            diagnosis.cause,
+            diagnosis.factor,
+            steps,
+            first,
+            self.comparison.weights,
+            diagnosis.edits,
+            diagnosis.reproduced,
+            diagnosis.residual if diagnosis.edits else None,
+            diagnosis,
+            text,
+        )
 
 
 def lockstep(

@@ -99,9 +99,9 @@ def edits_of(
     theirs: Program, program: Program, record: Record, parted: Sequence[str]
 ) -> tuple[Edit, ...]:
     """What a program that takes mine's steps does otherwise than theirs."""
-    edits = []
-    options = seen_options(record, theirs, parted[0])
     only = tuple(parted) if len(parted) < len(record.parts) else ()
+    options = seen_options(record, theirs, parted[0])
+    edits = []
     if program.optimizer != theirs.optimizer:
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
@@ -109,31 +109,34 @@ def edits_of(
         for option, value in program.options.items():
             if theirs.options.get(option) != value:
                 edits.append(Edit(option, value, options.get(option, False), only))
-    if program.rates != theirs.rates:
-        if len(program.rates) == 1:
-            lr = options["lr"]
-            edits.append(Edit("lr", lr * program.rates[0] / theirs.rates[0], lr))
-        else:
-            others = [
-                seen_options_at(record, theirs, parted[0], k) for k in range(len(program.rates))
-            ]
-            mine = tuple(lr * rate for lr, rate in zip(others, program.rates, strict=True))
-            edits.append(Edit("schedule", mine, tuple(others)))
-    if program.factor == -theirs.factor:
-        edits.append(Edit("sign", -1, 1))
-    elif program.factor != theirs.factor:
-        edits.append(Edit("gradient", program.factor / theirs.factor, 1.0))
-    for weight, factor in program.factors.items():
-        edits.append(Edit("gradient", factor, 1.0, (weight,)))
+    rates = [rate / theirs.rates[0] for rate in program.rates]
+    if len(rates) > 1:
+        lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
+        edits.append(
+            Edit("schedule", [lr * rate for lr, rate in zip(lrs, rates, strict=True)], lrs)
+        )
+    elif rates != [1.0]:
+        edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
+    return (*edits, *gradient_edits(theirs, program))
+
+
+def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
+    """What a program does otherwise with its gradients, and with its weights."""
+    factor = program.factor / theirs.factor
+    if factor == -1:
+        yield Edit("sign", -1, 1)
+    elif factor != 1:
+        yield Edit("gradient", factor, 1.0)
+    for weight, own in program.factors.items():
+        yield Edit("gradient", own, 1.0, (weight,))
     for field in ("adds_up", "late", "resets", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
-            edits.append(Edit(field, mine, others))
+            yield Edit(field, mine, others)
     for weight, other in program.borrowed.items():
-        edits.append(Edit("borrowed", other, weight, (weight,)))
+        yield Edit("borrowed", other, weight, (weight,))
     if program.used != theirs.used and program.clip is None:
-        edits.append(Edit("used", program.used, theirs.used))
-    return tuple(edits)
+        yield Edit("used", program.used, theirs.used)
 
 
 def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
@@ -147,11 +150,12 @@ def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
     return {"lr": 1.0}
 
 
-def seen_options_at(record: Record, theirs: Program, name: str, step: int) -> float:
+def lr_at(record: Record, theirs: Program, name: str, step: int) -> float:
     """Theirs' learning rate at a step."""
     seen = record.steps[step].rules.get(name)
     rate = theirs.rates[min(step, len(theirs.rates) - 1)]
-    return rate * (theirs.options["lr"] if theirs.optimizer or seen is None else seen[1]["lr"])
+    lr = theirs.options["lr"] if theirs.optimizer or seen is None else seen[1]["lr"]
+    return rate * float(lr)
 
 
 def signature(kind: str, options: Mapping[str, Any]) -> str:
@@ -169,7 +173,7 @@ def in_words(record: Record, theirs: Program) -> str:
     """Theirs' optimizer as it was seen."""
     if theirs.optimizer:
         return f"{signature(theirs.optimizer, theirs.options)}, by hand"
-    seen = {}
+    seen: dict[str, None] = {}
     for step in record.steps[:1]:
         for kind, options in step.rules.values():
             seen[signature(kind.__name__, options)] = None
@@ -269,7 +273,9 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
         *(f"That is {text}" for edit in diagnosis.edits for text in sources(edit, diagnosis, rows)),
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
         where,
-        f"Shown:  {diagnosis.shown}",
+        f"Shown:  with that, theirs takes mine's next step from mine's weights in "
+        f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "
+        "rounding.",
         f"Change: {'; '.join(change for _, change in phrases)}.",
     ]
     return "\n".join(line for line in lines if line)
@@ -352,8 +358,8 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
         edits=edits,
-        shown=f"with that, theirs takes mine's next step from mine's weights in {found.steps} of "
-        f"{found.steps} steps, to {found.largest:.1g} of rounding.",
+        reproduced=found.steps,
+        residual=found.largest,
     )
 
 
@@ -378,20 +384,15 @@ def factor_of(
         return 1.0 if found.program.used == found.theirs.used else -1.0
     if cause == "step size schedule":
         return next(rate for rate in found.program.rates if rate != 1.0)
-    if cause == "momentum" or (cause == "weight decay" and lr):
-        edit = by[cause.replace(" ", "_")]
-        return edit.mine - edit.theirs
+    rate = 1.0 if lr else float(seen_options(record, found.theirs, found.weights[0])["lr"])
+    if cause == "momentum":
+        return float(by["momentum"].mine - by["momentum"].theirs)
     if cause == "weight decay":
-        edit = by["weight_decay"]
-        return (edit.mine - edit.theirs) * seen_options(
-            record, found.theirs, next(iter(record.parts))
-        )["lr"]
+        return rate * float(by["weight_decay"].mine - by["weight_decay"].theirs)
     if cause == "dampening":
-        edit = by["dampening"]
-        return (1 - edit.mine) / (1 - edit.theirs)
+        return float((1 - by["dampening"].mine) / (1 - by["dampening"].theirs))
     if cause == "decay outside the velocity":
-        edit = by["decoupled_weight_decay"]
         options = seen_options(record, found.program, found.weights[0])
-        strength = options["momentum"] * options["weight_decay"] * (1 if lr else options["lr"])
-        return strength if edit.mine else -strength
+        strength = float(options["momentum"] * options["weight_decay"] * rate)
+        return strength if by["decoupled_weight_decay"].mine else -strength
     return None
