@@ -20,6 +20,7 @@ from ..optimizers import RULES, Rule
 from .record import GRADIENT, GROWTH, Record
 
 SMALLEST = 1e-300  # so that nothing is divided by 0
+PATIENCE = 2  # rounds that may gain little
 ROUNDS = 12  # of Gauss–Newton
 TINY = 1e3  # roundings of 1
 OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
@@ -286,7 +287,7 @@ class Replay:
         if now is None:
             return list(start), math.inf
         damping = 1e-3
-        for _ in range(ROUNDS if start else 0):
+        for number in range(ROUNDS if start else 0):
             jacobian = self._jacobian(build, x, now)
             if jacobian is None:
                 break
@@ -302,7 +303,8 @@ class Replay:
                 break
             x, now, damping = moved, there, max(damping / 30, 1e-12)
             left = float(now.square().mean())
-            if error - left <= 1e-6 * error or left < 1e-6:
+            slow = left > error / 2  # where numbers fit, each round gains by far more
+            if left < 1e-6 or (slow and number >= PATIENCE):
                 break
         return x.tolist(), float(now.square().mean().sqrt())
 

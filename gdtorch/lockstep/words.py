@@ -101,7 +101,7 @@ def edits_of(
     """What a program that takes mine's steps does otherwise than theirs."""
     only = tuple(parted) if len(parted) < len(record.parts) else ()
     options = seen_options(record, theirs, parted[0])
-    edits = []
+    edits: list[Edit] = []
     if program.optimizer != theirs.optimizer:
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
@@ -112,9 +112,8 @@ def edits_of(
     rates = [rate / theirs.rates[0] for rate in program.rates]
     if len(rates) > 1:
         lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
-        edits.append(
-            Edit("schedule", [lr * rate for lr, rate in zip(lrs, rates, strict=True)], lrs)
-        )
+        mine = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
+        edits.append(Edit("schedule", mine, tuple(lrs)))
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     return (*edits, *gradient_edits(theirs, program))
