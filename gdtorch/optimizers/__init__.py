@@ -27,8 +27,11 @@ from .adamax import Adamax
 from .asgd import ASGD
 from .nadam import NAdam
 from .radam import RAdam
-from .reading import RULES, find, read
+from .reading import find, read
 from .rmsprop import RMSprop
 from .rprop import Rprop
 from .rule import Rule
 from .sgd import SGD
+
+_PAGES = (SGD, Adam, AdamW, Adamax, NAdam, RAdam, RMSprop, Adagrad, Adadelta, ASGD, Rprop)
+RULES: dict[str, type[Rule]] = {rule.__name__: rule for rule in _PAGES}

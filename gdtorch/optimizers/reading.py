@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RULES", "find", "read"]
+__all__ = ["find", "read"]
 
 import ast
 import warnings
@@ -11,20 +11,8 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
-from .adadelta import Adadelta
-from .adagrad import Adagrad
-from .adam import Adam, AdamW
-from .adamax import Adamax
-from .asgd import ASGD
-from .nadam import NAdam
-from .radam import RAdam
-from .rmsprop import RMSprop
-from .rprop import Rprop
 from .rule import Rule
-from .sgd import SGD
 
-_PAGES = (SGD, Adam, AdamW, Adamax, NAdam, RAdam, RMSprop, Adagrad, Adadelta, ASGD, Rprop)
-RULES: dict[str, type[Rule]] = {rule.__name__: rule for rule in _PAGES}
 TORCHS_OTHERS = ("Adafactor", "LBFGS", "Muon", "SparseAdam")
 HOW = ("capturable", "differentiable", "foreach", "fused")  # they change no number
 
@@ -35,6 +23,8 @@ def find(name: str) -> type[Rule]:
     Raises:
         ValueError: there is none; the message names the nearest.
     """
+    from . import RULES  # the folder imports this file before it has its table of rules
+
     if name in RULES:
         return RULES[name]
     if name in TORCHS_OTHERS:
