@@ -24,8 +24,8 @@ from .objective import Objective
 
 EXACT = 2000  # the most weights for which the whole Hessian is computed: 32 MB in float64
 CHUNK = 64  # products with the Hessian at once; each holds a forward pass over all rows
-FIRST_LOOK = 10  # steps of Lanczos before its eigenvalues are first computed
-LIMIT = 20  # steps for each weight; spectra over twelve decades take up to 10
+FIRST_LOOK = 10  # steps of Lanczos before the first estimate of the eigenvalues
+LIMIT = 20  # at most so many steps per weight; spectra over twelve decades take up to 10
 
 
 class _Loss(nn.Module):
@@ -102,7 +102,7 @@ def eigenvalues(objective: Objective, rows: Rows) -> Tensor:
 
 
 def spectra(objective: Objective, rows: Rows, thetas: Tensor) -> Tensor:
-    """The Hessian's eigenvalues at many points θ, which is faster than one after the other.
+    """The Hessian's eigenvalues at many points θ, faster than one after the other.
 
     Args:
         objective: as for `hessian`; its own weights do not matter.
@@ -120,7 +120,7 @@ def spectra(objective: Objective, rows: Rows, thetas: Tensor) -> Tensor:
 def extremes(objective: Objective, rows: Rows) -> tuple[float, float]:
     """The smallest and the largest eigenvalue of the Hessian; the largest is the sharpness.
 
-    Up to 2,000 weights they are those of the full Hessian. Past that, Lanczos' method finds them
+    Up to 2,000 weights they are those of the full Hessian. Above that, Lanczos' method finds them
     from products of the Hessian and a vector. Their error is then at most √ε times the larger of
     the two in magnitude, with the dtype's ε (√ε is 1.5e-8 in float64 and 3.5e-4 in float32).
 

@@ -34,7 +34,7 @@ class _Picture(Figure):
 
 
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
-    """A figure of so many inches and its axes, as `Figure.subplots` gives them; no pyplot."""
+    """A figure of this size in inches, and its axes as `Figure.subplots` gives them; no pyplot."""
     figure = _Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(**subplots)
@@ -107,7 +107,7 @@ def spectrum(spectra: Tensor, steps: int) -> Figure:
 
     Args:
         spectra: ascending, of shape (2, n).
-        steps: how many lie between the two.
+        steps: the number of steps between the two.
     """
     figure, panels = _figure(8, 3.6, ncols=2, sharey=True)
     panels[0].set_yscale("symlog", linthresh=LINEAR)
@@ -131,7 +131,7 @@ def spectrum(spectra: Tensor, steps: int) -> Figure:
 def surface(
     axes: Tensor, losses: Tensor, paths: Mapping[str, Tensor], variance: tuple[float, float]
 ) -> Figure:
-    """Contours of log₁₀ of the loss on a plane, and the paths of trainers on it.
+    """Contours of log₁₀ of the loss on a plane, with the trainers' paths.
 
     Args:
         axes: coordinates of the plane's points, of shape (2, points).
@@ -163,10 +163,10 @@ def surface(
 def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
     """The post's f(x) with the paths on it, and below, at the same x, how each went step by step.
 
-    What runs away leaves the picture, which ends a little outside the starts and both minima.
+    The picture ends a little outside the starts and both minima; a path that diverges leaves it.
 
     Args:
-        paths: what to call each path → x after each step, from 0, the start.
+        paths: label → x after each step; the first is the start.
     """
     starts = [path[0] for path in paths.values()]
     left, right = min(0, *starts) - 0.3, max(2, *starts) + 0.3
@@ -205,13 +205,12 @@ def _f(x: Any) -> Any:  # noqa: ANN401 (an array of NumPy's)
 def ensemble(
     rates: Sequence[float], shares: Mapping[str, Sequence[float]], losses: Sequence[Sequence[float]]
 ) -> Figure:
-    """What becomes of very many starts, against the learning rate: shares of them, and the loss.
+    """Outcomes of very many starts against the learning rate: shares of the starts, and the loss.
 
     Args:
         rates: learning rates.
-        shares: what to call each share → its value at each rate, in [0, 1].
-        losses: the least, the 1 % quantile, the median, the 99 % quantile and the greatest, each of
-            them at each rate.
+        shares: label → the share at each rate, in [0, 1].
+        losses: minimum, 1 % quantile, median, 99 % quantile and maximum, of shape (5, rates).
     """
     order = np.argsort(rates)
     x = np.array(rates)[order]
