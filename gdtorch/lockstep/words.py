@@ -112,9 +112,8 @@ def edits_of(
     rates = [rate / theirs.rates[0] for rate in program.rates]
     if len(rates) > 1:
         lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
-        edits.append(
-            Edit("schedule", [lr * rate for lr, rate in zip(lrs, rates, strict=True)], lrs)
-        )
+        mine = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
+        edits.append(Edit("schedule", mine, tuple(lrs)))
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     return (*edits, *gradient_edits(theirs, program))
