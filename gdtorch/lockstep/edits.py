@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES
-from .record import Record
-from .replay import Program, Replay, options_of
+from .record import GRADIENT, Record
+from .replay import SMALLEST, Program, Replay, options_of
 
 WINDOW = 32  # steps looked at from the first that differs
 SCREEN = 12  # of these, by which numbers are fitted first
@@ -24,8 +24,9 @@ ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
-WEAK = 10  # a difference of less than so many roundings fits too many edits
+FACTORS = {"scale", "scale of one weight", "clipping"}  # causes whose number is not an option's
 PAIRED = 10  # single edits that are tried in pairs: those that leave the least
+CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = 8.0  # for pairs and other optimizers
 NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
 STARTS = {  # from which an option is fitted, beside theirs
@@ -172,6 +173,8 @@ class _Search:
         found: list[tuple[Fitted, ...]] = [
             (one,) for one in map(self._rounded, singles) if self.holds(one)
         ]
+        # Of edits that do the same, a number that may as well be twice as large tells the least.
+        found.sort(key=lambda edits: self._is_a_limit(edits[0]))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule()) and self.holds(schedule):
@@ -261,6 +264,13 @@ class _Search:
                 numbers[k] = number
         return replace(fitted, numbers=tuple(numbers))
 
+    def _is_a_limit(self, fitted: Fitted) -> bool:
+        """Whether a factor of the gradient, or where it is clipped, is only known to be extreme."""
+        if not fitted.numbers or fitted.candidate.cause not in FACTORS:
+            return False
+        others = (tuple(by * x for x in fitted.numbers) for by in (0.5, 2.0))
+        return any(self.holds(replace(fitted, numbers=other)) for other in others)
+
     def _left(self, fitted: Fitted) -> float:
         """The root mean square of what it leaves, in roundings."""
         try:
@@ -299,37 +309,43 @@ class _Search:
     def _singles(self) -> Iterator[Candidate]:
         """Single edits, the plainest first."""
         every = not self.agreeing
+        still = self._resting(self.window.after - self.window.before)
+        if still:
+            yield Candidate("weight that never moves", _changed(still=still), partial=True)
+        unknown = self._unstepped()
+        if unknown:
+            yield Candidate("weight that never moves", _changed(free=unknown), partial=True)
         yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
         ratio = self._ratio()
         starts = ((ratio,), (1.0,)) if ratio else ((1.0,),)
         yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
         yield Candidate("scale", _rate, starts)
-        if not every or len(self.parted) > 1:
+        if still != set(self.parted) and (not every or len(self.parted) > 1):
             yield self._scale_of_some()
-        still = {
-            n
-            for n in self.parted
-            if not (self.window.after - self.window.before)[:, self.window.of(n)].any()
-        }
-        if still:
-            yield Candidate(
-                "weight that never moves",
-                _changed(still=frozenset(still)),
-                partial=True,
-            )
-        for cause, changes in (
-            ("gradients not zeroed", {"adds_up": "always"}),
-            ("gradients not zeroed", {"adds_up": "first"}),
-            ("gradients not zeroed", {"used": False}),
-            ("stale gradient", {"late": True}),
-        ):
-            yield Candidate(cause, _changed(**changes))
+        for adds_up in ("always", "first", "never"):
+            if adds_up != self.theirs.adds_up:
+                yield Candidate("gradients not zeroed", _changed(adds_up=adds_up))
+        yield Candidate("stale gradient", _changed(late=True))
+        if self.theirs.clip:
+            yield Candidate("clipping", _changed(clip=None))
         yield from self._options(frozenset())
         if not every:
             yield from self._options(frozenset(self.parted))
         yield Candidate("state reset", _changed(resets=True))
         yield from self._clips()
         yield from self._borrowed()
+
+    def _resting(self, moved: Tensor) -> frozenset[str]:
+        """Weights of those parted that do not move at all."""
+        return frozenset(n for n in self.parted if not moved[:, self.window.of(n)].any())
+
+    def _unstepped(self) -> frozenset[str]:
+        """Weights of those parted that theirs' optimizer never steps, though it does others."""
+        stepped = set().union(*(step.rules for step in self.window.steps))
+        if not stepped:
+            return frozenset()
+        made = self.window.predict(self.theirs) - self.window.before
+        return self._resting(made) - stepped
 
     def _options(self, only: frozenset[str]) -> Iterator[Candidate]:
         """Each option and each switch of theirs' rule, for all weights or for some."""
@@ -404,11 +420,14 @@ class _Search:
 
     def _schedule(self) -> Fitted | None:
         """The learning rate of each step, by least squares."""
-        made = self.window.predict(self.theirs) - self.window.before
         mine = self.window.after - self.window.before
-        known = (made.abs() > self.window.noise).sum(dim=1)
-        rates = (mine * made).sum(dim=1) / made.square().sum(dim=1).clamp(min=1e-300)
-        rates = torch.where(known > 0, rates, 1.0)
+        rates = torch.ones(len(mine), dtype=torch.float64)
+        for _ in range(2):  # again, for what a small step of theirs has lost to rounding
+            program = replace(self.theirs, rates=tuple(rates.tolist()))
+            made = self.window.predict(program) - self.window.before
+            known = (made.abs() > self.window.noise).sum(dim=1)
+            by = (mine * made).sum(dim=1) / made.square().sum(dim=1).clamp(min=SMALLEST)
+            rates = torch.where(known > 0, rates * by, rates)
         if not bool((known >= 3).any()):
             return None
         near = (rates - 1).abs() < 1e-9 + self.record.epsilon * 64
@@ -467,14 +486,49 @@ def theirs_program(record: Record) -> Program | None:
         program = Program(optimizer="SGD", options={"lr": abs(lr)}, factor=math.copysign(1, lr))
     try:
         search = _Search(record, program, of_theirs=True)
+        if search.step is None:
+            return _as_it_takes_gradients(record, program)
     except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
         return None
-    if search.step is None:
-        return program
     found = search.run()
     for edit in found[0] if found else ():
         program = edit.apply(program)
     return program if found else None
+
+
+def _as_it_takes_gradients(record: Record, program: Program) -> Program:
+    """The program with what theirs makes of its gradients: whether it adds them up, or clips."""
+    replay = Replay(record, program)
+    used, fresh = replay.used, replay.fresh
+    off = GRADIENT * record.epsilon * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
+    if bool(((used - fresh).abs() <= off).all()):
+        return program
+    shares = torch.stack(
+        [
+            (used * fresh)[:, replay.of(n)].sum(dim=1)
+            / fresh[:, replay.of(n)].square().sum(dim=1).clamp(min=SMALLEST)
+            for n in replay.names
+        ],
+        dim=1,
+    )
+    norms = torch.tensor([[s.norms[n] for n in replay.names] for s in record.steps]).double()
+    together = norms.square().sum(dim=1, keepdim=True).sqrt()
+    cut = (shares - 1).abs() > CUT
+    levels = {
+        "together": (shares * (together + 1e-6))[cut],
+        "each": (shares * (norms + 1e-6))[cut],
+        "value": used.abs()[used.abs() < (1 - CUT) * fresh.abs()],
+    }
+    ways: list[dict[str, Any]] = [{"adds_up": "always"}, {"adds_up": "first"}]
+    for how, level in levels.items():
+        if len(level):
+            ways.append({"clip": (how, float(f"{float(level.median()):.6g}"))})
+            ways.append({"clip": (how, float(level.median()))})
+    for way in ways:
+        seen = replace(program, used=False, **way)
+        if bool(((used - replay.gradients(seen)).abs() <= off).all()):
+            return seen
+    return program
 
 
 def find(record: Record) -> Finding | None:

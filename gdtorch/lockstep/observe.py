@@ -69,6 +69,7 @@ class Observer(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.parameters: dict[int, Tensor] = {}
+        self.options: dict[int, dict[str, Any]] = {}
         self.shape: tuple[int, ...] = ()
         self.reach = 0.0
         self.begin()
@@ -173,27 +174,23 @@ class Observer(TorchFunctionMode):
         for group in optimizer.param_groups:
             options = {key: _plain(value) for key, value in group.items() if key != "params"}
             for parameter in group["params"]:
-                key = id(parameter)
-                self.parameters[key] = parameter
-                self.seen.rules[key] = type(optimizer), options
-                self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
-                self._use(parameter)
+                self.parameters[id(parameter)] = parameter
+                self.options[id(parameter)] = options
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
-        """Take the gradients again: a closure may have computed them within the step."""
-        if threading.get_ident() == self.thread:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    self._use(parameter)
-
-    def _use(self, parameter: Tensor) -> None:
-        if parameter.grad is None:
+        """Take the gradients once it has stepped: a closure computes them within the step."""
+        if threading.get_ident() != self.thread:
             return
-        fresh = self.seen.fresh.get(id(parameter))
-        same = fresh is not None and torch.equal(fresh, parameter.grad)
-        self.seen.used[id(parameter)] = (
-            fresh if same and fresh is not None else (parameter.grad.detach().clone())
-        )
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                key = id(parameter)
+                if parameter.grad is None or key not in self.options:  # which it does not step
+                    continue
+                self.seen.rules[key] = type(optimizer), self.options[key]
+                self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
+                fresh = self.seen.fresh.get(key)
+                same = fresh is not None and torch.equal(fresh, parameter.grad)
+                self.seen.used[key] = fresh if same and fresh is not None else _copy(parameter.grad)
 
 
 def _leaves(nodes: Iterable[Any]) -> list[Tensor]:
@@ -208,6 +205,10 @@ def _leaves(nodes: Iterable[Any]) -> list[Tensor]:
             found.append(node.variable)
         waiting += [inner for inner, _ in node.next_functions]
     return found
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return (tensor.to_dense() if tensor.is_sparse else tensor).detach().clone()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (as an optimizer has it)

@@ -6,7 +6,7 @@ rounding, at every step looked at.
 
 from __future__ import annotations
 
-__all__ = ["Program", "Replay", "make_rule", "options_of"]
+__all__ = ["SMALLEST", "Program", "Replay", "make_rule", "options_of"]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +42,7 @@ class Program:
         resets: whether the optimizer forgets its state after each step.
         rates: a factor of the learning rate at each step, or one for all.
         still: weights that it does not move.
+        free: weights that mine moves and theirs does not, so that nothing is known of them.
         borrowed: weight → the weight whose gradient it is given.
         only: the weights whose optimizer has other options; empty for all.
     """
@@ -57,6 +58,7 @@ class Program:
     resets: bool = False
     rates: tuple[float, ...] = (1.0,)
     still: frozenset[str] = frozenset()
+    free: frozenset[str] = frozenset()
     borrowed: Mapping[str, str] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
 
@@ -224,6 +226,8 @@ class Replay:
                         state = {}
         for name in program.still:
             made[:, self.of(name)] = self.before[:, self.of(name)]
+        for name in program.free:
+            made[:, self.of(name)] = self.after[:, self.of(name)]
         return made
 
     def rounding(self, program: Program) -> Tensor:

@@ -134,8 +134,8 @@ def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
             yield Edit(field, mine, others)
     for weight, other in program.borrowed.items():
         yield Edit("borrowed", other, weight, (weight,))
-    if program.used != theirs.used and program.clip is None:
-        yield Edit("used", program.used, theirs.used)
+    if program.free:
+        yield Edit("moves", True, False, tuple(sorted(program.free)))
 
 
 def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def phrase(edit: Edit) -> tuple[str, str]:
     """What mine does otherwise, and what to change for it to do as theirs."""
     of = f" of {listed(edit.weights)}" if edit.weights else ""
     mine, theirs = edit.mine, edit.theirs
-    key = {("adds_up", "first"): "adds_up_first", ("used", False): "zeroed"}.get(
+    key = {("adds_up", "first"): "adds_up_first", ("adds_up", "never"): "zeroed"}.get(
         (edit.what, mine), edit.what
     )
     if key in BOTH_WAYS and not (key == "decoupled_weight_decay" and mine):
@@ -194,7 +194,10 @@ def phrase(edit: Edit) -> tuple[str, str]:
     if key in WORDS:
         weights = listed(edit.weights or tuple(sorted(mine)) if key == "still" else edit.weights)
         return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
-    if key == "clip" and mine is not None:
+    if key == "clip" and mine is None:
+        how, most = theirs
+        return "does not clip gradients", f"clip them at {most:.6g}, {CLIPPED[how]}"
+    if key == "clip":
         how, most = mine
         return (
             f"clips gradients at {most:.6g}, {CLIPPED[how]}",
@@ -380,7 +383,7 @@ def factor_of(
     if cause == "scale of one weight":
         return dict(found.program.factors)
     if cause == "gradients not zeroed":
-        return 1.0 if found.program.used == found.theirs.used else -1.0
+        return -1.0 if found.program.adds_up == "never" else 1.0
     if cause == "step size schedule":
         return next(rate for rate in found.program.rates if rate != 1.0)
     rate = 1.0 if lr else float(seen_options(record, found.theirs, found.weights[0])["lr"])
