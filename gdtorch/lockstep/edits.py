@@ -26,20 +26,21 @@ FEW = 3  # steps, from the first that differs on, which cannot tell a memory fro
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
 FACTORS = {"scale", "scale of one weight", "clipping"}  # causes whose number is not an option's
 PAIRED = 10  # single edits that are tried in pairs: those that leave the least
+FITTED = 2  # starts from which the numbers of an edit are fitted
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = 8.0  # for pairs and other optimizers
 NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
 STARTS = {  # from which an option is fitted, beside theirs
     "momentum": (0.5, 0.9),
     "dampening": (0.5,),
-    "weight_decay": (1e-2, 1e-4),
-    "eps": (1e-8, 1e-5, 1e-3),
+    "weight_decay": (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3),
+    "eps": (1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     "alpha": (0.9, 0.99),
     "rho": (0.9, 0.95),
     "betas[0]": (0.9, 0.5),
     "betas[1]": (0.99, 0.999),
     "lr_decay": (1e-2,),
-    "lambd": (1e-2,),
+    "lambd": (1e-4, 1e-2, 1e-1),
     "initial_accumulator_value": (0.1, 1.0),
     "momentum_decay": (4e-3,),
 }
@@ -298,13 +299,20 @@ class _Search:
 
     def _fit(self, candidate: Candidate) -> Fitted:
         best = Fitted(candidate, candidate.starts[0], math.inf)
-        for start in candidate.starts:
+        for start in self._promising(candidate):
             numbers, left = self.small.fit(lambda x: candidate.build(self.theirs, x), start)
             if left < best.left:
                 best = Fitted(candidate, tuple(numbers), left)
             if left < 1:
                 break
         return best
+
+    def _promising(self, candidate: Candidate) -> Sequence[tuple[float, ...]]:
+        """Of many numbers to begin with those that leave the least, first."""
+        if len(candidate.starts) <= FITTED:
+            return candidate.starts
+        left = {x: self._left(Fitted(candidate, x, math.nan)) for x in candidate.starts}
+        return sorted(candidate.starts, key=left.__getitem__)[:FITTED]
 
     def _singles(self) -> Iterator[Candidate]:
         """Single edits, the plainest first."""
@@ -420,17 +428,20 @@ class _Search:
 
     def _schedule(self) -> Fitted | None:
         """The learning rate of each step, by least squares."""
-        mine = self.window.after - self.window.before
+        noise = self.window.noise
+        mine = (self.window.after - self.window.before) / noise
         rates = torch.ones(len(mine), dtype=torch.float64)
         for _ in range(2):  # again, for what a small step of theirs has lost to rounding
             program = replace(self.theirs, rates=tuple(rates.tolist()))
-            made = self.window.predict(program) - self.window.before
-            known = (made.abs() > self.window.noise).sum(dim=1)
-            by = (mine * made).sum(dim=1) / made.square().sum(dim=1).clamp(min=SMALLEST)
-            rates = torch.where(known > 0, rates * by, rates)
+            made = (self.window.predict(program) - self.window.before) / noise
+            known = (made.abs() > 1).sum(dim=1)
+            size = made.square().sum(dim=1).clamp(min=SMALLEST)
+            rates = torch.where(known > 0, rates * (mine * made).sum(dim=1) / size, rates)
+            if bool((rates < 0).any()):
+                return None
         if not bool((known >= 3).any()):
             return None
-        near = (rates - 1).abs() < 1e-9 + self.record.epsilon * 64
+        near = (rates - 1).abs() < 1e-9 + size.rsqrt()
         numbers = torch.where(near, 1.0, rates).tolist()
         candidate = Candidate(
             "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
