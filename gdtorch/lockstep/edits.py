@@ -24,11 +24,15 @@ ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
-FACTORS = {"scale", "scale of one weight", "clipping"}  # causes whose number is not an option's
+FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
+WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
+LIMITS = WHOLE | {"eps"}
 PAIRED = 10  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
 CUT = 1e-4  # of a gradient, which has then been clipped
-SECONDS = 8.0  # for pairs and other optimizers
+SECONDS = (
+    8.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
+)
 NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
 STARTS = {  # from which an option is fitted, beside theirs
     "momentum": (0.5, 0.9),
@@ -175,20 +179,21 @@ class _Search:
             (one,) for one in map(self._rounded, singles) if self.holds(one)
         ]
         # Of edits that do the same, a number that may as well be twice as large tells the least.
-        found.sort(key=lambda edits: self._is_a_limit(edits[0]))
+        found.sort(key=lambda edits: self._is_a_limit(*edits))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule()) and self.holds(schedule):
             found = [(schedule,)]
         if not found:
             found = self._pairs(singles)
-        if not found and not self.agreeing:
-            found = self._others()
+        # Some pairs of options make one rule of another: then that one is the plainer word.
+        if not self.agreeing and (not found or self._is_a_limit(*found[0], of=LIMITS)):
+            found = self._others() or found
         return found
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
-        self.deadline = time.monotonic() + SECONDS
+        self.deadline = time.thread_time() + SECONDS
         plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
         telling = [
             fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
@@ -198,7 +203,7 @@ class _Search:
             itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
         )
         for one, two in [*_that_need_one_another(singles), *pairs]:
-            if time.monotonic() > self.deadline:
+            if time.thread_time() > self.deadline:
                 break
             count = len(one.numbers)
 
@@ -228,7 +233,7 @@ class _Search:
         """Another optimizer: with theirs' learning rate fitted, then with all of its numbers."""
         seen = next(filter(None, self.window.rules(self.theirs, self.window.names[0])), None)
         for kind in RULES:
-            if seen is None or kind == type(seen).__name__ or time.monotonic() > self.deadline:
+            if seen is None or kind == type(seen).__name__ or time.thread_time() > self.deadline:
                 continue
             options = options_of(RULES[kind]())
             numbers = [o for o, value in options.items() if isinstance(value, float)]
@@ -265,12 +270,21 @@ class _Search:
                 numbers[k] = number
         return replace(fitted, numbers=tuple(numbers))
 
-    def _is_a_limit(self, fitted: Fitted) -> bool:
-        """Whether a factor of the gradient, or where it is clipped, is only known to be extreme."""
-        if not fitted.numbers or fitted.candidate.cause not in FACTORS:
-            return False
-        others = (tuple(by * x for x in fitted.numbers) for by in (0.5, 2.0))
-        return any(self.holds(replace(fitted, numbers=other)) for other in others)
+    def _is_a_limit(self, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
+        """Whether a number of the edits is only known to be extreme: it can be doubled or halved.
+
+        Of a cause in `of`; what decides nothing is not asked of the others.
+        """
+        for k, fitted in enumerate(edits):
+            if not any(fitted.numbers) or fitted.candidate.cause not in of:
+                continue
+            for by in (0.5, 2.0):
+                other = replace(fitted, numbers=tuple(by * x for x in fitted.numbers))
+                if self.holds(*edits[:k], other, *edits[k + 1 :]):
+                    return True
+            if fitted.candidate.cause in WHOLE and fitted.numbers == (1.0,):  # nothing is forgotten
+                return True
+        return False
 
     def _left(self, fitted: Fitted) -> float:
         """The root mean square of what it leaves, in roundings."""

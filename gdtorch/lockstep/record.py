@@ -122,6 +122,7 @@ class Recorder:
         self.limit = limit
         self.steps: list[Step] = []
         self.parted = False
+        self.parting = 0  # the step after which they have
         self.complete = True  # whether all that is trained in theirs could be observed
 
     def begin(self, mine: Weights, theirs: Weights) -> None:
@@ -184,8 +185,8 @@ class Recorder:
             update = float((step.predicted - step.base)[part].abs().max())
             rounding = epsilon * (2 * size + GRADIENT * update) + (1 + GROWTH) * self.distance
             far = differences[name] > FREE * epsilon * max(size, update)
-            if far or not differences[name] <= rounding:
-                self.parted = True
+            if not self.parted and (far or not differences[name] <= rounding):
+                self.parted, self.parting = True, len(self.steps)
 
     @torch.no_grad()
     def put(self, mine: Weights) -> None:

@@ -231,6 +231,9 @@ class Inspection:
         if self.recorder.complete and self.recorder.steps and not self.comparison.identical:
             record = self.recorder.record()
             diagnosis = diagnose(record, self.lr)
+            if diagnosis is None and self.recorder.parted:
+                evidence = "theirs' own steps are none that a rule of torch.optim explains"
+                diagnosis = Diagnosis("unexplained", step=self.recorder.parting, evidence=evidence)
             if diagnosis and diagnosis.step:
                 self.parting = record.farthest(diagnosis.step)
         if diagnosis is None or diagnosis.cause == "rounding":
