@@ -112,8 +112,8 @@ def edits_of(
     rates = [rate / theirs.rates[0] for rate in program.rates]
     if len(rates) > 1:
         lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
-        mine = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
-        edits.append(Edit("schedule", mine, tuple(lrs)))
+        edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
+        edits.append(Edit("schedule", edited, tuple(lrs)))
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     return (*edits, *gradient_edits(theirs, program))
@@ -194,15 +194,8 @@ def phrase(edit: Edit) -> tuple[str, str]:
     if key in WORDS:
         weights = listed(edit.weights or tuple(sorted(mine)) if key == "still" else edit.weights)
         return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
-    if key == "clip" and mine is None:
-        how, most = theirs
-        return "does not clip gradients", f"clip them at {most:.6g}, {CLIPPED[how]}"
     if key == "clip":
-        how, most = mine
-        return (
-            f"clips gradients at {most:.6g}, {CLIPPED[how]}",
-            "clip as theirs does, or not at all",
-        )
+        return _clipping(mine, theirs)
     if key == "gradient":
         if mine == 0:
             return f"does not move {listed(edit.weights)}", f"update {listed(edit.weights)}, too"
@@ -220,6 +213,14 @@ def phrase(edit: Edit) -> tuple[str, str]:
         f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
         f"{key} {theirs:.6g}, not {mine:.6g}",
     )
+
+
+def _clipping(mine: tuple[str, float] | None, theirs: tuple[str, float] | None) -> tuple[str, str]:
+    how, most = mine or theirs or ("value", math.inf)
+    clip = f"at {most:.6g}, {CLIPPED[how]}"
+    if mine is None:
+        return "does not clip gradients", f"clip them {clip}"
+    return f"clips gradients {clip}", "clip as theirs does, or not at all"
 
 
 def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
