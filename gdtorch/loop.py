@@ -42,7 +42,8 @@ def run(
     *,
     steps: int,
     log_every: int = 1,
-    tick: Callable[[int], object] = lambda _: None,
+    tick: Callable[[int], object] = int,
+    interrupted: Callable[[], Signals | None] = lambda: None,
 ) -> Ending:
     """Run the trainers of a lockstep for `steps` steps.
 
@@ -52,15 +53,14 @@ def run(
         steps: how many steps to take.
         log_every: log scalars after every so many steps; the last step is always logged, and
             each for which the board has more to show.
-        tick: called after each step with how many that were; the signal that it returns, if any,
-            ends the run there.
+        tick: called with how many steps were taken since, as `update` of a bar of tqdm's.
+        interrupted: asked after each step; the signal that it returns, if any, ends the run there.
     """
     for step in lockstep:
-        received = tick(lockstep.stride if step > 0 else 0)
         due = step % log_every == 0 or step == steps or board.shows_curvature(step)
         try:
             losses = board.log(step, lockstep.differences) if due else board.losses()
-            ending = _ending(step, losses, received)
+            ending = _ending(step, losses, interrupted())
             last = step == steps or ending.status != 0
             if last and not due:
                 board.log(step, lockstep.differences)
@@ -68,18 +68,20 @@ def run(
         except OSError as error:
             reason = unwritable(board.folder, f"step {step}", error)
             return Ending(step, 3, reason)
+        if step > 0:
+            tick(lockstep.stride)
         if last:
             return ending
     raise AssertionError("trainers never end")
 
 
-def _ending(step: int, losses: Mapping[str, float], received: object) -> Ending:
+def _ending(step: int, losses: Mapping[str, float], received: Signals | None) -> Ending:
     """How the run ends if it ends after this step: well, or for which reason."""
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
         return Ending(step, 3, f"{reason}; a smaller lr, momentum or weight decay may help")
-    if isinstance(received, Signals):
+    if received:
         return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
     return Ending(step)
 
@@ -92,7 +94,7 @@ def walk(
     lr: float,
     maximize: bool,
     descent: Descent,
-    tick: Callable[[int], object],
+    interrupted: Callable[[], Signals | None],
 ) -> dict[str, Any]:
     """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
 
@@ -103,7 +105,7 @@ def walk(
         lr: learning rate of both trainers.
         maximize: whether they go up.
         descent: how far each step goes.
-        tick: as of `run`.
+        interrupted: as of `run`.
 
     Returns:
         What became of it, for a program: the last x, f, f′ and f″ there, which kind of point that
@@ -130,7 +132,7 @@ def walk(
         if isinstance(descent, Steepest) and step > 0:
             scalars["step_size"] = manual.lr
         file.add_scalars(scalars, step)
-        if step == steps or isinstance(tick(1), Signals):
+        if step == steps or interrupted():
             break
     comparison = lockstep.comparisons["manual"]
     first = comparison.first_difference

@@ -30,7 +30,6 @@ from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from . import Interrupts, options
@@ -282,18 +281,20 @@ def _train(
         return ended(unwritable(folder, "step 0", error))
     with closing(board):
         with progress_bar(args.steps, "step", shown=not args.quiet) as bar:
-
-            def tick(steps: int) -> Signals | None:
-                bar.update(steps)
-                return interrupts.received
-
             try:
-                ending = run(lockstep, board, steps=args.steps, log_every=args.log_every, tick=tick)
+                ending = run(
+                    lockstep,
+                    board,
+                    steps=args.steps,
+                    log_every=args.log_every,
+                    tick=bar.update,
+                    interrupted=lambda: interrupts.received,
+                )
             except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
                 step = min(trainer.steps for trainer in trainers)
                 ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
         facts = _facts(board, net, lockstep, ending, settings, left_out)
-        page = _page(facts, board)
+        page = _page(facts, board, reference)
         try:
             board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
         except OSError as error:
@@ -399,8 +400,8 @@ def _verdict(
     return f"{parted}; compiled steps round otherwise" if settings["compile"] else parted
 
 
-def _page(facts: Mapping[str, Any], board: Board) -> Page:
-    """The facts for a person."""
+def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
+    """The facts for a person; the reference is the trainer that others are compared to."""
     settings, table = facts["settings"], board.table
     start = settings["init"] or f"start {settings['start']} of seed {settings['seed']}"
     heading = [
@@ -418,13 +419,10 @@ def _page(facts: Mapping[str, Any], board: Board) -> Page:
     if settings["compile"]:
         sentences.append(COMPILED)
     stable = f"; steps are stable up to {board.limit:.3g}" if math.isfinite(board.limit) else ""
-    name = settings["optimizer"].lower()
-    if name not in facts["trainers"]:
-        name = [*facts["trainers"]][-1]
-    if name in board.sharpest:
-        sharpness, step = board.sharpest[name]
+    if reference in board.sharpest:
+        sharpness, step = board.sharpest[reference]
         sentences.append(
-            f"sharpness of {name}: {sharpness:.3g} at most, seen after step {step}{stable}"
+            f"sharpness of {reference}: {sharpness:.3g} at most, seen after step {step}{stable}"
         )
     return Page(heading, [_cells(facts["trainers"])], sentences)
 

@@ -118,7 +118,7 @@ def _walk_all(
                 lr=LR if args.lr is None else args.lr,
                 maximize=args.maximize,
                 descent=descent,
-                tick=lambda _: interrupts.received,
+                interrupted=lambda: interrupts.received,
             )
             if interrupts.received:
                 break
