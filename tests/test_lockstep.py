@@ -3,7 +3,6 @@
 import collections
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -70,7 +69,7 @@ def scale(p, d, rng):
 def nesterov(p, d, rng):
     mu = rng.uniform(0.05, 0.99)
     theirs = by_torch(p, d, momentum=mu, nesterov=True)
-    return "scale", 1 / (1 + mu), by_hand(p, d, momentum=mu), theirs, {}
+    return "nesterov", None, by_hand(p, d, momentum=mu), theirs, {}
 
 
 def scale_of_one_weight(p, d, rng):
@@ -172,7 +171,7 @@ def low_precision(p, d, rng):
 
 def other_rule(p, d, rng):
     if rng.random() < 0.5:
-        return "unexplained", None, adam(p, d), by_torch(p, d), {}
+        return "optimizer", None, adam(p, d), by_torch(p, d), {}
     return "unexplained", None, by_hand(p, d, penalty=0.1), by_torch(p, d), {}
 
 
@@ -262,7 +261,7 @@ def test_every_mistake_is_named(mistake, problem, dtype, seeds):
         assert report.cause == cause, f"seed {seed}:\n{report}"
         assert_factor(report, factor)
         assert not report.agree
-        assert str(report).startswith(f"cause: {cause}\nSeen: ")
+        assert str(report).startswith(f"cause: {cause}\n")
         if cause == "step size schedule":
             assert report.first_difference.step == report.diagnosis.step
 
@@ -270,8 +269,7 @@ def test_every_mistake_is_named(mistake, problem, dtype, seeds):
 @every_dtype
 @every_problem
 @pytest.mark.parametrize("mistake", FROM_ZERO, ids=lambda mistake: mistake.__name__)
-def test_from_zero_the_third_step_tells_decay_from_momentum(mistake, problem, dtype):
-    undecided = 0
+def test_from_zero_a_decay_is_told_from_a_momentum(mistake, problem, dtype):
     for seed in SEEDS:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
@@ -279,47 +277,30 @@ def test_from_zero_the_third_step_tells_decay_from_momentum(mistake, problem, dt
         if not moves_from_zero(p):  # neither has a gradient: nothing is to be seen
             assert report.agree
             continue
-        if report.cause == "unexplained":  # a step so large that the third is no evidence
-            undecided += 1
-            assert "momentum and weight decay look alike" in str(report)
-        else:
-            assert report.cause == cause, f"seed {seed}:\n{report}"
-            assert_factor(report, factor)
-    assert undecided <= 2
+        assert report.cause == cause, f"seed {seed}:\n{report}"
+        assert_factor(report, factor)
 
 
 @every_dtype
 @every_problem
 @pytest.mark.parametrize("mistake", AT_ZERO, ids=lambda mistake: mistake.__name__)
 def test_what_begins_at_zero_alone_is_accused(mistake, problem, dtype):
-    undecided = 0
     for seed in SEEDS:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
         report = lockstep(mine, theirs, 5, **options)
-        if report.cause == "unexplained":
-            undecided += 1
-            assert "momentum and weight decay look alike" in str(report)
-            continue
         assert report.cause == cause, f"seed {seed}:\n{report}"
         assert_factor(report, factor)
         bias = biases_at_zero(p)[1]
         assert report.diagnosis.weights == (bias,)
-        assert f"({bias})." in str(report)
-        assert "Seen: the second updates differ by " in str(report)
-        if cause == "weight decay":
-            times = "lr · " if options else ""
-            assert re.search(rf"differ by {times}[\d.]+( ± \S+)? · weights that began", str(report))
+        assert f" of {bias} " in str(report)
         assert report.first_difference.step == report.diagnosis.step == 2
-    assert undecided <= 3  # as above; a momentum of 0.3 is nearer to none
 
 
-def test_from_zero_two_steps_do_not_decide():
+def test_from_zero_two_steps_tell_a_momentum_since_no_decay_is_negative():
     p = PROBLEMS["linear"](0)
     report = lockstep(by_hand(p, start=zero(p), momentum=0.9), by_torch(p, start=zero(p)), 2)
-    assert report.cause == "unexplained"
-    assert "momentum and weight decay look alike" in str(report)
-    assert "More than one cause explains this" in str(report)
+    assert (report.cause, report.factor) == ("momentum", pytest.approx(0.9))
 
 
 @every_dtype
@@ -372,7 +353,8 @@ def test_two_causes_at_once_are_named_together(problem):
     assert (lone.cause, lone.diagnosis.second[0]) == ("scale", "weight decay")
     assert lone.factor == pytest.approx(3)
     assert lone.diagnosis.second[1] == pytest.approx(0.01)
-    assert "There as well: weight decay" in str(lone)
+    assert "weight_decay 0.01" in str(lone)
+    assert [edit.what for edit in lone.edits] == ["weight_decay", "gradient"]
     heavy = lockstep(by_hand(p, factor=1.01, decay=5.0), by_torch(p), 5, lr=p.lr)
     assert (heavy.cause, heavy.diagnosis.second[0]) == ("weight decay", "scale")
     assert heavy.factor == pytest.approx(5)
@@ -455,7 +437,6 @@ def test_a_report_is_true_where_the_two_agree():
         (0.5, "a ½ too many"),
         (20, "a sum over 20 rows"),
         (1 / 20, "a mean over 20 rows"),
-        (1.9, "1 + momentum, with a momentum of 0.9"),
         (0.1, "1 − momentum, with a momentum of 0.9"),
         (3.21, None),
     ],
@@ -463,7 +444,7 @@ def test_a_report_is_true_where_the_two_agree():
 def test_a_scale_names_its_candidates(factor, words):
     p = PROBLEMS["linear"](0)
     text = str(lockstep(by_hand(p, factor=factor), by_torch(p), rows=p.rows))
-    assert words in text if words else "Perhaps" not in text
+    assert words in text if words else "That is" not in text
 
 
 def ahead(rate):
@@ -474,17 +455,13 @@ def ahead(rate):
     return shifted, plain
 
 
-def kinds(draw):
-    """What the second updates say of a scale, on each problem, dtype and seed: problem → counts."""
-    seen = collections.defaultdict(collections.Counter)
-    for problem, dtype, seed in itertools.product(PROBLEMS, DTYPES, SEEDS):
-        report = lockstep(*draw(PROBLEMS[problem](seed), dtype, np.random.default_rng(seed)), 5)
-        assert report.cause == "scale"
-        seen[problem][report.diagnosis.later.kind] += 1
-    return seen
+def seen(draw):
+    """The reports on pairs drawn for each problem, dtype and seed."""
+    for problem, dtype, seed in itertools.product(PROBLEMS, DTYPES, SEEDS[::4]):
+        yield lockstep(*draw(PROBLEMS[problem](seed), dtype, np.random.default_rng(seed)), 8)
 
 
-def test_a_factor_that_lasts_is_said_to_where_the_second_update_tells():
+def test_a_factor_beside_a_momentum_is_a_factor():
     def draw(p, d, rng):
         c = float(rng.choice([rng.uniform(0.03, 0.9), rng.uniform(1.1, 30)]))
         mu = float(rng.choice([0, rng.uniform(0.1, 0.99)]))
@@ -492,10 +469,7 @@ def test_a_factor_that_lasts_is_said_to_where_the_second_update_tells():
         theirs = by_torch(p, d, momentum=mu, nesterov=nesterov)
         return by_torch(p, d, lr=p.lr * c, momentum=mu, nesterov=nesterov), theirs
 
-    seen = kinds(draw)
-    assert seen["linear"] == {"fits": 40}  # where the gradient is linear, all is exact
-    for problem in ("post", "softmax"):
-        assert set(seen[problem]) == {"fits", "open"}
+    assert {report.cause for report in seen(draw)} == {"scale"}
 
 
 def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs():
@@ -503,28 +477,26 @@ def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs():
         c, mu = rng.uniform(1.03, 1.3), rng.uniform(0.9, 0.99)
         return by_torch(p, d, lr=p.lr * c, momentum=mu), by_torch(p, d, momentum=mu)
 
-    assert set().union(*kinds(draw).values()) == {"fits", "open"}
+    assert {report.cause for report in seen(draw)} == {"scale"}
 
 
 def test_nesterov_in_one_alone_is_no_factor():
     def draw(p, d, rng):
         mu = rng.uniform(0.1, 0.99)
-        pair = by_hand(p, d, momentum=mu), by_torch(p, d, momentum=mu, nesterov=True)
-        return pair if rng.random() < 0.5 else pair[::-1]
+        if rng.random() < 0.5:
+            return by_hand(p, d, momentum=mu), by_torch(p, d, momentum=mu, nesterov=True)
+        plain = by_torch(p, d, momentum=mu)
+        return by_torch(p, d, momentum=mu, nesterov=True), plain
 
-    seen = kinds(draw)
-    assert seen["linear"] == {"nesterov": 40}
-    for problem in ("post", "softmax"):
-        assert set(seen[problem]) == {"nesterov", "open"}
+    assert {report.cause for report in seen(draw)} == {"nesterov"}
     p = PROBLEMS["linear"](0)
-    pair = by_hand(p, momentum=0.9), by_torch(p, momentum=0.9, nesterov=True)
-    text = str(lockstep(*pair))
-    assert "Perhaps: Nesterov's momentum in theirs alone, of 0.9." in text
-    assert "hardly a factor in the learning rate or in the loss" in text
+    text = str(lockstep(by_hand(p, momentum=0.9), by_torch(p, momentum=0.9, nesterov=True)))
+    assert "does without Nesterov's momentum" in text
+    assert "Change: step along g + μ * v, not along v." in text
 
 
 @pytest.mark.parametrize("decay", ["cosine", "warm-up"])
-def test_a_schedule_one_step_ahead_is_no_factor(decay):
+def test_a_schedule_one_step_ahead_is_a_schedule(decay):
     def draw(p, d, rng):
         length, mu = rng.integers(10, 50), rng.choice([0, 0.9])
 
@@ -537,39 +509,29 @@ def test_a_schedule_one_step_ahead_is_no_factor(decay):
         pair = by_hand(p, d, momentum=mu, at=one), by_torch(p, d, momentum=mu, at=two)
         return pair if rng.random() < 0.5 else pair[::-1]
 
-    seen = kinds(draw)
-    assert seen["linear"] == {"changes": 40}
-    for problem in ("post", "softmax"):
-        assert set(seen[problem]) <= {"changes", "open"}
-        assert seen[problem]["changes"] > 20
+    for report in seen(draw):
+        assert report.cause in {"step size schedule", "scale"}
     report = lockstep(*draw(PROBLEMS["linear"](0), "float64", np.random.default_rng(0)), 5)
-    assert "; the second, so far as other weights tell, " in str(report)
-    assert "Perhaps: the same schedule, in one of the two a step ahead." in str(report)
+    assert "is a step" in str(report)
 
 
 def test_an_exponential_schedule_one_step_ahead_is_a_factor_throughout():
     p = PROBLEMS["linear"](0)
     one, two = ahead(lambda step: 0.9 ** (step - 1))
-    for pair in (
-        (by_hand(p, at=one), by_torch(p, at=two)),
-        (by_hand(p, at=two), by_torch(p, at=one)),
+    for pair, factor in (
+        ((by_hand(p, at=one), by_torch(p, at=two)), 0.9),
+        ((by_hand(p, at=two), by_torch(p, at=one)), 1 / 0.9),
     ):
         report = lockstep(*pair, 5)
-        assert report.diagnosis.later.kind == "ahead"
-        assert "the second update fits it as well" in str(report)
-        assert "the same schedule, in one of the two a step ahead" in str(report)
+        assert (report.cause, report.factor) == ("scale", pytest.approx(factor))
 
 
-def test_of_a_single_step_or_few_numbers_no_factor_is_said_to_last():
-    p = PROBLEMS["linear"](0)
-    report = lockstep(by_hand(p, factor=1.9), by_torch(p), 1)
-    assert (report.cause, report.diagnosis.later.kind) == ("scale", "open")
-    assert "which the second does not tell" in str(report)
-    assert "or Nesterov's momentum in mine alone, of 0.9" in str(report)
+def test_of_one_step_of_numpy_no_factor_is_said_to_last():
     report = lockstep(
         vectors([2, 3], [1.4, 2.4], [0.8, 1.8]), vectors([2, 3], [1.8, 2.8], [1.6, 2.6])
     )
-    assert report.diagnosis.later.kind == "open"
+    assert report.cause == "scale"
+    assert "which the first does not tell" in str(report)
 
 
 def test_one_number_is_explained_by_the_simplest_cause():
@@ -641,9 +603,8 @@ def test_with_nesterov_a_decay_outside_the_velocity_shows_at_once():
 
     theirs = by_torch(p, momentum=0.9, nesterov=True, weight_decay=0.01)
     report = lockstep(outside(), theirs, lr=p.lr)
-    assert (report.cause, report.factor) == ("weight decay", pytest.approx(-0.009))
-    assert "lr · 0.009 · weights; theirs has more decay (w and b)" in str(report)
-    assert "both have Nesterov's momentum" in str(report)
+    assert (report.cause, report.factor) == ("decay outside the velocity", pytest.approx(0.009))
+    assert "takes the decay from the weights, as AdamW does" in str(report)
 
 
 def test_rounding_that_drifts_too_far_is_unexplained():
@@ -821,9 +782,11 @@ def test_how_much_was_compared_is_said():
 def test_a_weight_that_stands_still_does_not_move_in_words():
     p = PROBLEMS["softmax"](0)
     still = str(lockstep(by_hand(p, factors={"b1": 0.0, "W2": 3.0}), by_torch(p)))
-    assert "in my first update theirs is multiplied, W2 by 3, and b1 does not move; the" in still
+    assert "does not move b1, and it has 3 times the gradient of W2" in still
     still = str(lockstep(by_hand(p, factors={"b1": 0.0, "b2": 0.0}), by_torch(p)))
-    assert "in my first update b1 and b2 do not move; the others agree" in still
+    assert (
+        "does not move b1 and b2" in still or "does not move b1, and it does not move b2" in still
+    )
 
 
 @pytest.mark.parametrize(("places", "words"), [(1, "(1 ulp)"), (3, "(3 ulps)")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "Comparison",
     "Difference",
+    "Edit",
     "Inspection",
     "Lockstep",
     "Report",
@@ -14,6 +15,7 @@ __all__ = [
     "read",
 ]
 
+from .diagnosis import Edit
 from .distance import Comparison, Difference, Weights
 from .explain import in_ulps
 from .reading import read

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "first_update",
-    "later_update",
-    "may_be_decay",
-    "second_update",
-    "third_update",
-    "undecided",
-]
+__all__ = ["first_update", "later_update", "second_update"]
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from .diagnosis import Diagnosis, listed
-from .distance import Weights
-from .evidence import Fit, Updates, chunks, largest
+from .evidence import Fit, Updates
 
 NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes
@@ -121,62 +113,6 @@ def _outside(updates: Updates, fit: Fit, lr: float) -> Diagnosis:
     return Diagnosis(OUTSIDE, factor, 2, tuple(updates.parted), error)
 
 
-def may_be_decay(updates: Updates, memory: Diagnosis) -> bool:
-    """Could a momentum at step 2 be a decay that the first update, from near 0, did not show?"""
-    if memory.cause not in {"momentum", "gradients not zeroed"} or updates.first is None:
-        return False
-    start, multiple = updates.first[0], abs(_multiple(memory))
-    return all(
-        multiple * largest({name: start[name]}) <= updates.noise(name) for name in updates.parted
-    )
-
-
-def third_update(updates: Updates, one: Weights, memory: Diagnosis, lr: float) -> Diagnosis:
-    """From weights at 0, the third update tells a decay from a momentum.
-
-    The two no longer stand at the same weights: to first order in the step size their gradients
-    differ as the plain one's did from its first to its second step. What is left must then be
-    μ times the other's second update, or lr · λ times its weights.
-
-    Args:
-        updates: the third step.
-        one: the weights after the first step, the same in both.
-        memory: the diagnosis of the second step.
-        lr: as `first_update`.
-    """
-    b, two, three = _multiple(memory), updates.before, updates.after
-    missed = {"momentum": 0.0, "weight decay": 0.0}
-    for name in memory.weights:  # of all, those that began at 0
-        stood = (w[name] for w in (one, two.mine, two.theirs, three.mine, three.theirs))
-        for step1, m2, t2, m3, t3 in chunks(*stood):  # from 0: the first update is step1
-            difference = (m3 - m2) - (t3 - t2)
-            # Second updates are m2 − step1 and t2 − step1: the plain one's less step1 is by how
-            # much the gradients differ, and the other's, or the plain weights, are what b adds.
-            momentum, decay = m2 + t2 - 3 * step1, m2 + t2 - 2 * step1
-            missed["momentum"] += (difference - b * momentum).square().sum().item()
-            missed["weight decay"] += (difference - b * decay).square().sum().item()
-    cause = min(missed, key=lambda word: missed[word])
-    if missed[cause] > max(missed.values()) / WEAK:
-        return undecided(3, memory)
-    if cause == "momentum":
-        return memory
-    return Diagnosis(cause, -b / lr, 2, memory.weights, memory.error / lr)
-
-
-def undecided(step: int, memory: Diagnosis) -> Diagnosis:
-    """What is left to say where the third step does not decide, or there is none."""
-    return Diagnosis(
-        "unexplained",
-        step=step,
-        weights=memory.weights,
-        evidence=(
-            "the weights that part at step 2 began at or near 0, where momentum and weight decay "
-            "look alike, and no third step tells them apart"
-        ),
-        several=True,
-    )
-
-
 def later_update(step: int, updates: Updates) -> Diagnosis:
     """An update after the second, the first that rounding does not explain."""
     fit = updates.fit(updates.names, "theirs")
@@ -206,11 +142,6 @@ def _memory(updates: Updates, fit: Fit) -> Diagnosis:
     if abs(abs(multiple) - 1) <= max(error, 1e-9):
         cause, multiple = "gradients not zeroed", math.copysign(1, multiple)
     return Diagnosis(cause, multiple, 2, tuple(updates.parted), error)
-
-
-def _multiple(memory: Diagnosis) -> float:
-    assert isinstance(memory.factor, float)
-    return memory.factor
 
 
 def _schedule(step: int, updates: Updates, fit: Fit) -> Diagnosis:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-__all__ = ["Diagnosis", "Factor", "listed"]
+__all__ = ["Diagnosis", "Edit", "Factor", "listed"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from .second_update import SecondUpdate
+from dataclasses import dataclass
+from typing import Any
 
 Factor = float | dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change to theirs that makes its steps mine's.
+
+    Args:
+        what: an option of the optimizer by its name, or a part of the program: "gradient",
+            "schedule", "clip", "adds_up" and the like.
+        mine: its value in mine.
+        theirs: its value in theirs.
+        weights: those that it concerns; none for all.
+    """
+
+    what: str
+    mine: Any
+    theirs: Any
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,8 +41,13 @@ class Diagnosis:
         error: what rounding leaves open of `factor`.
         second: a second cause that is there as well, with its factor.
         evidence: what was seen, in words, beyond what the cause says.
-        later: for a scale, what the second updates say of it.
         several: whether it is unexplained because more than one cause explains it.
+        edits: what a replay has shown mine to do otherwise; none where there was no replay.
+        theirs: theirs' optimizer as a replay has seen it.
+        reproduced: in how many steps, each from mine's weights, theirs with the edits does as mine.
+        residual: the most that is left then, in roundings.
+        alike: what else mine may be said to do, in words, since it does the same.
+        reduced: the shape of what theirs' loss is reduced from.
     """
 
     cause: str
@@ -33,10 +55,15 @@ class Diagnosis:
     step: int = 0
     weights: tuple[str, ...] = ()
     error: float = 0.0
-    second: tuple[str, float] | None = None
+    second: tuple[str, Factor] | None = None
     evidence: str = ""
-    later: SecondUpdate = field(default_factory=SecondUpdate)
     several: bool = False
+    edits: tuple[Edit, ...] = ()
+    theirs: str = ""
+    reproduced: int = 0
+    residual: float = 0.0
+    alike: tuple[str, ...] = ()
+    reduced: tuple[int, ...] = ()
 
 
 def listed(names: Sequence[str]) -> str:

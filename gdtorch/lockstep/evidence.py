@@ -208,10 +208,6 @@ class Updates:
         largest = [max(m.abs().max(), t.abs().max()) for m, t, _ in self._stored(name)]
         return float(max(largest, default=0.0))
 
-    def noise(self, name: str) -> float:
-        """The most that rounding makes of any element's difference."""
-        return float(max((noise.max() for _, _, noise in self._updates(name)), default=0.0))
-
     def _signal(self, name: str) -> float:
         """The largest difference of the updates, in units of what rounding explains."""
         largest = [((m - t).abs() / noise).max() for m, t, noise in self._updates(name)]

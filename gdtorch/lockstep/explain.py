@@ -10,6 +10,7 @@ import torch
 
 from .diagnosis import Diagnosis, listed
 from .distance import Difference
+from .words import describe
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -22,7 +23,8 @@ MEANING = {
     "initial weights": "The two do not begin at the same weights, so nothing later can be "
     "compared. Copy the initial weights of one into the other.",
     "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
-    "scale": "A factor in the learning rate or in the loss.",
+    "scale": "A factor in the learning rate or in the loss, if later steps are off by it as well, "
+    "which the first does not tell.",
     "scale of one weight": "A factor in the gradient of those weights alone, or a learning rate of "
     "their own.",
     "weight decay": "One of the two adds more λ · weights to the gradient than the other (λ · w² "
@@ -46,17 +48,6 @@ MEANING = {
     "not finite": "An overflow, a division by 0 or a logarithm of 0 in one of the two: look at "
     "that step.",
     "unexplained": "No single cause in the list explains this.",
-}
-FITS = "A factor in the learning rate or in the loss: the second update fits it as well."
-OF_A_SCALE = {  # by what the second update tells
-    "fits": FITS,
-    "ahead": FITS,
-    "nesterov": "Nesterov's momentum in one of the two alone is likely: the first two updates fit "
-    "it, and hardly a factor in the learning rate or in the loss.",
-    "changes": "The factor seems to change, as none in the learning rate or in the loss does: "
-    "schedules that differ are likely.",
-    "open": "A factor in the learning rate or in the loss, if later steps are off by it as well, "
-    "which the second does not tell.",
 }
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
@@ -91,6 +82,8 @@ def explain(
         steps: how many steps were compared.
         lr: learning rate, by which a decay has been divided.
     """
+    if diagnosis.edits:
+        return describe(diagnosis, _where(first), rows)
     lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps, lr)}."]
     lines.append(_where(first))
     if diagnosis.cause == "shape":
@@ -98,8 +91,7 @@ def explain(
     elif diagnosis.several:
         lines.append(f"Means: {SEVERAL}")
     else:
-        scale = OF_A_SCALE[diagnosis.later.kind] if diagnosis.cause == "scale" else None
-        lines.append(f"Means: {scale or MEANING[diagnosis.cause]}")
+        lines.append(f"Means: {MEANING[diagnosis.cause]}")
     if diagnosis.cause == "unexplained" and not diagnosis.several:
         lines[-1] += f" {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
     if diagnosis.cause.startswith("scale"):
@@ -159,7 +151,7 @@ def _seen(
         return f"{signed[cause]} ({names})"
     number = _number(factor, diagnosis.error)
     return {
-        "scale": f"my first update is {number} times theirs, in every weight" + _second(diagnosis),
+        "scale": f"my first update is {number} times theirs, in every weight",
         "dampening": f"my second update has {number} times their fresh gradient",
         "step size schedule": f"updates agree up to step {diagnosis.step - 1}; the next one is "
         f"{number} times theirs, in every weight",
@@ -184,22 +176,9 @@ def _where(first: Difference | None) -> str:
     )
 
 
-def _second(diagnosis: Diagnosis) -> str:
-    later = diagnosis.later
-    if later.kind != "changes":
-        return ""
-    return f"; the second, so far as other weights tell, {_number(later.factor, later.error)} times"
-
-
 def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[str]:
     """What a factor may come from, where it is one of the usual ones."""
-    error, kind = diagnosis.error, diagnosis.later.kind
-    momentum, whose = (factor - 1, "mine") if factor > 1 else (1 / (factor or 1) - 1, "theirs")
-    nesterov = f"Nesterov's momentum in {whose} alone, of {momentum:.2g}"
-    if kind == "nesterov":
-        return [f"Perhaps: {nesterov}."]
-    if kind == "changes":
-        return ["Perhaps: the same schedule, in one of the two a step ahead."]
+    error = diagnosis.error
     known = {2.0: "a ½ missing from the squared error", 0.5: "a ½ too many in the squared error"}
     if rows and rows > 1:
         known |= {
@@ -208,18 +187,9 @@ def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[s
         }
     lines = [text for value, text in known.items() if _near(factor, value, error)]
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
-        if _usual(value, error):
+        if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):
             lines.append(f"1 {sign} momentum, with a momentum of {value:.2g}")
-    if kind == "ahead":
-        lines.append("the same schedule, in one of the two a step ahead")
-    if kind == "open" and diagnosis.cause == "scale" and _usual(momentum, error):
-        lines.append(nesterov)
     return [f"Perhaps: {', or '.join(lines)}."] if lines else []
-
-
-def _usual(momentum: float, error: float) -> bool:
-    percent = momentum * 100
-    return USUAL[0] <= momentum <= USUAL[1] and _near(percent, round(percent), error * 100)
 
 
 def _near(value: float, other: float, error: float) -> bool:

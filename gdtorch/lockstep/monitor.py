@@ -5,23 +5,14 @@ from __future__ import annotations
 __all__ = ["Monitor"]
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .causes import (
-    first_update,
-    later_update,
-    may_be_decay,
-    second_update,
-    third_update,
-    undecided,
-)
+from .causes import first_update, later_update, second_update
 from .diagnosis import Diagnosis
 from .distance import Weights, pieces
 from .evidence import GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
-from .second_update import second_factor
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
 
@@ -39,8 +30,6 @@ class Monitor:
     def __init__(self, lr: float | None = None) -> None:
         self.lr = lr or 1.0
         self.found: Diagnosis | None = None
-        self.waiting: Diagnosis | None = None  # decay or momentum? the third step decides
-        self.scale: Diagnosis | None = None  # does it last? the second step decides
         self.precisions = (torch.float64, torch.float64)
         self.before: Snapshot | None = None  # after the last step
         self.earlier: Weights | None = None  # the reference, one step before that
@@ -48,32 +37,38 @@ class Monitor:
     @property
     def parted(self) -> bool:
         """Whether a difference has been seen that rounding does not explain."""
-        return any(seen is not None for seen in (self.found, self.waiting, self.scale))
+        return self.found is not None
 
     @property
     def epsilon(self) -> float:
         """Relative rounding error of the lower of both precisions."""
         return max(torch.finfo(dtype).eps for dtype in self.precisions)
 
-    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """See the weights after `step` steps, and the largest distance of any element."""
-        if self.found:
-            return
+    def begin(self, mine: Weights, theirs: Weights, distance: float) -> Snapshot:
+        """See the initial weights, and copy them."""
         now = Snapshot(mine, theirs, distance)
-        if step == 0:
-            guesses = precision(mine), precision(theirs)
-            self.found = self._initial(now, max(torch.finfo(dtype).eps for dtype in guesses))
-            # No report is made of them: the weights before a step may be of few bits by choice.
-            self.precisions = coarsest_dtype(mine), coarsest_dtype(theirs)
-        elif step == 1 and self.before:
+        guesses = precision(mine), precision(theirs)
+        self.found = self._initial(now, max(torch.finfo(dtype).eps for dtype in guesses))
+        # No report is made of them: the weights before a step may be of few bits by choice.
+        self.precisions = coarsest_dtype(mine), coarsest_dtype(theirs)
+        self.before = now.kept()
+        return self.before
+
+    def settle(self, mine: Weights, theirs: Weights) -> None:
+        """See the weights after the first step: in which precision do the two run?"""
+        if self.before and not self.found:
             pairs = ((self.before.mine, mine), (self.before.theirs, theirs))
             ours, others = (precision(b) if moved(a, b) else coarsest_dtype(b) for a, b in pairs)
             self.precisions = ours, others
             self.found = self._initial(self.before, self.epsilon)
+
+    def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
+        """See the weights after `step` steps, from 1 on, and the largest distance."""
         if self.before and not self.found:
+            now = Snapshot(mine, theirs, distance)
             self.found = self._step(step, self.before, now)
-        if not self.found:
-            self._keep(step, now)
+            if not self.found:
+                self._keep(step, now)
 
     def conclude(self, *, identical: bool) -> Diagnosis:
         """The cause, once both trajectories have ended.
@@ -85,10 +80,6 @@ class Monitor:
             return self.found
         if identical:
             return Diagnosis("identical")
-        if self.scale:
-            return self.scale
-        if self.waiting:
-            return undecided(2, self.waiting)
         last = self.before
         if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
             return Diagnosis(
@@ -98,7 +89,7 @@ class Monitor:
         return Diagnosis("rounding" if len(set(self.precisions)) == 1 else "precision")
 
     def _keep(self, step: int, now: Snapshot) -> None:
-        if self.before and (step == 1 or self.waiting):
+        if self.before and step == 1:
             self.earlier, self.before = self.before.theirs, None
         else:
             self.earlier = None
@@ -120,33 +111,18 @@ class Monitor:
 
     def _step(self, step: int, before: Snapshot, now: Snapshot) -> Diagnosis | None:
         """Judge one step; None while rounding explains it."""
-        if self.scale and self.earlier and isinstance(c := self.scale.factor, float):
-            later = second_factor(self.earlier, before, now, c, self.scale.error)
-            return replace(self.scale, later=later)
-        stretched = (1 + GROWTH) * before.distance if step > 2 and not self.waiting else 0.0
+        stretched = (1 + GROWTH) * before.distance if step > 2 else 0.0
         if now.distance <= stretched and now.distance < math.inf:
             return None
         first = (self.earlier, before.theirs) if self.earlier else None
         updates = Updates(before, now, self.epsilon, first)
-        if self.waiting and self.earlier:
-            return third_update(updates, self.earlier, self.waiting, self.lr)
         if now.distance == math.inf and (broken := updates.broken()):
             return Diagnosis("not finite", step=step, weights=tuple(broken))
         if not updates.parted:
             return None
         if step == 1:
-            seen = first_update(updates, self.lr)
-            if seen.cause != "scale":
-                return seen
-            self.scale = seen
-            return None
-        if step > 2:
-            return later_update(step, updates)
-        second = second_update(updates, self.lr)
-        if may_be_decay(updates, second):
-            self.waiting = second
-            return None
-        return second
+            return first_update(updates, self.lr)
+        return second_update(updates, self.lr) if step == 2 else later_update(step, updates)
 
 
 def _close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:

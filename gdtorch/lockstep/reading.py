@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Arrays", "check_memory", "on_one_device", "read"]
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,11 @@ def check_memory(mine: Weights, theirs: Weights) -> None:
             )
 
 
-def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
+def read(
+    trajectory: Iterable[Arrays],
+    who: str,
+    through: Callable[[Iterable[Arrays]], Iterator[Arrays]] = iter,
+) -> Iterator[Weights]:
     """The trajectory's weights as tensors that share memory with its arrays where they can."""
     if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
         hint = "; call it" if callable(trajectory) else "; yield the weights, in a loop"
@@ -37,7 +41,7 @@ def read(trajectory: Iterable[Arrays], who: str) -> Iterator[Weights]:
         )
     shapes: dict[str, torch.Size] = {}
     step = None
-    for step, arrays in enumerate(trajectory):
+    for step, arrays in enumerate(through(trajectory)):
         where = f"{who}, step {step}"
         weights = {
             name: _tensor(array, f"{where}: {name}")

@@ -13,11 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, Edit
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .explain import explain
 from .monitor import Monitor
+from .observe import Observer
 from .reading import Arrays, check_memory, on_one_device, read
+from .record import Recorder
+from .words import diagnose
 
 
 class Lockstep:
@@ -76,6 +79,10 @@ class Report:
             any bit, where rounding explains it all; with the weight and the element that differ
             most at that step. None where there is none.
         weights: for each weight, since when and how far it differs.
+        edits: what mine does otherwise than theirs, where theirs is PyTorch code and a replay has
+            shown it: with these edits theirs takes mine's steps.
+        reproduced: in how many steps that has been shown.
+        residual: the most that is then left of any of them, in roundings; None without edits.
         diagnosis: the cause with its evidence.
         text: the report in words.
 
@@ -91,6 +98,9 @@ class Report:
     steps: int
     first_difference: Difference | None
     weights: dict[str, WeightDifference]
+    edits: tuple[Edit, ...]
+    reproduced: int
+    residual: float | None
     diagnosis: Diagnosis
     text: str
 
@@ -137,7 +147,11 @@ class Inspection:
         _check("lr", 0 if lr is None else lr, float, 0)
         if mine is theirs and isinstance(mine, Iterator):
             raise ValueError("mine and theirs are one iterator; make two")
-        self.read = zip(read(mine, "mine"), read(theirs, "theirs"), strict=False)
+        self.observer = Observer()
+        self.recorder = Recorder(self.observer, steps)
+        self.read = zip(
+            read(mine, "mine"), read(theirs, "theirs", self.observer.following), strict=False
+        )
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = False
@@ -157,15 +171,31 @@ class Inspection:
             mine, theirs = on_one_device(mine, theirs)
             self.weights = mine, theirs
             self.differences = self.comparison.update(step, mine, theirs)
-            self.monitor.look(step, mine, theirs, max(self.differences.values()))
-            if self.monitor.parted and self.parting is None:
-                name = max(self.differences, key=lambda name: self.differences[name])
-                self.parting = farthest(step, name, mine[name], theirs[name])
+            distance = max(self.differences.values())
+            if step == 0:
+                start = self.monitor.begin(mine, theirs, distance)
+                self.recorder.begin(start.mine, start.theirs)
+            else:
+                if step == 1:
+                    self.monitor.settle(mine, theirs)
+                self._look(step, mine, theirs, distance)
             self.complete = step == self.steps
             yield step
             if self.complete:
                 return
+            self.recorder.put(mine)
         self.ended = True
+
+    def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
+        """See one step: with a replay in mind, or for what the first steps alone may tell."""
+        if not self.monitor.found:
+            self.recorder.look(mine, theirs, self.differences, self.monitor.epsilon)
+        if self.recorder.complete:
+            return
+        self.monitor.look(step, mine, theirs, distance)
+        if self.monitor.parted and self.parting is None:
+            name = max(self.differences, key=lambda name: self.differences[name])
+            self.parting = farthest(step, name, mine[name], theirs[name])
 
     def _renamed(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
         """Give a weight its new name in mine, or in theirs where mine has none of its old name."""
@@ -196,8 +226,18 @@ class Inspection:
 
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
-        diagnosis = self.monitor.conclude(identical=self.comparison.identical)
         first = self.comparison.first_difference
+        diagnosis = None
+        if self.recorder.complete and self.recorder.steps and not self.comparison.identical:
+            record = self.recorder.record()
+            diagnosis = diagnose(record, self.lr)
+            if diagnosis is None and self.recorder.parted:
+                evidence = "theirs' own steps are none that a rule of torch.optim explains"
+                diagnosis = Diagnosis("unexplained", step=self.recorder.parting, evidence=evidence)
+            if diagnosis and diagnosis.step:
+                self.parting = record.farthest(diagnosis.step)
+        if diagnosis is None or diagnosis.cause == "rounding":
+            diagnosis = self.monitor.conclude(identical=self.comparison.identical)
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
@@ -205,8 +245,18 @@ class Inspection:
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
-        cause, factor, weights = diagnosis.cause, diagnosis.factor, self.comparison.weights
-        return Report(cause, factor, steps, first, weights, diagnosis, text)
+        return Report(
+            diagnosis.cause,
+            diagnosis.factor,
+            steps,
+            first,
+            self.comparison.weights,
+            diagnosis.edits,
+            diagnosis.reproduced,
+            diagnosis.residual if diagnosis.edits else None,
+            diagnosis,
+            text,
+        )
 
 
 def lockstep(

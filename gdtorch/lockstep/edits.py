@@ -1,0 +1,591 @@
+"""The edits: what people write otherwise, each tried by replaying it, the smallest first."""
+
+from __future__ import annotations
+
+__all__ = ["Finding", "find"]
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..optimizers import RULES
+from .record import GRADIENT, Record
+from .replay import SMALLEST, Program, Replay, options_of
+
+WINDOW = 32  # steps looked at from the first that differs
+SCREEN = 12  # of these, by which numbers are fitted first
+ELEMENTS = 256  # by which they are fitted first
+NEARLY = 1e4  # roundings
+FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
+AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
+FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
+WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
+LIMITS = WHOLE | {"eps"}
+PAIRED = 20  # single edits that are tried in pairs: those that leave the least
+FITTED = 2  # starts from which the numbers of an edit are fitted
+CUT = 1e-4  # of a gradient, which has then been clipped
+SECONDS = (
+    8.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
+)
+NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
+STARTS = {  # from which an option is fitted, beside theirs
+    "momentum": (0.5, 0.9),
+    "dampening": (0.5,),
+    "weight_decay": (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3),
+    "eps": (1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    "alpha": (0.9, 0.99),
+    "rho": (0.9, 0.95),
+    "betas[0]": (0.9, 0.5),
+    "betas[1]": (0.99, 0.999),
+    "lr_decay": (1e-2,),
+    "lambd": (1e-4, 1e-2, 1e-1),
+    "initial_accumulator_value": (0.1, 1.0),
+    "momentum_decay": (4e-3,),
+}
+
+CAUSES = {  # option or switch → the report's word, where it is not the option's own
+    "maximize": "sign",
+    "weight_decay": "weight decay",
+    "betas[0]": "betas",
+    "betas[1]": "betas",
+    "eps_in_root": "eps",
+    "eps_before_correction": "eps",
+    "eps_outside_max": "eps",
+    "no_bias_correction": "bias correction",
+    "decoupled_weight_decay": "decoupled weight decay",
+    "decay_without_lr": "decay without lr",
+    "dampen_first": "dampening in the first step",
+    "lr_in_velocity": "lr within the velocity",
+    "old_velocity": "velocity a step late",
+    "max_of_corrected": "amsgrad",
+    "initial_accumulator_value": "initial accumulator",
+}
+
+
+NEED = {
+    "momentum": (
+        *("dampening", "nesterov", "dampening in the first step", "velocity a step late"),
+        "lr within the velocity",
+    ),
+    "weight decay": ("decoupled weight decay", "decay outside the velocity", "decay without lr"),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An edit to try: a program and numbers → the program edited, and where numbers begin."""
+
+    cause: str
+    build: Callable[[Program, Sequence[float]], Program]
+    starts: tuple[tuple[float, ...], ...] = ((),)
+    partial: bool = False  # whether it concerns some weights alone
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A candidate with its numbers, and the root mean square of what it leaves, in roundings."""
+
+    candidate: Candidate
+    numbers: tuple[float, ...]
+    left: float
+
+    def apply(self, program: Program) -> Program:
+        """The program edited."""
+        return self.candidate.build(program, self.numbers)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the replay has found.
+
+    Args:
+        causes: the words for it, the first one the report's; empty where nothing was found.
+        program: theirs with the edits.
+        theirs: the program that theirs was seen to be.
+        step: the first step that rounding does not explain.
+        weights: the weights that show it.
+        steps: how many steps the program was shown to take as mine does.
+        largest: the most that it leaves in any of them, in roundings.
+        agreeing: weights that rounding explains, though they move.
+        several: the words, where so few steps cannot tell them apart.
+        alike: other programs that do the same.
+    """
+
+    causes: tuple[str, ...]
+    program: Program
+    theirs: Program
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    steps: int = 0
+    largest: float = 0.0
+    alike: tuple[tuple[str, Program], ...] = ()
+    agreeing: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
+
+
+class _Search:
+    """The search for a program that takes mine's steps.
+
+    Args:
+        record: what was kept.
+        theirs: the program to edit.
+        of_theirs: whether theirs' own steps are to be found, and not mine's.
+    """
+
+    def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
+        self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
+        self.whole = Replay(record, theirs, of_theirs=of_theirs)
+        missed = self.whole.missed(theirs)
+        self.worst = float(missed.max())
+        steps = (missed > 1).any(dim=1).nonzero().flatten().tolist()
+        self.step = steps[0] if steps else None
+        if self.step is None:
+            return
+        last = self.step + WINDOW
+        self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
+        missed = self.window.missed(theirs)
+        self.parted = tuple(
+            n for n in self.window.names if (missed[:, self.window.of(n)] > 1).any()
+        )
+        moves = self.window.predict(theirs) != self.window.before
+        self.agreeing = tuple(
+            n
+            for n in self.window.names
+            if n not in self.parted and bool(moves[:, self.window.of(n)].any())
+        )
+        chosen = self._telling(missed.amax(dim=0))
+        self.small = Replay(
+            record, theirs, last=self.step + SCREEN, chosen=chosen, of_theirs=of_theirs
+        )
+
+    def _telling(self, missed: Tensor) -> Tensor:
+        """Elements to fit by: the half of them that differs most, and an even half."""
+        if len(missed) <= ELEMENTS:
+            return torch.arange(len(missed))
+        even = torch.linspace(0, len(missed) - 1, ELEMENTS // 2).round().long()
+        most: Tensor = torch.cat([even, missed.topk(ELEMENTS // 2).indices]).unique()
+        return most
+
+    def run(self) -> list[tuple[Fitted, ...]]:
+        """The smallest edits that take mine's steps, alike ones all; empty where there are none."""
+        singles = [self._fit(candidate) for candidate in self._singles()]
+        found: list[tuple[Fitted, ...]] = [
+            (one,) for one in map(self._rounded, singles) if self.holds(one)
+        ]
+        # Of edits that do the same, a number that may as well be twice as large tells the least.
+        found.sort(key=lambda edits: self._is_a_limit(*edits))
+        if not found and self.agreeing:  # then no edit of all weights can be the cause
+            singles = [fitted for fitted in singles if fitted.candidate.partial]
+        if not found and (schedule := self._schedule()) and self.holds(schedule):
+            found = [(schedule,)]
+        if not found:
+            found = self._pairs(singles)
+        # Some pairs of options make one rule of another: then that one is the plainer word.
+        if not self.agreeing and (not found or self._is_a_limit(*found[0], of=LIMITS)):
+            found = self._others() or found
+        return found
+
+    def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
+        """Two edits at a time, of those that leave the least: the first that holds."""
+        self.deadline = time.thread_time() + SECONDS
+        plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
+        telling = [
+            fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
+        ]
+        best = sorted(telling, key=_rank)[:PAIRED]
+        pairs = sorted(
+            itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
+        )
+        for one, two in [*_that_need_one_another(singles), *pairs]:
+            if time.thread_time() > self.deadline:
+                break
+            count = len(one.numbers)
+
+            def build(
+                program: Program,
+                numbers: Sequence[float],
+                one: Candidate = one.candidate,
+                two: Candidate = two.candidate,
+                count: int = count,
+            ) -> Program:
+                return two.build(one.build(program, numbers[:count]), numbers[count:])
+
+            starts = (
+                (*one.numbers, *two.numbers),
+                one.candidate.starts[-1] + two.candidate.starts[-1],
+            )
+            both = Candidate("", build, starts)
+            fitted = self._fit(both)
+            if self.holds(fitted):
+                numbers = self._rounded(fitted).numbers
+                pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
+                # That a part of each fresh gradient is left out is the plainer word.
+                return [pair[::-1] if two.candidate.cause == "dampening" else pair]
+        return []
+
+    def _others(self) -> list[tuple[Fitted, ...]]:
+        """Another optimizer: with theirs' learning rate fitted, then with all of its numbers."""
+        seen = next(filter(None, self.window.rules(self.theirs, self.window.names[0])), None)
+        for kind in RULES:
+            if seen is None or kind == type(seen).__name__ or time.thread_time() > self.deadline:
+                continue
+            options = options_of(RULES[kind]())
+            numbers = [o for o, value in options.items() if isinstance(value, float)]
+
+            def build(
+                program: Program,
+                x: Sequence[float],
+                kind: str = kind,
+                options: Mapping[str, Any] = options,
+                numbers: Sequence[str] = numbers,
+            ) -> Program:
+                values = {**options, **dict(zip(numbers, x, strict=False))}
+                return replace(program, optimizer=kind, options=values, rates=(1.0,))
+
+            start = tuple(options[option] for option in numbers)
+            candidate = Candidate("optimizer", build, (start, (start[0] * 10, *start[1:])))
+            fitted = self._rounded(self._fit(candidate))
+            if self.holds(fitted):
+                return [(fitted,)]
+        return []
+
+    def _rounded(self, fitted: Fitted) -> Fitted:
+        """The same with numbers of as few digits as take mine's steps as well."""
+        if not self.holds(fitted):
+            return fitted
+        numbers = list(fitted.numbers)
+        for k, number in enumerate(numbers):
+            for digits in range(1, 7):
+                numbers[k] = float(f"{number:.{digits}g}")
+                rounded = replace(fitted, numbers=tuple(numbers))
+                if self._left(rounded) <= 2 * fitted.left + 1e-2 and self.holds(rounded):
+                    break
+            else:
+                numbers[k] = number
+        return replace(fitted, numbers=tuple(numbers))
+
+    def _is_a_limit(self, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
+        """Whether a number of the edits is only known to be extreme: it can be doubled or halved.
+
+        Of a cause in `of`; what decides nothing is not asked of the others.
+        """
+        for k, fitted in enumerate(edits):
+            if not any(fitted.numbers) or fitted.candidate.cause not in of:
+                continue
+            for by in (0.5, 2.0):
+                other = replace(fitted, numbers=tuple(by * x for x in fitted.numbers))
+                if self.holds(*edits[:k], other, *edits[k + 1 :]):
+                    return True
+            if fitted.candidate.cause in WHOLE and fitted.numbers == (1.0,):  # nothing is forgotten
+                return True
+        return False
+
+    def _left(self, fitted: Fitted) -> float:
+        """The root mean square of what it leaves, in roundings."""
+        try:
+            missed = self.small.missed(fitted.apply(self.theirs))
+        except ValueError:  # an option out of its range
+            return math.inf
+        return float(missed.square().mean().sqrt())
+
+    def holds(self, *fitted: Fitted) -> bool:
+        """Whether theirs with these edits takes mine's steps to rounding."""
+        return self.largest(*fitted) <= 1
+
+    def largest(self, *fitted: Fitted) -> float:
+        """The most that theirs with these edits leaves, in roundings."""
+        program = self.theirs
+        for one in fitted:
+            program = one.apply(program)
+        try:
+            left = float(self.window.missed(program).max())
+            if 1 < left < NEARLY:  # by the rounding of theirs, where the edited program has more
+                left = float(self.window.missed(program, self.window.rounding(program)).max())
+        except ValueError:  # an option out of its range
+            return math.inf
+        return left
+
+    def _fit(self, candidate: Candidate) -> Fitted:
+        best = Fitted(candidate, candidate.starts[0], math.inf)
+        for start in self._promising(candidate):
+            numbers, left = self.small.fit(lambda x: candidate.build(self.theirs, x), start)
+            if left < best.left:
+                best = Fitted(candidate, tuple(numbers), left)
+            if left < 1:
+                break
+        return best
+
+    def _promising(self, candidate: Candidate) -> Sequence[tuple[float, ...]]:
+        """Of many numbers to begin with those that leave the least, first."""
+        if len(candidate.starts) <= FITTED:
+            return candidate.starts
+        left = {x: self._left(Fitted(candidate, x, math.nan)) for x in candidate.starts}
+        return sorted(candidate.starts, key=left.__getitem__)[:FITTED]
+
+    def _singles(self) -> Iterator[Candidate]:
+        """Single edits, the plainest first."""
+        every = not self.agreeing
+        still = self._resting(self.window.after - self.window.before)
+        if still:
+            yield Candidate("weight that never moves", _changed(still=still), partial=True)
+        unknown = self._unstepped()
+        if unknown:
+            yield Candidate("weight that never moves", _changed(free=unknown), partial=True)
+        yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
+        ratio = self._ratio()
+        starts = ((ratio,), (1.0,)) if ratio else ((1.0,),)
+        yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
+        yield Candidate("scale", _rate, starts)
+        if still != set(self.parted) and (not every or len(self.parted) > 1):
+            yield self._scale_of_some()
+        for adds_up in ("always", "first", "never"):
+            if adds_up != self.theirs.adds_up:
+                yield Candidate("gradients not zeroed", _changed(adds_up=adds_up))
+        yield Candidate("stale gradient", _changed(late=True))
+        if self.theirs.clip:
+            yield Candidate("clipping", _changed(clip=None))
+        yield from self._options(frozenset())
+        if not every:
+            yield from self._options(frozenset(self.parted))
+        yield Candidate("state reset", _changed(resets=True))
+        yield from self._clips()
+        yield from self._borrowed()
+
+    def _resting(self, moved: Tensor) -> frozenset[str]:
+        """Weights of those parted that do not move at all."""
+        return frozenset(n for n in self.parted if not moved[:, self.window.of(n)].any())
+
+    def _unstepped(self) -> frozenset[str]:
+        """Weights of those parted that theirs' optimizer never steps, though it does others."""
+        stepped = set().union(*(step.rules for step in self.window.steps))
+        if not stepped:
+            return frozenset()
+        made = self.window.predict(self.theirs) - self.window.before
+        return self._resting(made) - stepped
+
+    def _options(self, only: frozenset[str]) -> Iterator[Candidate]:
+        """Each option and each switch of theirs' rule, for all weights or for some."""
+        name = next(iter(only), self.window.names[0])
+        rule = next(filter(None, self.window.rules(self.theirs, name)), None)
+        for option, value in options_of(rule).items() if rule else ():
+            cause = CAUSES.get(option, option.replace("_", " "))
+            if option == "decoupled_weight_decay" and type(rule).__name__ == "SGD":
+                cause = "decay outside the velocity"
+            if isinstance(value, bool):
+                yield Candidate(cause, _with(option, only, not value), partial=bool(only))
+            elif option != "lr":
+                near = (value,) if value else ()
+                none = (0.0,) if option in NONE_AT_0 and value else ()
+                starts = (*none, *near, *(x for x in STARTS.get(option, ()) if x != value))
+                numbers = tuple((x,) for x in starts)
+                yield Candidate(cause, _with(option, only), numbers, partial=bool(only))
+
+    def _ratio(self, name: str | None = None) -> float:
+        """Mine's first parted update over theirs, by least squares, in one weight or in all."""
+        step, where = self.step or 0, slice(None) if name is None else self.window.of(name)
+        before = self.window.before[step, where]
+        made = self.window.predict(self.theirs)[step, where] - before
+        mine = self.window.after[step, where] - before
+        return float(mine @ made / (made @ made)) if made.any() else 1.0
+
+    def _scale_of_some(self) -> Candidate:
+        names = self.parted
+
+        def build(program: Program, numbers: Sequence[float]) -> Program:
+            return replace(program, factors=dict(zip(names, numbers, strict=True)))
+
+        start = tuple(map(self._ratio, names))
+        return Candidate("scale of one weight", build, (start,), partial=True)
+
+    def _clips(self) -> Iterator[Candidate]:
+        """Gradients clipped, at what mine's first parted update comes to, or somewhere below."""
+        at = self.step or 0
+        step, window = self.window.steps[at], self.window
+        norms = {}
+        for name in window.names:
+            of = window.of(name)
+            used, fresh = window.used[at, of].norm(), window.fresh[at, of].norm()
+            norms[name] = step.norms[name] * float(used / fresh) if fresh else 0.0
+        each = {abs(self._ratio(name)) * norm for name, norm in norms.items()}
+        together = math.hypot(*norms.values())
+        largest = float(window.fresh.abs().max())
+        for how, starts in (
+            ("together", {abs(self._ratio()) * together, together / 2, together / 10}),
+            ("each", {*each, max(norms.values()) / 2}),
+            ("value", {largest / 2, largest / 10}),
+        ):
+
+            def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
+                return replace(program, used=False, clip=(how, abs(numbers[0])))
+
+            found = sorted(start for start in starts if start > 0)
+            if found:
+                yield Candidate("clipping", build, tuple((start,) for start in found))
+
+    def _borrowed(self) -> Iterator[Candidate]:
+        """A gradient that is another weight's of the same shape."""
+        shapes = self.record.shapes
+        for name, other in itertools.permutations(shapes, 2):
+            if name in self.parted and shapes[name] == shapes[other]:
+                borrowed = {name: other}
+                yield Candidate(
+                    "another weight's gradient",
+                    _changed(borrowed=borrowed),
+                    partial=True,
+                )
+
+    def _schedule(self) -> Fitted | None:
+        """The learning rate of each step, by least squares."""
+        noise = self.window.noise
+        mine = (self.window.after - self.window.before) / noise
+        rates = torch.ones(len(mine), dtype=torch.float64)
+        for _ in range(2):  # again, for what a small step of theirs has lost to rounding
+            program = replace(self.theirs, rates=tuple(rates.tolist()))
+            made = (self.window.predict(program) - self.window.before) / noise
+            known = (made.abs() > 1).sum(dim=1)
+            size = made.square().sum(dim=1).clamp(min=SMALLEST)
+            rates = torch.where(known > 0, rates * (mine * made).sum(dim=1) / size, rates)
+            if bool((rates < 0).any()):
+                return None
+        if not bool((known >= 3).any()):
+            return None
+        near = (rates - 1).abs() < 1e-9 + size.rsqrt()
+        numbers = torch.where(near, 1.0, rates).tolist()
+        candidate = Candidate(
+            "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
+        )
+        return Fitted(candidate, tuple(numbers), math.nan)
+
+
+def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:
+    """Edits of which the second shows only where there is the first, as a momentum's dampening."""
+    by_cause = {fitted.candidate.cause: fitted for fitted in reversed(singles)}
+    for first, seconds in NEED.items():
+        for second in seconds:
+            if first in by_cause and second in by_cause:
+                yield by_cause[first], by_cause[second]
+
+
+def _rank(fitted: Fitted) -> float:
+    """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
+    return float(f"{fitted.left * 1.1 ** len(fitted.numbers):.3g}")
+
+
+def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401
+    """Other fields of a program."""
+
+    def build(program: Program, _: Sequence[float]) -> Program:
+        return replace(program, **changes)
+
+    return build
+
+
+def _rate(program: Program, numbers: Sequence[float]) -> Program:
+    return replace(program, rates=tuple(rate * numbers[0] for rate in program.rates))
+
+
+def _with(
+    option: str, only: frozenset[str], value: bool | None = None
+) -> Callable[[Program, Sequence[float]], Program]:
+    """Another value of an option; without one, the first number."""
+
+    def build(program: Program, numbers: Sequence[float]) -> Program:
+        edited = program.with_option(option, numbers[0] if value is None else value)
+        return replace(edited, only=only or program.only)
+
+    return build
+
+
+def theirs_program(record: Record) -> Program | None:
+    """The program that theirs was seen to be; None where its own steps are not explained."""
+    program = Program()
+    if not any(step.rules for step in record.steps):
+        grads, moved = record.stack("fresh"), record.stack("predicted") - record.stack("base")
+        lr = -float((grads * moved).sum() / grads.square().sum().clamp(min=1e-300))
+        program = Program(optimizer="SGD", options={"lr": abs(lr)}, factor=math.copysign(1, lr))
+    try:
+        search = _Search(record, program, of_theirs=True)
+        if search.step is None:
+            return _as_it_takes_gradients(record, program)
+    except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
+        return None
+    found = search.run()
+    for edit in found[0] if found else ():
+        program = edit.apply(program)
+    return program if found else None
+
+
+def _as_it_takes_gradients(record: Record, program: Program) -> Program:
+    """The program with what theirs makes of its gradients: whether it adds them up, or clips."""
+    replay = Replay(record, program)
+    used, fresh = replay.used, replay.fresh
+    off = GRADIENT * record.epsilon * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
+    if bool(((used - fresh).abs() <= off).all()):
+        return program
+    shares = torch.stack(
+        [
+            (used * fresh)[:, replay.of(n)].sum(dim=1)
+            / fresh[:, replay.of(n)].square().sum(dim=1).clamp(min=SMALLEST)
+            for n in replay.names
+        ],
+        dim=1,
+    )
+    norms = torch.tensor([[s.norms[n] for n in replay.names] for s in record.steps]).double()
+    together = norms.square().sum(dim=1, keepdim=True).sqrt()
+    cut = (shares - 1).abs() > CUT
+    levels = {
+        "together": (shares * (together + 1e-6))[cut],
+        "each": (shares * (norms + 1e-6))[cut],
+        "value": used.abs()[used.abs() < (1 - CUT) * fresh.abs()],
+    }
+    ways: list[dict[str, Any]] = [{"adds_up": "always"}, {"adds_up": "first"}]
+    for how, level in levels.items():
+        if len(level):
+            ways.append({"clip": (how, float(f"{float(level.median()):.6g}"))})
+            ways.append({"clip": (how, float(level.median()))})
+    for way in ways:
+        seen = replace(program, used=False, **way)
+        if bool(((used - replay.gradients(seen)).abs() <= off).all()):
+            return seen
+    return program
+
+
+def find(record: Record) -> Finding | None:
+    """What makes theirs' steps mine's.
+
+    Returns:
+        None where theirs' own steps cannot be replayed.
+    """
+    theirs = theirs_program(record)
+    if theirs is None:
+        return None
+    search = _Search(record, theirs)
+    if search.step is None:
+        return Finding((), theirs, theirs, steps=len(record.steps), largest=search.worst)
+    found = search.run()
+    causes = {one.candidate.cause for pair in found for one in pair}
+    few = len(search.window.steps) - search.step < FEW and found
+    base = Finding(
+        (), theirs, theirs, search.step + 1, search.parted, 0, search.worst, (), search.agreeing
+    )
+    if not found:
+        return base
+    if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
+        return replace(base, several=tuple(sorted(causes)))
+    program = theirs
+    for edit in found[0]:
+        program = edit.apply(program)
+    return replace(
+        base,
+        causes=tuple(edit.candidate.cause for edit in found[0]),
+        program=program,
+        steps=len(search.window.steps),
+        largest=search.largest(*found[0]),
+        alike=tuple((one[0].candidate.cause, one[0].apply(theirs)) for one in found[1:]),
+    )

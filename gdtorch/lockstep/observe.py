@@ -1,0 +1,217 @@
+"""What a program does with PyTorch while it takes a step: gradients, optimizers, their options.
+
+Nothing in the program changes. PyTorch's own means are used: the global hooks of
+`torch.optim.optimizer`, and a `torch.overrides.TorchFunctionMode`, which sees each function of
+torch as it is called. Both are in place only while the program runs, in its thread alone.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Observer", "Seen"]
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+
+# Functions with a kink: name → by how much the derivative jumps there.
+KINKED = {"relu": 1.0, "leaky_relu": 1.0, "abs": 2.0, "clamp": 1.0, "clamp_min": 1.0}
+REDUCTIONS = {
+    *("mean", "sum", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "nll_loss"),
+    *("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
+}
+MOST_KINKS = 32  # looked at one by one in a step; where there are more, it is no accident
+ROUNDINGS = 64  # of the largest input, within which an input is on the kink
+
+
+@dataclass
+class Seen:
+    """What one step was seen to do, parameter by parameter (by the parameter's `id`).
+
+    Args:
+        fresh: the gradients that its backward passes have added, a copy each.
+        used: the gradients with which the optimizer stepped, a copy each, after clipping and with
+            what earlier steps have left.
+        rules: the optimizer's class and the options of the parameter's group.
+        steps: how often an optimizer stepped.
+        kinks: by how much a gradient is uncertain, since the input of a function with a kink, as
+            ReLU has it at 0, was there on the kink but for rounding.
+    """
+
+    fresh: dict[int, Tensor] = field(default_factory=dict)
+    used: dict[int, Tensor] = field(default_factory=dict)
+    rules: dict[int, tuple[type[Optimizer], dict[str, Any]]] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
+    kinks: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Observer(TorchFunctionMode):
+    """Look on while a program runs; `seen` is what it has done since `begin`.
+
+    Attributes:
+        seen: see `Seen`.
+        parameters: `id` → parameter, of all that were stepped or had a gradient.
+        shape: of what the last loss was reduced from, its rows first.
+        reach: how far weights may be off, as a share of the largest one: an input of a function
+            with a kink is then on the kink within as much of the largest input.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: dict[int, Tensor] = {}
+        self.options: dict[int, dict[str, Any]] = {}
+        self.shape: tuple[int, ...] = ()
+        self.reach = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a step: forget what was seen of the one before."""
+        self.seen = Seen()
+        self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
+
+    def following(self, program: Iterable[Any]) -> Iterator[Any]:
+        """The items of a program, each of which is made under observation."""
+        items = iter(program)
+        while True:
+            self.thread = threading.get_ident()
+            before = register_optimizer_step_pre_hook(self._before)
+            after = register_optimizer_step_post_hook(self._after)
+            try:
+                with self:
+                    item = next(items)
+            except StopIteration:
+                return
+            finally:
+                before.remove()
+                after.remove()
+            yield item
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,  # noqa: ANN401 (as torch has it)
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Call a function of torch, and note what matters here."""
+        name = getattr(function, "__name__", "")
+        call: Callable[..., Any] = partial(function, **(kwargs or {}))
+        if name == "backward" and args:
+            return self._backward(call, args)
+        if name in REDUCTIONS and args and isinstance(args[0], Tensor) and args[0].requires_grad:
+            self.shape = tuple(args[0].shape)
+        if name not in KINKED or not isinstance(args[0], Tensor) or not args[0].requires_grad:
+            return call(*args)
+        on_it = self._on_the_kink(args[0], args[1:], kwargs or {})
+        made = call(*args)
+        if on_it.any():
+            self.kinks.append((args[0], made, on_it, KINKED[name]))
+        return made
+
+    @torch.no_grad()
+    def _on_the_kink(
+        self, inputs: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Tensor:
+        bounds = [
+            x for x in (*args, kwargs.get("min"), kwargs.get("max")) if type(x) in (int, float)
+        ]
+        share = ROUNDINGS * torch.finfo(inputs.dtype).eps + self.reach
+        near = share * inputs.abs().max() if inputs.numel() else inputs
+        on_it = torch.zeros_like(inputs, dtype=torch.bool)
+        for at in bounds or [0.0]:
+            on_it |= (inputs - at).abs() <= near
+        return on_it
+
+    def _backward(self, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        roots = [args[0]] if isinstance(args[0], Tensor) else list(args[0])
+        leaves = _leaves(root.grad_fn for root in roots)
+        if len(roots) == 1 and roots[0].numel() == 1:
+            self._note_kinks(roots[0], leaves)
+        self.kinks.clear()
+        before = {id(w): w.grad.clone() for w in leaves if w.grad is not None and w.grad.any()}
+        made = call(*args)
+        for leaf in leaves:
+            key = id(leaf)
+            self.parameters[key] = leaf
+            if leaf.grad is not None:
+                fresh = leaf.grad - before[key] if key in before else leaf.grad.clone()
+                earlier = self.seen.fresh.get(key)
+                self.seen.fresh[key] = fresh if earlier is None else earlier + fresh
+        return made
+
+    def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
+        """Add up what each input on a kink would do to the gradients on the kink's other side."""
+        if sum(int(on_it.sum()) for _, _, on_it, _ in self.kinks) > MOST_KINKS:
+            return
+        for inputs, outputs, on_it, jump in self.kinks:
+            if inputs is outputs:  # changed in place: what it was made of is no longer at hand
+                continue
+            (slope,) = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
+            for at in on_it.nonzero() if slope is not None else ():
+                one = torch.zeros_like(inputs)
+                one[tuple(at)] = jump * slope[tuple(at)]
+                shares = torch.autograd.grad(
+                    inputs, leaves, one, retain_graph=True, allow_unused=True
+                )
+                for leaf, share in zip(leaves, shares, strict=True):
+                    if share is not None:
+                        known = self.seen.kinks.get(id(leaf), 0.0)
+                        self.seen.kinks[id(leaf)] = known + share.abs()
+
+    def _before(self, optimizer: Optimizer, *_: object) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        for group in optimizer.param_groups:
+            options = {key: _plain(value) for key, value in group.items() if key != "params"}
+            for parameter in group["params"]:
+                self.parameters[id(parameter)] = parameter
+                self.options[id(parameter)] = options
+
+    def _after(self, optimizer: Optimizer, *_: object) -> None:
+        """Take the gradients once it has stepped: a closure computes them within the step."""
+        if threading.get_ident() != self.thread:
+            return
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                key = id(parameter)
+                if parameter.grad is None or key not in self.options:  # which it does not step
+                    continue
+                self.seen.rules[key] = type(optimizer), self.options[key]
+                self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
+                fresh = self.seen.fresh.get(key)
+                same = fresh is not None and torch.equal(fresh, parameter.grad)
+                self.seen.used[key] = fresh if same and fresh is not None else _copy(parameter.grad)
+
+
+def _leaves(nodes: Iterable[Any]) -> list[Tensor]:
+    """The tensors at which a graph ends and gradients gather."""
+    found, waiting, known = [], list(nodes), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [inner for inner, _ in node.next_functions]
+    return found
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return (tensor.to_dense() if tensor.is_sparse else tensor).detach().clone()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (as an optimizer has it)
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    return float(value) if isinstance(value, float) else value  # NumPy's are of that kind, too

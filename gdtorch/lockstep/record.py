@@ -1,0 +1,255 @@
+"""What is kept of two trajectories while they run, for the replay: a sample of their elements."""
+
+from __future__ import annotations
+
+__all__ = ["GRADIENT", "GROWTH", "Record", "Recorder", "Step"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from .distance import Difference, Weights, ulps_between
+from .observe import Observer
+
+GRADIENT = 64  # roundings of the largest element that a gradient may be off by: a sum that cancels
+GROWTH = 10  # how much a step may stretch the distance of two trajectories, and be mere rounding
+SAMPLE = 1 << 16  # elements at most
+STORE = 1 << 22  # numbers kept of each kind, over all steps
+FEW = 64  # elements of each weight that are in the sample, where it has as many
+FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
+
+Rule = tuple[type[Optimizer], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of both from the same weights, but for `carried`; flat samples in float64.
+
+    Args:
+        before: mine's weights before the step.
+        after: mine's weights after it.
+        base: theirs' before it, mine's where they were put into theirs.
+        predicted: what theirs made of `base`.
+        fresh: the gradient of theirs' loss there.
+        used: the gradient that theirs' optimizer was given.
+        kinks: by how much the gradient is uncertain, next to a kink (see `Seen`).
+        carried: the largest distance of `before` and `base`.
+        norms: weight → Euclidean norm of the whole fresh gradient.
+        rules: weight → the optimizer's class and its options; empty where none was seen.
+        stepped: how often the optimizer stepped.
+    """
+
+    before: Tensor
+    after: Tensor
+    base: Tensor
+    predicted: Tensor
+    fresh: Tensor
+    used: Tensor
+    kinks: Tensor
+    carried: float
+    norms: Mapping[str, float]
+    rules: Mapping[str, Rule]
+    stepped: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Steps of two trajectories.
+
+    Args:
+        steps: the steps, from the first on.
+        parts: weight → where its elements lie in the sample.
+        places: weight → which elements they are, in row-major order.
+        shapes: weight → its shape.
+        dtypes: weight → the wider dtype of both.
+        epsilon: relative rounding error, of the lower of both precisions.
+        reduced: the shape of what theirs' loss is reduced from.
+    """
+
+    steps: list[Step]
+    parts: Mapping[str, slice]
+    places: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, torch.dtype]
+    epsilon: float
+    reduced: tuple[int, ...]
+
+    def stack(self, what: str) -> Tensor:
+        """One of a step's tensors over all steps, of shape (steps, elements)."""
+        return torch.stack([getattr(step, what) for step in self.steps])
+
+    @property
+    def broken(self) -> int | None:
+        """The first step after which an element is finite in one of the two alone."""
+        for number, step in enumerate(self.steps, start=1):
+            if not torch.equal(step.after.isfinite(), step.predicted.isfinite()):
+                return number
+        return None
+
+    def until(self, step: int) -> Record:
+        """The record of the steps before one."""
+        return replace(self, steps=self.steps[: step - 1])
+
+    def farthest(self, step: int) -> Difference:
+        """The element of the sample in which a step differs most."""
+        at = self.steps[step - 1]
+        theirs = at.before + (at.predicted - at.base)
+        apart = (at.after - theirs).abs().nan_to_num(nan=torch.inf)
+        far = int(apart.argmax())
+        name = next(n for n, part in self.parts.items() if part.start <= far < part.stop)
+        place = int(self.places[name][far - self.parts[name].start])
+        index = tuple(int(i) for i in np.unravel_index(place, self.shapes[name]))
+        x, y = float(at.after[far]), float(theirs[far])
+        ulps = ulps_between(x, y, self.dtypes[name])
+        return Difference(step, name, index, x, y, float(apart[far]), ulps)
+
+
+class Recorder:
+    """Keep what the replay needs, and put mine's weights into theirs once the two have parted.
+
+    Args:
+        observer: of theirs.
+        limit: how many steps there may be.
+    """
+
+    def __init__(self, observer: Observer, limit: int) -> None:
+        self.observer = observer
+        self.limit = limit
+        self.steps: list[Step] = []
+        self.parted = False
+        self.parting = 0  # the step after which they have
+        self.complete = True  # whether all that is trained in theirs could be observed
+
+    def begin(self, mine: Weights, theirs: Weights) -> None:
+        """Take in the initial weights, which do not change until the first step is seen."""
+        self.shapes = {name: tuple(weight.shape) for name, weight in theirs.items()}
+        self.dtypes = {
+            name: torch.promote_types(mine[name].dtype, weight.dtype)
+            for name, weight in theirs.items()
+        }
+        self.start = mine, theirs
+        self.distance = 0.0
+        self.observer.begin()
+
+    def look(
+        self, mine: Weights, theirs: Weights, differences: Mapping[str, float], epsilon: float
+    ) -> None:
+        """Take in the weights after a step, and how far they are apart, weight by weight."""
+        if not self.complete:
+            return
+        if not self.steps:
+            self.complete = self._match(theirs)
+            if not self.complete:
+                return
+            self._choose(mine, theirs)
+            self.before, self.base = (self._sample(weights) for weights in self.start)
+            del self.start
+        after, predicted = self._sample(mine), self._sample(theirs)
+        seen = self.observer.seen
+        keys = {name: id(parameter) for name, parameter in self.parameters.items()}
+        fresh = {n: seen.fresh.get(k, seen.used.get(k)) for n, k in keys.items()}
+        used = {n: seen.used.get(k, seen.fresh.get(k)) for n, k in keys.items()}
+        self.steps.append(
+            Step(
+                before=self.before,
+                after=after,
+                base=self.base,
+                predicted=predicted,
+                fresh=self._sample(fresh),
+                used=self._sample(used),
+                kinks=self._sample({n: seen.kinks.get(k) for n, k in keys.items()}),
+                carried=self.distance,
+                norms={n: 0.0 if g is None else g.norm().item() for n, g in fresh.items()},
+                rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
+                stepped=max(seen.steps.values(), default=0),
+            )
+        )
+        self._judge(differences, epsilon)
+        self.before = after
+        self.base = after if self.parted else predicted
+        self.distance = 0.0 if self.parted else max(differences.values())
+        self.observer.begin()
+        self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
+
+    def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
+        """Have they parted by more than this step's rounding, or by much rounding altogether?"""
+        step = self.steps[-1]
+        self.epsilon = epsilon
+        for name, part in self.parts.items():
+            size = float(step.after[part].abs().max())
+            update = float((step.predicted - step.base)[part].abs().max())
+            rounding = epsilon * (2 * size + GRADIENT * update) + (1 + GROWTH) * self.distance
+            far = differences[name] > FREE * epsilon * max(size, update)
+            if not self.parted and (far or not differences[name] <= rounding):
+                self.parted, self.parting = True, len(self.steps)
+
+    @torch.no_grad()
+    def put(self, mine: Weights) -> None:
+        """Put mine's weights into theirs, if the two have parted."""
+        if self.parted and self.complete:
+            for name, parameter in self.parameters.items():
+                parameter.copy_(mine[name])
+
+    def record(self) -> Record:
+        """What has been kept."""
+        return Record(
+            self.steps,
+            self.parts,
+            self.places,
+            self.shapes,
+            self.dtypes,
+            self.epsilon,
+            self.observer.shape,
+        )
+
+    def _match(self, theirs: Weights) -> bool:
+        """Find the parameter behind each of theirs' weights; whether there is one for each."""
+        self.parameters: dict[str, Tensor] = {}
+        for name, weight in theirs.items():
+            for parameter in self.observer.parameters.values():
+                if parameter.shape == weight.shape and _same(parameter.detach(), weight):
+                    self.parameters[name] = parameter
+                    if parameter.data_ptr() == weight.data_ptr():
+                        break
+            else:
+                if name not in self.parameters and _same(weight, self.start[1][name]):
+                    self.parameters[name] = weight  # it never moves in theirs
+        found = {id(parameter) for parameter in self.parameters.values()}
+        return len(found) == len(theirs) and not found.isdisjoint(self.observer.parameters)
+
+    def _choose(self, mine: Weights, theirs: Weights) -> None:
+        """Choose the sample: evenly spread over each weight, and those that differ most by now."""
+        room = min(SAMPLE, max(FEW * len(theirs), STORE // max(1, self.limit)))
+        whole = sum(weight.numel() for weight in theirs.values())
+        self.places, self.parts, begin = {}, {}, 0
+        for name, weight in theirs.items():
+            count = min(weight.numel(), max(FEW, room * weight.numel() // whole))
+            if count == weight.numel():
+                places = torch.arange(count)
+            else:
+                places = torch.linspace(0, weight.numel() - 1, count // 2).round().long()
+                apart = (mine[name].double() - theirs[name].double()).abs().flatten().cpu()
+                places = torch.cat([places, apart.topk(count // 2).indices]).unique()
+            self.places[name] = places
+            self.parts[name] = slice(begin, begin + len(places))
+            begin += len(places)
+
+    def _sample(self, tensors: Mapping[str, Tensor | None]) -> Tensor:
+        taken = []
+        for name, places in self.places.items():
+            tensor = tensors[name]
+            if tensor is None:
+                taken.append(torch.zeros(len(places), dtype=torch.float64))
+            else:
+                flat = tensor.detach().flatten()
+                taken.append(flat[places.to(flat.device)].cpu().double())
+        return torch.cat(taken)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.equal(one.cpu().double(), other.detach().cpu().double()))

@@ -1,0 +1,340 @@
+"""Replay: theirs with an edit, from mine's weights at every step, against what mine made of them.
+
+A cause is named only where theirs, with that one mistake made, gives mine's next weights to
+rounding, at every step looked at.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SMALLEST", "Program", "Replay", "make_rule", "options_of"]
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..optimizers import RULES, Rule
+from .record import GRADIENT, GROWTH, Record
+
+SMALLEST = 1e-300  # so that nothing is divided by 0
+PATIENCE = 2  # rounds that may gain little
+ROUNDS = 12  # of Gauss–Newton
+TINY = 1e3  # roundings of 1
+OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
+
+
+@dataclass(frozen=True)
+class Program:
+    """A training program: which gradient it takes, and what its optimizer makes of that.
+
+    Args:
+        optimizer: another optimizer than theirs, by its name in `torch.optim`.
+        options: options that differ from theirs, or the other optimizer's, all of them.
+        factor: of every gradient.
+        factors: weight → a factor of its gradient alone.
+        adds_up: gradients add up: "never", "always", or in the "first" step, which has them twice.
+        late: whether a step takes the gradient of the step before; the first one its own.
+        clip: how gradients are clipped, "together", "each" or "value", and at what.
+        used: whether it starts from the gradients that theirs' optimizer was given, with all that
+            theirs has made of them, and not from those of the backward passes.
+        resets: whether the optimizer forgets its state after each step.
+        rates: a factor of the learning rate at each step, or one for all.
+        still: weights that it does not move.
+        free: weights that mine moves and theirs does not, so that nothing is known of them.
+        borrowed: weight → the weight whose gradient it is given.
+        only: the weights whose optimizer has other options; empty for all.
+    """
+
+    optimizer: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    factor: float = 1.0
+    factors: Mapping[str, float] = field(default_factory=dict)
+    adds_up: str = "never"
+    late: bool = False
+    clip: tuple[str, float] | None = None
+    used: bool = True
+    resets: bool = False
+    rates: tuple[float, ...] = (1.0,)
+    still: frozenset[str] = frozenset()
+    free: frozenset[str] = frozenset()
+    borrowed: Mapping[str, str] = field(default_factory=dict)
+    only: frozenset[str] = frozenset()
+
+    def with_option(self, name: str, value: Any) -> Program:  # noqa: ANN401 (as an optimizer has it)
+        """The same program with another option of its optimizer."""
+        return replace(self, options={**self.options, name: value})
+
+
+def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
+    """A rule of `optimizers/` from the options of a parameter group.
+
+    Args:
+        kind: the optimizer's name in `torch.optim`.
+        options: name → value, of which those are taken that the rule has; one of two is named by
+            its place, as in `betas[0]`.
+        rate: a factor of the learning rate.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+    page = RULES["Adam" if kind == "AdamW" else kind]
+    known = {**page().options(), **dict.fromkeys(page.switches())}
+    values = {name: value for name, value in options.items() if name in known}
+    for name, value in options.items():
+        whole, _, place = name.partition("[")
+        if place:
+            both = list(values.get(whole, known[whole]))
+            both[int(place[0])] = value
+            values[whole] = tuple(both)
+    if kind == "AdamW":
+        values.setdefault("decoupled_weight_decay", True)
+    rule = page(**values)
+    return rule if rate == 1.0 else replace(rule, lr=rule.lr * rate)
+
+
+def options_of(rule: Rule) -> dict[str, Any]:
+    """The options and switches of a rule that are numbers or flags; one of two by its place."""
+    values: dict[str, Any] = {}
+    for field_ in fields(rule):
+        value = getattr(rule, field_.name)
+        if isinstance(value, tuple):
+            values |= {f"{field_.name}[{place}]": number for place, number in enumerate(value)}
+        else:
+            values[field_.name] = value
+    return values
+
+
+class Replay:
+    """The steps of a record, taken again by programs.
+
+    Args:
+        record: what was kept of both.
+        theirs: the program that theirs is, of which the rounding is taken.
+        last: after which step it ends.
+        chosen: which elements of the sample; None for all.
+        of_theirs: whether theirs' own steps are looked at, and not mine's.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        theirs: Program,
+        last: int | None = None,
+        chosen: Tensor | None = None,
+        *,
+        of_theirs: bool = False,
+    ) -> None:
+        self.record, self.steps = record, record.steps[:last]
+        self.names = list(record.parts)
+        sizes = torch.tensor([part.stop - part.start for part in record.parts.values()])
+        self.weight_of = torch.arange(len(self.names)).repeat_interleave(sizes)
+        self.chosen = torch.arange(len(self.weight_of)) if chosen is None else chosen
+        self.weight_of = self.weight_of[self.chosen]
+        self.before, after = self._stack("before"), self._stack("after")
+        if of_theirs:
+            after = self.before + self._stack("predicted") - self._stack("base")
+        self.after = after
+        self.used, self.fresh = self._stack("used"), self._stack("fresh")
+        self.grouped: dict[frozenset[str], list[tuple[Tensor, str]]] = {}
+        self.noise = self.rounding(theirs)
+
+    def _stack(self, what: str) -> Tensor:
+        return torch.stack([getattr(step, what)[self.chosen] for step in self.steps])
+
+    def _groups(self, only: frozenset[str]) -> list[tuple[Tensor, str]]:
+        """Elements that are stepped alike, and a weight that they belong to."""
+        if only in self.grouped:
+            return self.grouped[only]
+        alike: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            history = repr([name in only, *(step.rules.get(name) for step in self.steps)])
+            alike.setdefault(history, []).append(number)
+        groups = []
+        for numbers in alike.values():
+            at = torch.isin(self.weight_of, torch.tensor(numbers)).nonzero().flatten()
+            groups.append((at, self.names[numbers[0]]))
+        return self.grouped.setdefault(only, groups)
+
+    def of(self, name: str) -> Tensor:
+        """Which elements belong to a weight, as booleans."""
+        return self.weight_of == self.names.index(name)
+
+    def rules(self, program: Program, name: str) -> Iterator[Rule | None]:
+        """The rule by which a program takes each step of a weight; None where there is none."""
+        edited = {} if program.only and name not in program.only else program.options
+        known: tuple[Any, float] | None = None
+        rule = None
+        for number, step in enumerate(self.steps):
+            seen = step.rules.get(name)
+            rate = program.rates[min(number, len(program.rates) - 1)]
+            if (seen, rate) != known:
+                known = seen, rate
+                if program.optimizer:
+                    rule = make_rule(program.optimizer, program.options, rate)
+                elif seen is None:
+                    rule = None
+                else:
+                    rule = make_rule(seen[0].__name__, {**seen[1], **edited}, rate)
+            yield rule
+
+    def gradients(self, program: Program, shift: Tensor | None = None) -> Tensor:
+        """The gradients that a program's optimizer is given, of shape (steps, elements)."""
+        grads = self.used if program.used else self.fresh
+        if shift is not None:
+            grads = grads + shift
+        for name, other in program.borrowed.items():
+            grads = grads.clone()
+            grads[:, self.of(name)] = grads[:, self.of(other)]
+        if program.late:
+            grads = torch.cat([grads[:1], grads[:-1]])
+        if program.adds_up == "always":
+            grads = grads.cumsum(0)
+        elif program.adds_up == "first":
+            grads = torch.cat([2 * grads[:1], grads[1:]])
+        if program.factor != 1.0 or program.factors:
+            by = torch.full((len(self.names),), program.factor, dtype=torch.float64)
+            for name, factor in program.factors.items():
+                by[self.names.index(name)] *= factor
+            grads = grads * by[self.weight_of]
+        return grads if program.clip is None else self._clipped(grads, *program.clip)
+
+    def _clipped(self, grads: Tensor, how: str, most: float) -> Tensor:
+        if how == "value":
+            return grads.clamp(-most, most)
+        norms = torch.tensor(
+            [[step.norms[name] for name in self.names] for step in self.steps], dtype=torch.float64
+        )
+        if how == "together":
+            norms = norms.square().sum(1, keepdim=True).sqrt().expand_as(norms)
+        # As torch.nn.utils.clip_grad_norm_ has it.
+        return grads * (most / (norms + 1e-6)).clamp(max=1.0)[:, self.weight_of]
+
+    def predict(self, program: Program, shift: Tensor | None = None) -> Tensor:
+        """What a program makes of mine's weights, of shape (steps, elements)."""
+        grads = self.gradients(program, shift)
+        made = self.before.clone()
+        for at, name in self._groups(program.only):
+            state: dict[str, Any] = {}
+            for step, rule in enumerate(self.rules(program, name)):
+                if rule is not None:
+                    weight = self.before[step, at]
+                    rule.step(weight, grads[step, at], state)
+                    made[step, at] = weight
+                    if program.resets:
+                        state = {}
+        for name in program.still:
+            made[:, self.of(name)] = self.before[:, self.of(name)]
+        for name in program.free:
+            made[:, self.of(name)] = self.after[:, self.of(name)]
+        return made
+
+    def rounding(self, program: Program) -> Tensor:
+        """By how much rounding may move what a program makes of mine's weights.
+
+        One rounding each of what mine and theirs store, and how far the step moves where the
+        gradients are off by their own rounding, all to one side and by chance.
+        """
+        epsilon = self.record.epsilon
+        largest = (
+            torch.stack(
+                [
+                    torch.stack(
+                        [step.fresh[part].abs().max() for part in self.record.parts.values()]
+                    )
+                    for step in self.steps
+                ]
+            )
+            .cummax(0)
+            .values
+        )
+        every = largest.amax(1, keepdim=True)
+        # Where no gradient was ever more than rounding, it is made of numbers of about 1.
+        scale = GRADIENT * largest + OTHERS * every + (every < TINY * epsilon)
+        off = epsilon * scale[:, self.weight_of]
+        off = off + torch.stack([step.kinks[self.chosen] for step in self.steps])
+        nominal = self.predict(program)
+        moved = torch.zeros_like(nominal)
+        chance = torch.Generator().manual_seed(0)
+        signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
+        for sign in (1.0, -1.0, signs, -signs):
+            moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
+        stored = 2 * epsilon * torch.maximum(self.before.abs(), self.after.abs())
+        carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
+        noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
+        return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
+
+    def missed(self, program: Program, noise: Tensor | None = None) -> Tensor:
+        """|what a program makes − mine's next weights|, in roundings; infinite for nan."""
+        made = self.predict(program)
+        apart = (made - self.after).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+        alike = (made == self.after) | (made.isnan() & self.after.isnan())
+        apart = apart.masked_fill(alike, 0.0)
+        return apart / (self.noise if noise is None else noise)
+
+    def fit(
+        self, build: Callable[[Sequence[float]], Program], start: Sequence[float]
+    ) -> tuple[list[float], float]:
+        """Numbers of a program by damped Gauss–Newton (Levenberg; Marquardt, 1963).
+
+        Args:
+            build: numbers → program.
+            start: where to begin.
+
+        Returns:
+            The numbers, and the root of the mean square of what is missed, in roundings.
+        """
+        x = torch.tensor(start, dtype=torch.float64)
+        now = self._rest(build, x)
+        if now is None:
+            return list(start), math.inf
+        damping = 1e-3
+        for number in range(ROUNDS if start else 0):
+            jacobian = self._jacobian(build, x, now)
+            if jacobian is None:
+                break
+            gram, slope = jacobian.T @ jacobian, jacobian.T @ now
+            error, there = float(now.square().mean()), None
+            while there is None and damping < 1e4:
+                damped = gram + damping * torch.diag(gram.diag())
+                moved = x - torch.linalg.solve(damped, slope)
+                there = self._rest(build, moved)
+                if there is None or float(there.square().mean()) >= error:
+                    there, damping = None, damping * 10
+            if there is None:
+                break
+            x, now, damping = moved, there, max(damping / 30, 1e-12)
+            left = float(now.square().mean())
+            slow = left > error / 2  # where numbers fit, each round gains by far more
+            if left < 1e-6 or (slow and number >= PATIENCE):
+                break
+        return x.tolist(), float(now.square().mean().sqrt())
+
+    def _rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
+        """What a program with these numbers misses, in roundings; None where it cannot be run."""
+        try:
+            rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
+        except ValueError:  # an option out of its range
+            return None
+        return rest if bool(rest.isfinite().all()) else None
+
+    def _jacobian(
+        self, build: Callable[[Sequence[float]], Program], x: Tensor, now: Tensor
+    ) -> Tensor | None:
+        """What is missed by each number, from differences; None where it depends on none."""
+        columns = []
+        for k, number in enumerate(x.tolist()):
+            for by in (1e-6 * max(abs(number), 1e-6), -1e-6 * max(abs(number), 1e-6)):
+                moved = x.clone()
+                moved[k] += by
+                there = self._rest(build, moved)
+                if there is not None:
+                    columns.append((there - now) / by)
+                    break
+        if len(columns) < len(x):
+            return None
+        jacobian = torch.stack(columns, dim=1)
+        gram = (jacobian * jacobian).sum(dim=0)
+        return jacobian if bool(gram.all() and gram.isfinite().all()) else None

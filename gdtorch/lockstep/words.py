@@ -1,0 +1,401 @@
+"""A finding in words: what mine does otherwise, how well that is shown, and the line to change."""
+
+from __future__ import annotations
+
+__all__ = ["describe", "diagnose"]
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .diagnosis import Diagnosis, Edit, Factor, listed
+from .edits import Finding, find
+from .record import Record
+from .replay import Program, make_rule, options_of
+
+# Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
+WORDS = {
+    "sign": (
+        "steps the other way",
+        "look for a minus sign: w -= lr * g goes down",
+    ),
+    "adds_up": (
+        "adds each gradient to those of the steps before",
+        "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",
+    ),
+    "adds_up_first": (
+        "has the gradient of the first step twice",
+        "call optimizer.zero_grad() (or set the sums to 0) before the first step, too",
+    ),
+    "zeroed": (
+        "takes each step with the gradient of that step alone",
+        "if theirs is to do so, call optimizer.zero_grad() before each backward pass",
+    ),
+    "late": (
+        "takes each step with the gradient of the step before",
+        "compute the gradient from the weights as they are, then take the step",
+    ),
+    "resets": (
+        "forgets its velocities or averages after each step",
+        "make them once, before the loop",
+    ),
+    "still": ("does not move {weights}", "update {weights}, too"),
+    "moves": ("moves {weights}, which theirs does not", "leave out the update of {weights}"),
+    "borrowed": (
+        "gives {weights} the gradient of {mine}",
+        "look for {mine} where {weights} should stand in the backward pass",
+    ),
+    "decoupled_weight_decay": (
+        "takes the decay from the weights, as AdamW does",
+        "add weight_decay * w to the gradient",
+    ),
+    "dampen_first": (
+        "multiplies the first gradient by 1 − dampening, too",
+        "let the velocity begin with the first gradient as it is",
+    ),
+    "lr_in_velocity": (
+        "has lr within the velocity, v = μ * v + lr * g, so that an old lr goes on",
+        "multiply by lr last: v = μ * v + g, then w -= lr * v",
+    ),
+    "old_velocity": (
+        "steps with the velocity of the step before",
+        "update the velocity first, then the weights",
+    ),
+    "eps_in_root": (
+        "adds eps within the root",
+        "divide by sqrt(v) + eps, not by sqrt(v + eps)",
+    ),
+    "eps_before_correction": (
+        "adds eps before the bias correction",
+        "divide by sqrt(v / (1 − β₂ᵗ)) + eps, not by sqrt(v) + eps before the correction",
+    ),
+    "no_bias_correction": (
+        "has no bias correction",
+        "divide m by 1 − β₁ᵗ and v by 1 − β₂ᵗ, with t = 1 in the first step",
+    ),
+    "decay_without_lr": (
+        "takes weight_decay * w from the weights without lr",
+        "multiply the decay by lr: w -= lr * weight_decay * w",
+    ),
+}
+BOTH_WAYS = {  # flag of PyTorch's → what has it, and what mine is to write to have it
+    "nesterov": ("Nesterov's momentum", "step along g + μ * v, not along v"),
+    "amsgrad": ("amsgrad", "divide by the root of the largest v so far"),
+    "centered": ("centering", "divide by sqrt(v − mean(g)²)"),
+    "decoupled_weight_decay": (
+        "the decay of the weights themselves",
+        "w -= lr * weight_decay * w, and leave the gradient as it is",
+    ),
+}
+CLIPPED = {
+    "together": "by the norm of all of them together",
+    "each": "each weight's by its own norm",
+    "value": "element by element",
+}
+
+
+def edits_of(
+    theirs: Program, program: Program, record: Record, parted: Sequence[str]
+) -> tuple[Edit, ...]:
+    """What a program that takes mine's steps does otherwise than theirs."""
+    only = tuple(parted) if len(parted) < len(record.parts) else ()
+    options = seen_options(record, theirs, parted[0])
+    edits = []
+    if program.optimizer != theirs.optimizer:
+        mine = signature(program.optimizer, program.options)
+        edits.append(Edit("optimizer", mine, in_words(record, theirs)))
+    else:
+        for option, value in program.options.items():
+            if theirs.options.get(option) != value:
+                edits.append(Edit(option, value, options.get(option, False), only))
+    rates = [rate / theirs.rates[0] for rate in program.rates]
+    if len(rates) > 1:
+        lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
+        edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
+        edits.append(Edit("schedule", edited, tuple(lrs)))
+    elif rates != [1.0]:
+        edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
+    return (*edits, *gradient_edits(theirs, program))
+
+
+def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
+    """What a program does otherwise with its gradients, and with its weights."""
+    factor = program.factor / theirs.factor
+    if factor == -1:
+        yield Edit("sign", -1, 1)
+    elif factor != 1:
+        yield Edit("gradient", factor, 1.0)
+    for weight, own in program.factors.items():
+        yield Edit("gradient", own, 1.0, (weight,))
+    for field in ("adds_up", "late", "resets", "clip", "still"):
+        mine, others = getattr(program, field), getattr(theirs, field)
+        if mine != others:
+            yield Edit(field, mine, others)
+    for weight, other in program.borrowed.items():
+        yield Edit("borrowed", other, weight, (weight,))
+    if program.free:
+        yield Edit("moves", True, False, tuple(sorted(program.free)))
+
+
+def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
+    """The options with which theirs steps a weight, of the first step that it does."""
+    if theirs.optimizer:
+        return options_of(make_rule(theirs.optimizer, theirs.options))
+    for step in record.steps:
+        if name in step.rules:
+            kind, options = step.rules[name]
+            return options_of(make_rule(kind.__name__, {**options, **theirs.options}))
+    return {"lr": 1.0}
+
+
+def lr_at(record: Record, theirs: Program, name: str, step: int) -> float:
+    """Theirs' learning rate at a step."""
+    seen = record.steps[step].rules.get(name)
+    rate = theirs.rates[min(step, len(theirs.rates) - 1)]
+    lr = theirs.options["lr"] if theirs.optimizer or seen is None else seen[1]["lr"]
+    return rate * float(lr)
+
+
+def signature(kind: str, options: Mapping[str, Any]) -> str:
+    """An optimizer as one writes it: its learning rate, and what is not as PyTorch has it."""
+    rule = make_rule(kind, options)
+    shown = {
+        name: value
+        for name, value in rule.options().items()
+        if name == "lr" or value != getattr(type(rule)(), name)
+    }
+    return f"{kind}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def in_words(record: Record, theirs: Program) -> str:
+    """Theirs' optimizer as it was seen."""
+    if theirs.optimizer:
+        return f"{signature(theirs.optimizer, theirs.options)}, by hand"
+    seen: dict[str, None] = {}
+    for step in record.steps[:1]:
+        for kind, options in step.rules.values():
+            seen[signature(kind.__name__, options)] = None
+    return "; ".join(seen)
+
+
+def phrase(edit: Edit) -> tuple[str, str]:
+    """What mine does otherwise, and what to change for it to do as theirs."""
+    of = f" of {listed(edit.weights)}" if edit.weights else ""
+    mine, theirs = edit.mine, edit.theirs
+    key = {("adds_up", "first"): "adds_up_first", ("adds_up", "never"): "zeroed"}.get(
+        (edit.what, mine), edit.what
+    )
+    if key in BOTH_WAYS and not (key == "decoupled_weight_decay" and mine):
+        what, how = BOTH_WAYS[key]
+        if mine:
+            return f"has {what}{of}, which theirs has not", f"leave it out, or set {key} in theirs"
+        return f"does without {what}{of}", how
+    if key in WORDS:
+        weights = listed(edit.weights or tuple(sorted(mine)) if key == "still" else edit.weights)
+        return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
+    if key == "clip":
+        return _clipping(mine, theirs)
+    if key == "gradient":
+        if mine == 0:
+            return f"does not move {listed(edit.weights)}", f"update {listed(edit.weights)}, too"
+        return (
+            f"has {mine:.6g} times the gradient{of}",
+            f"take the factor {mine:.6g} out of the loss, the gradient or lr",
+        )
+    if key == "schedule":
+        return schedule(mine, theirs), "give both the same schedule"
+    if key == "optimizer":
+        return f"is {mine}", f"use {theirs}"
+    if isinstance(mine, bool):
+        return f"has {key}{of} otherwise", f"leave out {key}"
+    return (
+        f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
+        f"{key} {theirs:.6g}, not {mine:.6g}",
+    )
+
+
+def _clipping(mine: tuple[str, float] | None, theirs: tuple[str, float] | None) -> tuple[str, str]:
+    how, most = mine or theirs or ("value", math.inf)
+    clip = f"at {most:.6g}, {CLIPPED[how]}"
+    if mine is None:
+        return "does not clip gradients", f"clip them {clip}"
+    return f"clips gradients {clip}", "clip as theirs does, or not at all"
+
+
+def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """What mine's learning rates are, step by step, beside theirs."""
+    if _near(mine[:-1], theirs[1:]):
+        return "is a step ahead in the schedule"
+    if _near(mine[1:], theirs[:-1]):
+        return "is a step behind in the schedule"
+    rates = [a / b for a, b in zip(mine, theirs, strict=True)]
+    first = next(k for k, rate in enumerate(rates) if not _near([rate], [1.0]))
+    tail = rates[first:]
+    if first and _near(tail, tail[:1] * len(tail)):
+        return f"has {tail[0]:.6g} times lr from step {first + 1} on"
+    shape = _shape([lr / mine[0] for lr in mine])
+    if shape:
+        return f"has an lr that {shape}, from {mine[0]:.6g} on"
+    shown = ", ".join(f"{lr:.4g}" for lr in mine[first : first + 4])
+    return f"has another lr from step {first + 1} on: {shown}, …"
+
+
+def _shape(rates: Sequence[float]) -> str:
+    """How learning rates change that begin at 1."""
+    count = len(rates)
+    if count < 4:
+        return ""
+    if _near(rates, [rates[1] ** k for k in range(count)]):
+        return f"is multiplied by {rates[1]:.6g} at each step"
+    slope = rates[1] - 1
+    if _near(rates, [1 + slope * k for k in range(count)]):
+        return f"changes by {slope:.6g} of it at each step"
+    top = max(range(count), key=lambda k: rates[k])
+    if top > 1 and _near(rates, [1 + slope * min(k, top) for k in range(count)]):
+        return f"warms up over {top} steps"
+    if -1 < 2 * rates[1] - 1 < 1:
+        length = math.pi / math.acos(2 * rates[1] - 1)
+        if _near(rates, [(1 + math.cos(math.pi * k / length)) / 2 for k in range(count)]):
+            return f"falls as a cosine over {length:.4g} steps"
+    return ""
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = zip(one, other, strict=True)
+    return bool(one) and all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in pairs)
+
+
+def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
+    """The report on what a replay has found, line by line."""
+    phrases = [phrase(edit) for edit in diagnosis.edits]
+    lines = [
+        f"cause: {diagnosis.cause}",
+        f"theirs: {diagnosis.theirs}",
+        f"mine:   the same, but it {', and it '.join(mine for mine, _ in phrases)}",
+        *(f"That is {text}" for edit in diagnosis.edits for text in sources(edit, diagnosis, rows)),
+        *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
+        where,
+        f"Shown:  with that, theirs takes mine's next step from mine's weights in "
+        f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "
+        "rounding.",
+        f"Change: {'; '.join(change for _, change in phrases)}.",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def sources(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> Iterator[str]:
+    """What a factor is the number of, where it is one of the usual ones."""
+    if edit.what not in {"gradient", "lr"} or not edit.mine:
+        return
+    factor = edit.mine / edit.theirs
+    count, *outputs = (*((rows,) if rows else ()), *diagnosis.reduced[1 if rows else 0 :]) or (1,)
+    across = math.prod(outputs)
+    for number, text in (
+        (2.0, "a ½ missing from the squared error"),
+        (0.5, "a ½ too many in the squared error"),
+        (count, f"a sum over {count} rows where theirs takes the mean"),
+        (1 / count, f"a mean over {count} rows where theirs takes the sum"),
+        (across, f"a mean over the rows where theirs takes that over all {across} outputs, too"),
+        (1 / across, f"a mean over all {across} outputs, too, where theirs takes that over rows"),
+        (count * across, f"a sum over all {count * across} elements where theirs takes the mean"),
+        (1 / (count * across), f"a mean over {count * across} elements where theirs takes the sum"),
+    ):
+        if number != 1 and math.isclose(factor, number, rel_tol=1e-6):
+            yield f"{text}."
+            return
+    momentum = 1 - factor
+    percent = round(100 * momentum)
+    if 40 <= percent < 100 and math.isclose(100 * momentum, percent, abs_tol=1e-4):
+        yield f"1 − momentum, with a momentum of {momentum:.2g}, as an average has it."
+
+
+def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
+    """What the replay says of a record; None where theirs cannot be replayed.
+
+    Args:
+        record: what was kept of both.
+        lr: learning rate, so that a weight decay is given as λ; None for lr · λ.
+    """
+    broken = record.broken
+    sound = record if broken is None else record.until(broken)
+    found = find(sound) if sound.steps else Finding((), Program(), Program())
+    if found is None:
+        return None
+    if not found.step:
+        if broken is None:
+            return Diagnosis("rounding")
+        at = record.steps[broken - 1]
+        unlike = at.after.isfinite() != at.predicted.isfinite()
+        weights = [name for name, part in record.parts.items() if bool(unlike[part].any())]
+        return Diagnosis("not finite", step=broken, weights=tuple(weights))
+    record = sound
+    theirs = in_words(record, found.theirs)
+    base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
+    if found.several:
+        evidence = f"{listed(found.several)} look alike in so few steps, and each explains them"
+        return replace(base, evidence=evidence, several=True)
+    if not found.causes:
+        if found.agreeing:
+            return replace(
+                base,
+                cause="one weight's update",
+                evidence=f"theirs' steps of {listed(found.agreeing)} are mine's",
+            )
+        return replace(base, evidence="no edit that was tried gives mine's steps")
+    edits = edits_of(found.theirs, found.program, record, found.weights)
+    numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
+    if found.causes[0] == "step size schedule":
+        first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
+        base = replace(base, step=first + 1)
+    alike = {}
+    for cause, program in found.alike:
+        if cause != found.causes[0] and not alike_factors(cause, program):
+            others = edits_of(found.theirs, program, record, found.weights)
+            alike[cause] = ", and it ".join(phrase(edit)[0] for edit in others)
+    return replace(
+        base,
+        cause=found.causes[0],
+        reduced=record.reduced,
+        alike=tuple(alike.values()),
+        factor=numbers[0],
+        second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
+        edits=edits,
+        reproduced=found.steps,
+        residual=found.largest,
+    )
+
+
+def alike_factors(cause: str, program: Program) -> bool:
+    """Whether factors of some weights are one of all."""
+    return cause == "scale of one weight" and len({*program.factors.values()}) == 1
+
+
+def factor_of(
+    cause: str, edits: Sequence[Edit], record: Record, found: Finding, lr: float | None
+) -> Factor:
+    """The number that belongs to a cause: mine over theirs, or mine minus theirs."""
+    by = {edit.what: edit for edit in edits if not edit.weights or edit.what != "gradient"}
+    if cause == "sign":
+        return -1.0
+    if cause == "scale":
+        by_lr = found.program.rates[0] / found.theirs.rates[0]
+        return by_lr * found.program.factor / found.theirs.factor
+    if cause == "scale of one weight":
+        return dict(found.program.factors)
+    if cause == "gradients not zeroed":
+        return -1.0 if found.program.adds_up == "never" else 1.0
+    if cause == "step size schedule":
+        return next(rate for rate in found.program.rates if rate != 1.0)
+    rate = 1.0 if lr else float(seen_options(record, found.theirs, found.weights[0])["lr"])
+    if cause == "momentum":
+        return float(by["momentum"].mine - by["momentum"].theirs)
+    if cause == "weight decay":
+        return rate * float(by["weight_decay"].mine - by["weight_decay"].theirs)
+    if cause == "dampening":
+        return float((1 - by["dampening"].mine) / (1 - by["dampening"].theirs))
+    if cause == "decay outside the velocity":
+        options = seen_options(record, found.program, found.weights[0])
+        strength = float(options["momentum"] * options["weight_decay"] * rate)
+        return strength if by["decoupled_weight_decay"].mine else -strength
+    return None
