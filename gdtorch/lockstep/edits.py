@@ -448,15 +448,15 @@ class _Search:
         for _ in range(2):  # again, for what a small step of theirs has lost to rounding
             program = replace(self.theirs, rates=tuple(rates.tolist()))
             made = (self.window.predict(program) - self.window.before) / noise
-            known = (made.abs() > 1).sum(dim=1)
             size = made.square().sum(dim=1).clamp(min=SMALLEST)
-            rates = torch.where(known > 0, rates * (mine * made).sum(dim=1) / size, rates)
+            rates = rates * (mine * made).sum(dim=1) / size
+            off = rates.abs() * (1e-9 + size.rsqrt())
+            rates = torch.tensor(_settled(rates.tolist(), off.tolist()), dtype=torch.float64)
             if bool((rates < 0).any()):
                 return None
-        if not bool((known >= 3).any()):
+        if not bool(((made.abs() > 1).sum(dim=1) >= 3).any()):
             return None
-        near = (rates - 1).abs() < 1e-9 + size.rsqrt()
-        numbers = torch.where(near, 1.0, rates).tolist()
+        numbers = rates.tolist()
         candidate = Candidate(
             "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
         )
@@ -470,6 +470,16 @@ def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, 
         for second in seconds:
             if first in by_cause and second in by_cause:
                 yield by_cause[first], by_cause[second]
+
+
+def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
+    """The rates, each 1 or as the one before where rounding leaves that open."""
+    settled, last = [], 1.0
+    for rate, error in zip(rates, off, strict=True):
+        if abs(rate - last) > error:
+            last = 1.0 if abs(rate - 1) <= error else rate
+        settled.append(last)
+    return settled
 
 
 def _rank(fitted: Fitted) -> float:
