@@ -12,7 +12,10 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import traceback
+
+from tqdm import tqdm
 
 from gdtorch.board import EventFile
 from gdtorch.cli import main
@@ -53,6 +56,11 @@ def run(order):
         status = 1
     os._exit(status)  # at once: to take Python down lasts longer than the run
 
+
+# tqdm's own lock lies in memory that forked processes share: one that is killed while it holds the
+# lock would stop all others for ever, as would a thread of tqdm's that holds it during a fork.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 
 with tempfile.TemporaryDirectory() as folder:  # torch imports some of itself at first use
     agree = ["lockstep", "builtin:manual", "builtin:sgd"]
