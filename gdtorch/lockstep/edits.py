@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES
-from .record import GRADIENT, Record
+from .breaks import Break, breaks
+from .record import GRADIENT, WINDOW, Record
 from .replay import SMALLEST, Program, Replay, options_of
 
-WINDOW = 32  # steps looked at from the first that differs
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
@@ -27,6 +27,8 @@ AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
+BROKEN = 8  # mistakes in the gradient that are tried with another edit
+NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
 CUT = 1e-4  # of a gradient, which has then been clipped
@@ -148,7 +150,7 @@ class _Search:
         if self.step is None:
             return
         last = self.step + WINDOW
-        self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
+        self.window = Replay(record, theirs, last=last, since=self.step, of_theirs=of_theirs)
         missed = self.window.missed(theirs)
         self.parted = tuple(
             n for n in self.window.names if (missed[:, self.window.of(n)] > 1).any()
@@ -161,7 +163,12 @@ class _Search:
         )
         chosen = self._telling(missed.amax(dim=0))
         self.small = Replay(
-            record, theirs, last=self.step + SCREEN, chosen=chosen, of_theirs=of_theirs
+            record,
+            theirs,
+            last=self.step + SCREEN,
+            chosen=chosen,
+            since=self.step,
+            of_theirs=of_theirs,
         )
 
     def _telling(self, missed: Tensor) -> Tensor:
@@ -184,12 +191,51 @@ class _Search:
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule()) and self.holds(schedule):
             found = [(schedule,)]
+        if not found and not self.of_theirs:
+            broken = self._breaks()
+            found = [(one,) for one in broken if self.holds(one)]
+            singles += broken
         if not found:
             found = self._pairs(singles)
         # Some pairs of options make one rule of another: then that one is the plainer word.
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=LIMITS)):
             found = self._others() or found
         return found
+
+    def _breaks(self) -> list[Fitted]:
+        """The mistakes in the gradient that explain the first step, step by step fewer.
+
+        Where none does, those that leave the least of it, to be tried with another edit.
+        """
+        first, record = self.step or 0, self.record
+        tape, true = record.steps[first].tape, record.gradient(first, None)
+        if tape is None or true is None or not _same(true, record.steps[first].fresh, record):
+            return []
+        spoiled = frozenset(self.parted)
+        names = {id(parameter): name for name, parameter in record.parameters.items()}
+        left: list[tuple[Fitted, float]] = []
+        for one in breaks(tape, names):
+            if not self._shows(one, true):
+                continue
+            fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
+            left.append((fitted, math.nan))
+        for last in range(first + 1, min(first + SCREEN, len(record.steps)) + 1):
+            replay = Replay(record, self.theirs, last, self.small.chosen, since=first)
+            left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
+            holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
+            if not holding:
+                break
+            left = holding
+        left.sort(key=lambda pair: pair[1])
+        return [replace(one, left=rest) for one, rest in left[:BROKEN]]
+
+    def _shows(self, one: Break, true: Tensor) -> bool:
+        """Whether a mistake changes the gradient of a weight that has parted, in the first step."""
+        made = self.record.gradient(self.step or 0, one)
+        if made is None or not bool(made.isfinite().all()):
+            return False
+        parts = (self.record.parts[name] for name in self.parted)
+        return any(not _same(made[part], true[part], self.record) for part in parts)
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
@@ -461,6 +507,12 @@ class _Search:
             "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
         )
         return Fitted(candidate, tuple(numbers), math.nan)
+
+
+def _same(one: Tensor, other: Tensor, record: Record) -> bool:
+    """Whether two gradients are the same but for rounding."""
+    off = GRADIENT * record.epsilon * other.abs().max()
+    return bool(((one - other).abs() <= off).all())
 
 
 def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:

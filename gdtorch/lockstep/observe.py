@@ -24,6 +24,8 @@ from torch.optim.optimizer import (
 )
 from torch.overrides import TorchFunctionMode
 
+from .tape import Recording, Tape
+
 # Functions with a kink: name → by how much the derivative jumps there.
 KINKED = {"relu": 1.0, "leaky_relu": 1.0, "abs": 2.0, "clamp": 1.0, "clamp_min": 1.0}
 REDUCTIONS = {
@@ -46,6 +48,7 @@ class Seen:
         steps: how often an optimizer stepped.
         kinks: by how much a gradient is uncertain, since the input of a function with a kink, as
             ReLU has it at 0, was there on the kink but for rounding.
+        tape: of the loss, where one was taken.
     """
 
     fresh: dict[int, Tensor] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class Seen:
     rules: dict[int, tuple[type[Optimizer], dict[str, Any]]] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
     kinks: dict[int, Tensor] = field(default_factory=dict)
+    tape: Tape | None = None
 
 
 class Observer(TorchFunctionMode):
@@ -62,6 +66,7 @@ class Observer(TorchFunctionMode):
         seen: see `Seen`.
         parameters: `id` → parameter, of all that were stepped or had a gradient.
         shape: of what the last loss was reduced from, its rows first.
+        taping: whether it takes down by which functions a loss is computed.
         reach: how far weights may be off, as a share of the largest one: an input of a function
             with a kink is then on the kink within as much of the largest input.
     """
@@ -72,11 +77,13 @@ class Observer(TorchFunctionMode):
         self.options: dict[int, dict[str, Any]] = {}
         self.shape: tuple[int, ...] = ()
         self.reach = 0.0
+        self.taping = True
         self.begin()
 
     def begin(self) -> None:
         """Begin a step: forget what was seen of the one before."""
         self.seen = Seen()
+        self.recording = Recording()
         self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
 
     def following(self, program: Iterable[Any]) -> Iterator[Any]:
@@ -105,9 +112,26 @@ class Observer(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         """Call a function of torch, and note what matters here."""
         name = getattr(function, "__name__", "")
+        if name == "grad" and args:
+            return self._grad(function, args, kwargs or {})
+        if not self.taping or not torch.is_grad_enabled():
+            return self._called(name, function, args, kwargs)
+        generator = self.recording.state_before(name)
+        made = self._called(name, function, args, kwargs)
+        if name != "backward":
+            self.recording.note(function, args, kwargs or {}, made, generator)
+        return made
+
+    def _called(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+    ) -> Any:  # noqa: ANN401
         call: Callable[..., Any] = partial(function, **(kwargs or {}))
         if name == "backward" and args:
-            return self._backward(call, args)
+            return self._backward(call, args, kwargs or {})
         if name in REDUCTIONS and args and isinstance(args[0], Tensor) and args[0].requires_grad:
             self.shape = tuple(args[0].shape)
         if name not in KINKED or not isinstance(args[0], Tensor) or not args[0].requires_grad:
@@ -132,8 +156,38 @@ class Observer(TorchFunctionMode):
             on_it |= (inputs - at).abs() <= near
         return on_it
 
-    def _backward(self, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        roots = [args[0]] if isinstance(args[0], Tensor) else list(args[0])
+    def _grad(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:  # noqa: ANN401
+        """`torch.autograd.grad`: gradients that are returned, not added up."""
+        made = function(*args, **kwargs)
+        inputs = args[1] if len(args) > 1 else kwargs.get("inputs", ())
+        self._tape(args[0], kwargs.get("grad_outputs"))
+        for leaf, fresh in zip(_listed(inputs), _listed(made), strict=True):
+            if leaf.is_leaf and fresh is not None:
+                self._add(leaf, fresh.detach().clone())
+        return made
+
+    def _add(self, leaf: Tensor, fresh: Tensor) -> None:
+        self.parameters[id(leaf)] = leaf
+        earlier = self.seen.fresh.get(id(leaf))
+        self.seen.fresh[id(leaf)] = fresh if earlier is None else earlier + fresh
+
+    def _tape(self, roots: Any, given: Any) -> None:  # noqa: ANN401
+        if self.taping:
+            found = _listed(roots)
+            self.recording.backward(found, _listed(given) or [None] * len(found))
+            self.seen.tape = self.recording.tape()
+
+    def _backward(
+        self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:  # noqa: ANN401
+        roots = _listed(args[0])
+        given = [*args[1:2], kwargs.get("gradient"), kwargs.get("grad_tensors")]
+        self._tape(roots, next((one for one in given if one is not None), None))
         leaves = _leaves(root.grad_fn for root in roots)
         if len(roots) == 1 and roots[0].numel() == 1:
             self._note_kinks(roots[0], leaves)
@@ -144,9 +198,7 @@ class Observer(TorchFunctionMode):
             key = id(leaf)
             self.parameters[key] = leaf
             if leaf.grad is not None:
-                fresh = leaf.grad - before[key] if key in before else leaf.grad.clone()
-                earlier = self.seen.fresh.get(key)
-                self.seen.fresh[key] = fresh if earlier is None else earlier + fresh
+                self._add(leaf, leaf.grad - before[key] if key in before else leaf.grad.clone())
         return made
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
@@ -191,6 +243,12 @@ class Observer(TorchFunctionMode):
                 fresh = self.seen.fresh.get(key)
                 same = fresh is not None and torch.equal(fresh, parameter.grad)
                 self.seen.used[key] = fresh if same and fresh is not None else _copy(parameter.grad)
+
+
+def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)
+    if one is None:
+        return []
+    return [one] if isinstance(one, Tensor) else list(one)
 
 
 def _leaves(nodes: Iterable[Any]) -> list[Tensor]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["GRADIENT", "GROWTH", "Record", "Recorder", "Step"]
+__all__ = ["GRADIENT", "GROWTH", "WINDOW", "Record", "Recorder", "Step"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
 from .observe import Observer
+from .tape import Tape
 
 GRADIENT = 64  # roundings of the largest element that a gradient may be off by: a sum that cancels
 GROWTH = 10  # how much a step may stretch the distance of two trajectories, and be mere rounding
 SAMPLE = 1 << 16  # elements at most
 STORE = 1 << 22  # numbers kept of each kind, over all steps
 FEW = 64  # elements of each weight that are in the sample, where it has as many
+WINDOW = 32  # steps looked at from the first that differs
 FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
 
 Rule = tuple[type[Optimizer], dict[str, Any]]
@@ -42,6 +45,7 @@ class Step:
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the optimizer's class and its options; empty where none was seen.
         stepped: how often the optimizer stepped.
+        tape: of theirs' loss; None where none is kept.
     """
 
     before: Tensor
@@ -55,6 +59,7 @@ class Step:
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
     stepped: int
+    tape: Tape | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Record:
         dtypes: weight → the wider dtype of both.
         epsilon: relative rounding error, of the lower of both precisions.
         reduced: the shape of what theirs' loss is reduced from.
+        parameters: name → the parameter in theirs.
+        made: gradients with a mistake that have been computed.
     """
 
     steps: list[Step]
@@ -78,6 +85,8 @@ class Record:
     dtypes: Mapping[str, torch.dtype]
     epsilon: float
     reduced: tuple[int, ...]
+    parameters: Mapping[str, Tensor]
+    made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
 
     def stack(self, what: str) -> Tensor:
         """One of a step's tensors over all steps, of shape (steps, elements)."""
@@ -90,6 +99,42 @@ class Record:
             if not torch.equal(step.after.isfinite(), step.predicted.isfinite()):
                 return number
         return None
+
+    def gradient(self, step: int, one: Break | None) -> Tensor | None:
+        """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
+        key = step, one
+        if key not in self.made:
+            self.made[key] = self._gradient(step, one)
+        return self.made[key]
+
+    def _gradient(self, step: int, one: Break | None) -> Tensor | None:
+        at = self.steps[step]
+        tape = at.tape
+        if one and one.what == "other_rows":
+            beside = step + one.detail
+            tape, one = self.steps[beside].tape if 0 <= beside < len(self.steps) else None, None
+        if tape is None:
+            return None
+        keys = {name: id(parameter) for name, parameter in self.parameters.items()}
+        names = {key: name for name, key in keys.items()}
+        found = gradient(tape, self._whole(at.base), self._whole(at.after), names, one)
+        if found is None or not set(found) <= set(names):
+            return None
+        return torch.cat(
+            [
+                found[key].flatten().cpu().double()
+                if key in found
+                else torch.zeros(part.stop - part.start, dtype=torch.float64)
+                for key, part in ((keys[name], part) for name, part in self.parts.items())
+            ]
+        )
+
+    def _whole(self, flat: Tensor) -> dict[int, Tensor]:
+        """`id` of each parameter → its values, of a sample that has all of them."""
+        return {
+            id(parameter): flat[self.parts[name]].reshape(parameter.shape).to(parameter)
+            for name, parameter in self.parameters.items()
+        }
 
     def until(self, step: int) -> Record:
         """The record of the steps before one."""
@@ -167,14 +212,25 @@ class Recorder:
                 norms={n: 0.0 if g is None else g.norm().item() for n, g in fresh.items()},
                 rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
                 stepped=max(seen.steps.values(), default=0),
+                tape=seen.tape,
             )
         )
+        self._drop_tapes()
         self._judge(differences, epsilon)
         self.before = after
         self.base = after if self.parted else predicted
         self.distance = 0.0 if self.parted else max(differences.values())
         self.observer.begin()
         self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
+
+    def _drop_tapes(self) -> None:
+        """Keep the tapes of the last steps before the two have parted, and the first after it."""
+        number = len(self.steps)
+        if not self.parted and number > WINDOW:
+            self.steps[-WINDOW - 1] = replace(self.steps[-WINDOW - 1], tape=None)
+        whole = sum(parameter.numel() for parameter in self.parameters.values())
+        if len(self.steps[0].before) < whole or (self.parted and number > self.parting + WINDOW):
+            self.observer.taping = False
 
     def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
         """Have they parted by more than this step's rounding, or by much rounding altogether?"""
@@ -205,6 +261,7 @@ class Recorder:
             self.dtypes,
             self.epsilon,
             self.observer.shape,
+            self.parameters,
         )
 
     def _match(self, theirs: Weights) -> bool:

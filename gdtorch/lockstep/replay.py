@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES, Rule
+from .breaks import Break
 from .record import GRADIENT, GROWTH, Record
 
 SMALLEST = 1e-300  # so that nothing is divided by 0
@@ -46,6 +47,8 @@ class Program:
         free: weights that mine moves and theirs does not, so that nothing is known of them.
         borrowed: weight → the weight whose gradient it is given.
         only: the weights whose optimizer has other options; empty for all.
+        broken: a mistake in its gradient.
+        spoiled: the weights whose gradient has it.
     """
 
     optimizer: str = ""
@@ -62,6 +65,8 @@ class Program:
     free: frozenset[str] = frozenset()
     borrowed: Mapping[str, str] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
+    broken: Break | None = None
+    spoiled: frozenset[str] = frozenset()
 
     def with_option(self, name: str, value: Any) -> Program:  # noqa: ANN401 (as an optimizer has it)
         """The same program with another option of its optimizer."""
@@ -115,6 +120,7 @@ class Replay:
         theirs: the program that theirs is, of which the rounding is taken.
         last: after which step it ends.
         chosen: which elements of the sample; None for all.
+        since: from which step on mine's gradients may be other than theirs'.
         of_theirs: whether theirs' own steps are looked at, and not mine's.
     """
 
@@ -125,9 +131,10 @@ class Replay:
         last: int | None = None,
         chosen: Tensor | None = None,
         *,
+        since: int = 0,
         of_theirs: bool = False,
     ) -> None:
-        self.record, self.steps = record, record.steps[:last]
+        self.record, self.steps, self.since = record, record.steps[:last], since
         self.names = list(record.parts)
         sizes = torch.tensor([part.stop - part.start for part in record.parts.values()])
         self.weight_of = torch.arange(len(self.names)).repeat_interleave(sizes)
@@ -182,7 +189,7 @@ class Replay:
 
     def gradients(self, program: Program, shift: Tensor | None = None) -> Tensor:
         """The gradients that a program's optimizer is given, of shape (steps, elements)."""
-        grads = self.used if program.used else self.fresh
+        grads = self._broken(program)
         if shift is not None:
             grads = grads + shift
         for name, other in program.borrowed.items():
@@ -200,6 +207,19 @@ class Replay:
                 by[self.names.index(name)] *= factor
             grads = grads * by[self.weight_of]
         return grads if program.clip is None else self._clipped(grads, *program.clip)
+
+    def _broken(self, program: Program) -> Tensor:
+        """The gradients, with the program's mistake from the first step on that shows one."""
+        grads, broken = self.used if program.used else self.fresh, program.broken
+        if broken is None:
+            return grads
+        grads = grads.clone()
+        where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
+        for step in range(self.since, len(self.steps)):
+            made = self.record.gradient(step, broken)
+            if made is not None:
+                grads[step, where] = made[self.chosen][where]
+        return grads
 
     def _clipped(self, grads: Tensor, how: str, most: float) -> Tensor:
         if how == "value":
@@ -238,18 +258,15 @@ class Replay:
         gradients are off by their own rounding, all to one side and by chance.
         """
         epsilon = self.record.epsilon
-        largest = (
-            torch.stack(
-                [
-                    torch.stack(
-                        [step.fresh[part].abs().max() for part in self.record.parts.values()]
-                    )
-                    for step in self.steps
-                ]
-            )
-            .cummax(0)
-            .values
-        )
+        sizes = [
+            [step.fresh[part].abs().max() for part in self.record.parts.values()]
+            for step in self.steps
+        ]
+        largest = torch.tensor(sizes, dtype=torch.float64).cummax(0).values
+        if program.broken:
+            broken = self._broken(program).abs()
+            made = [broken[:, self.of(name)].amax(1) for name in self.names]
+            largest = torch.maximum(largest, torch.stack(made, dim=1))
         every = largest.amax(1, keepdim=True)
         # Where no gradient was ever more than rounding, it is made of numbers of about 1.
         scale = GRADIENT * largest + OTHERS * every + (every < TINY * epsilon)
@@ -273,6 +290,10 @@ class Replay:
         alike = (made == self.after) | (made.isnan() & self.after.isnan())
         apart = apart.masked_fill(alike, 0.0)
         return apart / (self.noise if noise is None else noise)
+
+    def left(self, program: Program) -> float:
+        """The root of the mean square of what a program misses, in roundings."""
+        return float(self.missed(program).square().mean().sqrt())
 
     def fit(
         self, build: Callable[[Sequence[float]], Program], start: Sequence[float]

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .breaks import CAUSES as BROKEN
+from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import Finding, find
 from .record import Record
@@ -116,6 +118,14 @@ def edits_of(
         edits.append(Edit("schedule", edited, tuple(lrs)))
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
+    if program.broken:
+        broken = program.broken
+        tape = next((step.tape for step in record.steps if step.tape), None)
+        weights = tuple(name for name in record.parts if name in program.spoiled)
+        said = broken_in_words(broken, tape, weights)
+        edits.append(
+            Edit(broken.cause, said, broken.change.format(weights=listed(broken.names)), weights)
+        )
     return (*edits, *gradient_edits(theirs, program))
 
 
@@ -183,6 +193,8 @@ def phrase(edit: Edit) -> tuple[str, str]:
     """What mine does otherwise, and what to change for it to do as theirs."""
     of = f" of {listed(edit.weights)}" if edit.weights else ""
     mine, theirs = edit.mine, edit.theirs
+    if edit.what in BROKEN:
+        return mine, theirs
     key = {("adds_up", "first"): "adds_up_first", ("adds_up", "never"): "zeroed"}.get(
         (edit.what, mine), edit.what
     )

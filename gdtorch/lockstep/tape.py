@@ -1,0 +1,237 @@
+"""The functions of torch by which a program came from its weights to its loss: the tape.
+
+With it the gradient can be taken again: at other weights, with the rows of another step, or with
+one of its functions replaced. What does not depend on the weights stands on it as it was.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Function", "Recording", "Tape"]
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# What draws random numbers; their generator is set back, so that the same ones are drawn.
+RANDOM = {
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    *("rrelu", "gumbel_softmax", "bernoulli", "multinomial", "normal", "rand_like", "randn_like"),
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands in place of a tensor that depends on the weights."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Function:
+    """One call of a function of torch.
+
+    Args:
+        name: its `__name__`, as in `torch.tanh`.
+        call: the function itself.
+        args: what it was given, with slots.
+        kwargs: likewise.
+        outputs: the slots of what it returned.
+        generator: the state of torch's random numbers before, where it draws some.
+        place: how many of the same name stand before it on the tape.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[int, ...]
+    generator: Tensor | None
+    place: int = 0
+
+    def inputs(self) -> set[int]:
+        """The slots that it was given."""
+        found: set[int] = set()
+        _replaced((self.args, self.kwargs), Slot, lambda slot: found.add(slot.number))
+        return found
+
+    def given(self, values: Mapping[int, Tensor]) -> tuple[list[Any], dict[str, Any]]:
+        """What it is given, with tensors in the slots."""
+        args, kwargs = _replaced(
+            (self.args, dict(self.kwargs)), Slot, lambda slot: values[slot.number]
+        )
+        return list(args), kwargs
+
+    def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Call it again; nothing of the program's own is changed."""
+        args = list(args)
+        if self.name in {"batch_norm", "instance_norm"} and len(args) > 2:
+            args[1:3] = [_copied(average) for average in args[1:3]]
+        elif self.name.endswith("_") and args and not isinstance(self.args[0], Slot):
+            args[0] = _copied(args[0])
+        if self.generator is None:
+            return self.call(*args, **kwargs)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.generator)
+            return self.call(*args, **kwargs)
+
+
+Instead = Callable[[Function, list[Any], dict[str, Any], Mapping[int, Tensor]], Any]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """The calls from the weights to the loss, in their order.
+
+    Args:
+        functions: the calls on which the loss depends.
+        leaves: slot → `id` of the parameter that stood there.
+        losses: the slots of which the gradient was taken, each with the gradient that it was
+            given; None for a loss that is one number.
+        makers: slot → the call that it is from.
+    """
+
+    functions: tuple[Function, ...]
+    leaves: Mapping[int, int]
+    losses: tuple[tuple[int, Any], ...]
+    makers: Mapping[int, Function]
+
+    def gradients(
+        self, weights: Mapping[int, Tensor], instead: Instead | None = None
+    ) -> dict[int, Tensor]:
+        """The gradients of the losses.
+
+        Args:
+            weights: `id` of each parameter → its values.
+            instead: called in place of each function, with it, what it is given, and the tensors
+                so far by their slots; returns what the function is to return, or NotImplemented
+                for what it did.
+
+        Raises:
+            RuntimeError, TypeError, ValueError, IndexError: what torch says of a call that is not
+                possible.
+        """
+        with torch.enable_grad():
+            values = {
+                slot: weights[key].detach().clone().requires_grad_()
+                for slot, key in self.leaves.items()
+            }
+            leaves = dict(values)
+            for function in self.functions:
+                args, kwargs = function.given(values)
+                made = instead(function, args, kwargs, values) if instead else NotImplemented
+                if made is NotImplemented:
+                    made = function.run(args, kwargs)
+                outputs = [args[0]] if made is None else [*_tensors(made)]
+                values |= dict(zip(function.outputs, outputs, strict=True))
+            roots, given = zip(
+                *((values[slot], grad) for slot, grad in self.losses if values[slot].requires_grad),
+                strict=True,
+            )
+            found = torch.autograd.grad(roots, list(leaves.values()), given, allow_unused=True)
+        return {
+            self.leaves[slot]: torch.zeros_like(leaf) if grad is None else grad
+            for (slot, leaf), grad in zip(leaves.items(), found, strict=True)
+        }
+
+
+class Recording:
+    """Take down calls while a program runs, and cut the tape of a step out of them."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, int] = {}
+        self.kept: list[Tensor] = []  # so that no other tensor gets the `id` of one of these
+        self.leaves: dict[int, int] = {}
+        self.functions: list[Function] = []
+        self.losses: list[tuple[int, Any]] = []
+
+    def state_before(self, name: str) -> Tensor | None:
+        """The state of torch's random numbers, before a call that draws some."""
+        return torch.get_rng_state() if name in RANDOM else None
+
+    def note(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        made: Any,  # noqa: ANN401 (whatever the function returns)
+        generator: Tensor | None,
+    ) -> None:
+        """Take down one call, if what it was given depends on a weight."""
+        slotted, named = _replaced((args, dict(kwargs)), Tensor, self._slotted)
+        if not any(isinstance(one, Slot) for one in _leaves((slotted, named))):
+            return
+        name = getattr(call, "__name__", "")
+        outputs = [args[0]] if name == "__setitem__" else [*_tensors(made)]
+        numbers = tuple(self._new(output) for output in outputs)
+        if numbers:
+            self.functions.append(Function(name, call, slotted, named, numbers, generator))
+
+    def backward(self, roots: Sequence[Tensor], given: Sequence[Any]) -> None:
+        """Take down of what the gradient was taken."""
+        for root, grad in zip(roots, given, strict=True):
+            self.losses.append((self.slots.get(id(root), -1), grad))
+
+    def tape(self) -> Tape | None:
+        """The tape of what was taken down; None where a loss came from elsewhere."""
+        needed = {slot for slot, _ in self.losses}
+        functions = []
+        for function in reversed(self.functions):
+            if needed.intersection(function.outputs):
+                functions.append(function)
+                needed |= function.inputs()
+        known = {slot for function in functions for slot in function.outputs} | set(self.leaves)
+        if not needed or not needed <= known:
+            return None
+        counts: dict[str, int] = {}
+        placed = []
+        for function in reversed(functions):
+            place = counts[function.name] = counts.get(function.name, -1) + 1
+            placed.append(replace(function, place=place))
+        leaves = {slot: key for slot, key in self.leaves.items() if slot in needed}
+        makers = {slot: function for function in placed for slot in function.outputs}
+        return Tape(tuple(placed), leaves, tuple(self.losses), makers)
+
+    def _slotted(self, tensor: Tensor) -> Tensor | Slot:
+        number = self.slots.get(id(tensor))
+        if number is None and tensor.requires_grad:
+            number = self._new(tensor)
+            if tensor.is_leaf:
+                self.leaves[number] = id(tensor)
+        return tensor if number is None else Slot(number)
+
+    def _new(self, tensor: Tensor) -> int:
+        number = self.slots[id(tensor)] = len(self.kept)
+        self.kept.append(tensor)
+        return number
+
+
+def _replaced(nested: Any, kind: type, by: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+    """Tuples, lists and dicts with everything of a kind in them replaced."""
+    if isinstance(nested, kind):
+        return by(nested)
+    if type(nested) in (tuple, list):
+        return type(nested)(_replaced(one, kind, by) for one in nested)
+    if type(nested) is dict:
+        return {key: _replaced(one, kind, by) for key, one in nested.items()}
+    return nested
+
+
+def _leaves(nested: Any) -> Iterator[Any]:  # noqa: ANN401
+    if isinstance(nested, (tuple, list)):
+        for one in nested:
+            yield from _leaves(one)
+    elif isinstance(nested, dict):
+        yield from _leaves(list(nested.values()))
+    else:
+        yield nested
+
+
+def _tensors(nested: Any) -> Iterator[Tensor]:  # noqa: ANN401
+    return (one for one in _leaves(nested) if isinstance(one, Tensor))
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401
+    return value.clone() if isinstance(value, Tensor) else value
