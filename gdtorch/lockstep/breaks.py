@@ -10,7 +10,7 @@ __all__ = ["CAUSES", "Break", "breaks", "gradient", "in_words"]
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -113,6 +113,7 @@ ACROSS = {"softmax", "log_softmax"}  # whose derivative is no number for each el
 RANDOMLY = {"dropout"}
 PRODUCTS = {"matmul": (0, 1), "mm": (0, 1), "mv": (0, 1), "linear": (0, 1), "addmm": (1, 2)}
 BROADCASTING = {"add", "sub", "mul", "div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
+RESHAPING = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
 LOSSES = {"cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy"}
 PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
 
@@ -147,11 +148,11 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
 
 
 def _everywhere(one: Break, functions: list[Function]) -> Iterator[Break]:
-    """A mistake in all functions of its name, and in each of them alone."""
-    yield one
+    """A mistake in each of the functions of its name alone, and in all of them."""
     if len(functions) > 1:
         for function in functions[:MOST_PLACES]:
-            yield Break(**{**one.__dict__, "place": function.place})
+            yield replace(one, place=function.place)
+    yield one
 
 
 def _slopes(name: str) -> Iterator[Break]:
@@ -215,13 +216,14 @@ def _new_weights(
 ) -> Iterator[Break]:
     if name not in PRODUCTS:
         return
-    leaves = {slot for slot in tape.leaves if tape.leaves[slot] in names}
-    used = {
-        names[tape.leaves[slot]]: None
-        for function in functions
-        for slot in function.inputs() & leaves
-    }
-    for some in ([*used], *([one] for one in used)):
+    used: dict[str, None] = {}
+    for function in functions:
+        through, weight = (function.args[place] for place in PRODUCTS[name])
+        for slot, other in ((weight, through), (through, weight)):
+            if isinstance(slot, Slot) and isinstance(other, Slot) and slot.number in tape.leaves:
+                used[names.get(tape.leaves[slot.number], "")] = None
+    used.pop("", None)
+    for some in (*([one] for one in used), *([[*used]] if len(used) > 1 else [])):
         yield Break(
             "updated too early",
             "hands the gradient down by {weights} after {weights} was updated",
@@ -231,8 +233,6 @@ def _new_weights(
             name,
             detail=tuple(some),
         )
-        if len(used) == 1:
-            return
 
 
 def _biases(name: str) -> Iterator[Break]:
@@ -270,6 +270,12 @@ def _whole_losses(name: str) -> Iterator[Break]:
             f"{squash}(z) − y is the derivative with respect to the scores already",
             "squash_once_more",
         )
+        if name == "cross_entropy":
+            yield derivative(
+                "multiplies the loss's derivative by softmax's Jacobian once more",
+                "softmax(z) − y is the derivative with respect to the scores already",
+                "jacobian_once_more",
+            )
         yield derivative(
             f"takes z − y for the derivative of {name}, without the {squash}",
             f"{squash}(z) − y",
@@ -531,26 +537,29 @@ class _Maker:
         through, weight = self._product()
         slot = self.function.args[through]
         maker = self.tape.makers.get(slot.number) if isinstance(slot, Slot) else None
+        while maker is not None and maker.name in RESHAPING:
+            maker = self.tape.makers.get(min(maker.inputs()))
         if maker is None or maker.name not in ELEMENTWISE:
             return NotImplemented
         args = list(self.args)
-        args[through] = self.values[maker.args[0].number]
+        args[through] = self.values[maker.args[0].number].reshape(args[through].shape)
         return self._apart({weight: args})
 
     def handed_down_transposed(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
-        return self._apart({through: self._transposed(weight)})
+        return self._with_transposed(through, weight)
 
     def gradient_transposed(self) -> Any:  # noqa: ANN401
         _, weight = self._product()
-        return self._apart({weight: self._transposed(weight)})
+        return self._with_transposed(weight, weight)
 
-    def _transposed(self, place: int) -> list[Any]:
+    def _with_transposed(self, place: int, weight: int) -> Any:  # noqa: ANN401
+        """The gradient of one input by the transpose of a square weight."""
         args = list(self.args)
-        if args[place].ndim != 2 or args[place].shape[0] != args[place].shape[1]:
-            raise ValueError("not square")
-        args[place] = args[place].mT
-        return args
+        if args[weight].ndim != 2 or args[weight].shape[0] != args[weight].shape[1]:
+            return NotImplemented
+        args[weight] = args[weight].mT
+        return self._apart({place: args})
 
     def handed_down_bare(self) -> Any:  # noqa: ANN401
         through, _ = self._product()
@@ -575,18 +584,21 @@ class _Maker:
         args[weight] = self.new[key]
         return self._apart({through: args})
 
-    def _bias(self) -> tuple[int, Tensor, Tensor]:
-        """A bias's place, itself, and what the function returns."""
+    def _bias(self) -> tuple[int, Tensor, Tensor] | None:
+        """A bias's place, itself, and what the function returns; None where there is no bias."""
         for place, arg in enumerate(self.function.args):
             if not isinstance(arg, Slot) or arg.number not in self.tape.leaves:
                 continue
             bias, made = self.args[place], self._run(self.args)
             if made.ndim == 2 and bias.numel() == max(bias.shape) < made.numel():
                 return place, bias, made
-        raise ValueError("no bias")
+        return None
 
     def _biased(self, path: Callable[[Tensor, Tensor], Tensor]) -> Any:  # noqa: ANN401
-        place, bias, made = self._bias()
+        found = self._bias()
+        if found is None:
+            return NotImplemented
+        place, bias, made = found
         args = list(self.args)
         args[place] = bias.detach()
         return self._run(args) + _no(path(bias, made))
@@ -605,7 +617,10 @@ class _Maker:
         return self._biased(partial(_one_row, -1))
 
     def of_the_weight(self) -> Any:  # noqa: ANN401
-        place, _, made = self._bias()
+        found = self._bias()
+        if found is None:
+            return NotImplemented
+        place, _, made = found
         weights = self.function.inputs() & set(self.tape.leaves)
         for slot in self.function.inputs():  # of a sum, whose product is a function of its own
             maker = self.tape.makers.get(slot)
@@ -637,6 +652,9 @@ class _Maker:
 
     def squash_once_more(self) -> Any:  # noqa: ANN401
         return self._of_scores(lambda _, p, y: (p - y) * p * (1 - p))
+
+    def jacobian_once_more(self) -> Any:  # noqa: ANN401
+        return self._of_scores(lambda _, p, y: p * ((p - y) - ((p - y) * p).sum(1, keepdim=True)))
 
     def scores_for_probabilities(self) -> Any:  # noqa: ANN401
         return self._of_scores(lambda z, _, y: z - y)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES
-from .breaks import Break, breaks
+from .breaks import breaks
 from .record import GRADIENT, WINDOW, Record
 from .replay import SMALLEST, Program, Replay, options_of
 
@@ -31,6 +31,7 @@ BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
+USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = (
     8.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
@@ -214,9 +215,12 @@ class _Search:
         spoiled = frozenset(self.parted)
         names = {id(parameter): name for name, parameter in record.parameters.items()}
         left: list[tuple[Fitted, float]] = []
+        known: list[Tensor] = []
         for one in breaks(tape, names):
-            if not self._shows(one, true):
+            made = record.gradient(first, one)
+            if made is None or not self._shows(made, true) or _among(made, known):
                 continue
+            known.append(made)
             fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
             left.append((fitted, math.nan))
         for last in range(first + 1, min(first + SCREEN, len(record.steps)) + 1):
@@ -229,10 +233,9 @@ class _Search:
         left.sort(key=lambda pair: pair[1])
         return [replace(one, left=rest) for one, rest in left[:BROKEN]]
 
-    def _shows(self, one: Break, true: Tensor) -> bool:
-        """Whether a mistake changes the gradient of a weight that has parted, in the first step."""
-        made = self.record.gradient(self.step or 0, one)
-        if made is None or not bool(made.isfinite().all()):
+    def _shows(self, made: Tensor, true: Tensor) -> bool:
+        """Whether a gradient differs from the true one in a weight that has parted."""
+        if not bool(made.isfinite().all()):
             return False
         parts = (self.record.parts[name] for name in self.parted)
         return any(not _same(made[part], true[part], self.record) for part in parts)
@@ -307,14 +310,21 @@ class _Search:
             return fitted
         numbers = list(fitted.numbers)
         for k, number in enumerate(numbers):
-            for digits in range(1, 7):
-                numbers[k] = float(f"{number:.{digits}g}")
+            usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
+            for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
+                numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
                 if self._left(rounded) <= 2 * fitted.left + 1e-2 and self.holds(rounded):
                     break
             else:
                 numbers[k] = number
         return replace(fitted, numbers=tuple(numbers))
+
+    def _counts(self) -> list[float]:
+        """Factors that a mean for a sum, or a forgotten ½, may have."""
+        rows, *outputs = self.record.reduced or (1,)
+        counts = {2.0, float(rows), float(math.prod(outputs)), float(rows * math.prod(outputs))}
+        return [x for count in counts for x in (count, 1 / count) if x != 1]
 
     def _is_a_limit(self, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
         """Whether a number of the edits is only known to be extreme: it can be doubled or halved.
@@ -513,6 +523,10 @@ def _same(one: Tensor, other: Tensor, record: Record) -> bool:
     """Whether two gradients are the same but for rounding."""
     off = GRADIENT * record.epsilon * other.abs().max()
     return bool(((one - other).abs() <= off).all())
+
+
+def _among(one: Tensor, known: Sequence[Tensor]) -> bool:
+    return any(torch.equal(one, other) for other in known)
 
 
 def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:

@@ -21,6 +21,7 @@ from .breaks import Break
 from .record import GRADIENT, GROWTH, Record
 
 SMALLEST = 1e-300  # so that nothing is divided by 0
+MEMORY = 1 - 1e-6  # the slowest average
 PATIENCE = 2  # rounds that may gain little
 ROUNDS = 12  # of Gauss–Newton
 TINY = 1e3  # roundings of 1
@@ -249,13 +250,16 @@ class Replay:
             made[:, self.of(name)] = self.before[:, self.of(name)]
         for name in program.free:
             made[:, self.of(name)] = self.after[:, self.of(name)]
+        if program.broken and program.broken.what == "other_rows" and program.broken.detail > 0:
+            made[-1] = self.after[-1]  # the rows of the step after it are not known
         return made
 
     def rounding(self, program: Program) -> Tensor:
         """By how much rounding may move what a program makes of mine's weights.
 
-        One rounding each of what mine and theirs store, and how far the step moves where the
-        gradients are off by their own rounding, all to one side and by chance.
+        One rounding each of what mine and theirs store; how far the step moves where the gradients
+        are off by their own rounding, all to one side and by chance; and the rounding of the
+        rule's coefficients.
         """
         epsilon = self.record.epsilon
         sizes = [
@@ -278,10 +282,17 @@ class Replay:
         signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
         for sign in (1.0, -1.0, signs, -signs):
             moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
+        moved += epsilon * self._coefficients(program) * (nominal - self.before).abs()
         stored = 2 * epsilon * torch.maximum(self.before.abs(), self.after.abs())
         carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
         noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
         return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
+
+    def _coefficients(self, program: Program) -> float:
+        """Roundings of a step that its averages may differ by: 1 − β is known to one of 1 alone."""
+        rule = next(filter(None, self.rules(program, self.names[0])), None)
+        numbers = options_of(rule).values() if rule else ()
+        return sum(1 / (1 - x) for x in numbers if isinstance(x, float) and 0.5 <= x < MEMORY)
 
     def missed(self, program: Program, noise: Tensor | None = None) -> Tensor:
         """|what a program makes − mine's next weights|, in roundings; infinite for nan."""
