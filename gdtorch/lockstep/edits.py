@@ -151,7 +151,7 @@ class _Search:
         if self.step is None:
             return
         last = self.step + WINDOW
-        self.window = Replay(record, theirs, last=last, since=self.step, of_theirs=of_theirs)
+        self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
         missed = self.window.missed(theirs)
         self.parted = tuple(
             n for n in self.window.names if (missed[:, self.window.of(n)] > 1).any()
@@ -164,12 +164,7 @@ class _Search:
         )
         chosen = self._telling(missed.amax(dim=0))
         self.small = Replay(
-            record,
-            theirs,
-            last=self.step + SCREEN,
-            chosen=chosen,
-            since=self.step,
-            of_theirs=of_theirs,
+            record, theirs, last=self.step + SCREEN, chosen=chosen, of_theirs=of_theirs
         )
 
     def _telling(self, missed: Tensor) -> Tensor:
@@ -224,7 +219,7 @@ class _Search:
             fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
             left.append((fitted, math.nan))
         for last in range(first + 1, min(first + SCREEN, len(record.steps)) + 1):
-            replay = Replay(record, self.theirs, last, self.small.chosen, since=first)
+            replay = Replay(record, self.theirs, last, self.small.chosen)
             left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:

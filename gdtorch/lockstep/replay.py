@@ -121,7 +121,6 @@ class Replay:
         theirs: the program that theirs is, of which the rounding is taken.
         last: after which step it ends.
         chosen: which elements of the sample; None for all.
-        since: from which step on mine's gradients may be other than theirs'.
         of_theirs: whether theirs' own steps are looked at, and not mine's.
     """
 
@@ -132,10 +131,9 @@ class Replay:
         last: int | None = None,
         chosen: Tensor | None = None,
         *,
-        since: int = 0,
         of_theirs: bool = False,
     ) -> None:
-        self.record, self.steps, self.since = record, record.steps[:last], since
+        self.record, self.steps = record, record.steps[:last]
         self.names = list(record.parts)
         sizes = torch.tensor([part.stop - part.start for part in record.parts.values()])
         self.weight_of = torch.arange(len(self.names)).repeat_interleave(sizes)
@@ -210,13 +208,13 @@ class Replay:
         return grads if program.clip is None else self._clipped(grads, *program.clip)
 
     def _broken(self, program: Program) -> Tensor:
-        """The gradients, with the program's mistake from the first step on that shows one."""
+        """The gradients, with the program's mistake."""
         grads, broken = self.used if program.used else self.fresh, program.broken
         if broken is None:
             return grads
         grads = grads.clone()
         where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
-        for step in range(self.since, len(self.steps)):
+        for step in range(len(self.steps)):
             made = self.record.gradient(step, broken)
             if made is not None:
                 grads[step, where] = made[self.chosen][where]
