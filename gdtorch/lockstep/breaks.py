@@ -6,7 +6,15 @@ gradient then is what mine would be, had it been derived with that mistake.
 
 from __future__ import annotations
 
-__all__ = ["CAUSES", "Break", "breaks", "gradient", "in_words"]
+__all__ = [
+    "CAUSES",
+    "LOOK_AHEAD",
+    "SHOWN_ELSEWHERE",
+    "Break",
+    "breaks",
+    "gradient",
+    "in_words",
+]
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +32,7 @@ from .tape import Function, Slot, Tape
 CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
     *("bias gradient", "softmax twice", "log_softmax twice", "sigmoid twice", "broadcast"),
-    *("batch statistics", "branch cut off", "rows of another step"),
+    *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
 }
 MOST_PLACES = 100  # of one function, that are looked at one by one
 
@@ -59,6 +67,19 @@ class Break:
     def concerns(self, function: Function) -> bool:
         """Whether it is made in this function."""
         return function.name == self.function and self.place in (None, function.place)
+
+
+LOOK_AHEAD = Break(
+    "look-ahead",
+    "takes the gradient ahead of its weights, at w + μ * v, as Nesterov's papers have it",
+    "take the gradient at w, or set nesterov=True in theirs",
+    "look_ahead",
+)
+SHOWN_ELSEWHERE = replace(
+    LOOK_AHEAD,
+    mine="shows w, where theirs shows the point ahead, w + μ * v: both are Nesterov's",
+    change="nothing; hold w + μ * v against theirs, and they are the same",
+)
 
 
 # Derivatives of elementwise functions. Name → (what is right, its common mistakes); a mistake is

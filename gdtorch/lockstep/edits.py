@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES
-from .breaks import breaks
+from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
 from .record import GRADIENT, WINDOW, Record
 from .replay import SMALLEST, Program, Replay, options_of
 
@@ -218,6 +218,7 @@ class _Search:
             known.append(made)
             fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
             left.append((fitted, math.nan))
+        left += [(Fitted(candidate, (), 0.0), math.nan) for candidate in self._ahead()]
         for last in range(first + 1, min(first + SCREEN, len(record.steps)) + 1):
             replay = Replay(record, self.theirs, last, self.small.chosen)
             left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
@@ -227,6 +228,17 @@ class _Search:
             left = holding
         left.sort(key=lambda pair: pair[1])
         return [replace(one, left=rest) for one, rest in left[:BROKEN]]
+
+    def _ahead(self) -> Iterator[Candidate]:
+        """The gradient at w + μ * v, with the velocity as it is or as Nesterov's papers have it."""
+        every = frozenset(self.record.parts)
+        rules = self.record.steps[self.step or 0].rules.values()
+        if any(options.get("momentum") for _, options in rules):
+            yield Candidate("look-ahead", _changed(broken=LOOK_AHEAD, spoiled=every))
+            elsewhere = _changed(broken=SHOWN_ELSEWHERE, spoiled=every)
+            yield Candidate(
+                "look-ahead", lambda p, x: elsewhere(p, x).with_option("nesterov", value=False)
+            )
 
     def _shows(self, made: Tensor, true: Tensor) -> bool:
         """Whether a gradient differs from the true one in a weight that has parted."""
@@ -329,6 +341,8 @@ class _Search:
         for k, fitted in enumerate(edits):
             if not any(fitted.numbers) or fitted.candidate.cause not in of:
                 continue
+            if of is FACTORS and set(fitted.numbers) <= set(self._counts()):
+                continue
             for by in (0.5, 2.0):
                 other = replace(fitted, numbers=tuple(by * x for x in fitted.numbers))
                 if self.holds(*edits[:k], other, *edits[k + 1 :]):
@@ -390,7 +404,7 @@ class _Search:
             yield Candidate("weight that never moves", _changed(free=unknown), partial=True)
         yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
         ratio = self._ratio()
-        starts = ((ratio,), (1.0,)) if ratio else ((1.0,),)
+        starts = (*(((ratio,),) if ratio else ()), (1.0,), *((x,) for x in self._counts()))
         yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
         yield Candidate("scale", _rate, starts)
         if still != set(self.parted) and (not every or len(self.parted) > 1):

@@ -109,7 +109,9 @@ class Record:
 
     def _gradient(self, step: int, one: Break | None) -> Tensor | None:
         at = self.steps[step]
-        tape = at.tape
+        tape, weights = at.tape, at.base
+        if one and one.what == "look_ahead":
+            weights, one = weights + self._velocity(step), None
         if one and one.what == "other_rows":
             beside = step + one.detail
             tape, one = self.steps[beside].tape if 0 <= beside < len(self.steps) else None, None
@@ -117,7 +119,7 @@ class Record:
             return None
         keys = {name: id(parameter) for name, parameter in self.parameters.items()}
         names = {key: name for name, key in keys.items()}
-        found = gradient(tape, self._whole(at.base), self._whole(at.after), names, one)
+        found = gradient(tape, self._whole(weights), self._whole(at.after), names, one)
         if found is None or not set(found) <= set(names):
             return None
         return torch.cat(
@@ -128,6 +130,14 @@ class Record:
                 for key, part in ((keys[name], part) for name, part in self.parts.items())
             ]
         )
+
+    def _velocity(self, step: int) -> Tensor:
+        """Mine's last step times theirs' momentum; 0 before the first one."""
+        ahead = torch.zeros_like(self.steps[step].before)
+        for name, (_, options) in self.steps[step].rules.items() if step else ():
+            part, momentum = self.parts[name], options.get("momentum", 0.0)
+            ahead[part] = momentum * (self.steps[step].before - self.steps[step - 1].before)[part]
+        return ahead
 
     def _whole(self, flat: Tensor) -> dict[int, Tensor]:
         """`id` of each parameter → its values, of a sample that has all of them."""

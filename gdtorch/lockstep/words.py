@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .breaks import CAUSES as BROKEN
+from .breaks import SHOWN_ELSEWHERE
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import Finding, find
@@ -109,7 +110,7 @@ def edits_of(
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     else:
         for option, value in program.options.items():
-            if theirs.options.get(option) != value:
+            if theirs.options.get(option) != value and program.broken != SHOWN_ELSEWHERE:
                 edits.append(Edit(option, value, options.get(option, False), only))
     rates = [rate / theirs.rates[0] for rate in program.rates]
     if len(rates) > 1:
@@ -209,21 +210,25 @@ def phrase(edit: Edit) -> tuple[str, str]:
     if key == "clip":
         return _clipping(mine, theirs)
     if key == "gradient":
-        if mine == 0:
-            return f"does not move {listed(edit.weights)}", f"update {listed(edit.weights)}, too"
-        return (
-            f"has {mine:.6g} times the gradient{of}",
-            f"take the factor {mine:.6g} out of the loss, the gradient or lr",
-        )
+        return _multiple(mine, listed(edit.weights))
     if key == "schedule":
         return schedule(mine, theirs), "give both the same schedule"
     if key == "optimizer":
         return f"is {mine}", f"use {theirs}"
     if isinstance(mine, bool):
-        return f"has {key}{of} otherwise", f"leave out {key}"
+        return f"has {key}{of} {mine}, theirs has {theirs}", f"{key} {theirs}, not {mine}"
     return (
         f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
         f"{key} {theirs:.6g}, not {mine:.6g}",
+    )
+
+
+def _multiple(factor: float, weights: str) -> tuple[str, str]:
+    if factor == 0:
+        return f"does not move {weights}", f"update {weights}, too"
+    return (
+        f"has {factor:.6g} times the gradient{weights and f' of {weights}'}",
+        f"take the factor {factor:.6g} out of the loss, the gradient or lr",
     )
 
 

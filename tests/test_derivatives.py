@@ -1,0 +1,72 @@
+"""lockstep on gradients derived by hand: each mistake by its name, and honest ones not accused."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from backward import NETWORKS, by_hand, by_torch
+
+from gdtorch import lockstep
+
+UNNAMED = {"unexplained", "one weight's update"}
+CASES = [(network, mistake) for network in NETWORKS for mistake in network.MISTAKES]
+every_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+HOW = list(itertools.product(("SGD", "Adam"), ("float64", "float32")))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with np.errstate(all="ignore"):  # of steps that run away
+        yield
+    torch.set_num_threads(threads)
+
+
+def report_on(network, seed, dtype, optimizer, mistake=""):
+    net = network(seed)
+    mine, theirs = by_hand(net, dtype, optimizer, mistake), by_torch(net, dtype, optimizer)
+    return lockstep(mine, theirs, 20, rows=net.rows)
+
+
+def is_named(report, optimizer, cause, *words):
+    """Whether a report is right; to Adam a factor c of the gradient is the same as eps / c."""
+    if optimizer == "Adam" and cause.startswith("scale") and report.cause != cause:
+        return report.agree or report.cause == "eps"
+    return report.cause == cause and all(text in str(report) for text in words)
+
+
+@pytest.mark.parametrize(
+    ("network", "mistake", "how"),
+    [(*case, HOW[number % len(HOW)]) for number, case in enumerate(CASES)],
+    ids=lambda part: getattr(part, "__name__", str(part)),
+)
+def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
+    """Each with one optimizer in one precision; the slow test below has all."""
+    optimizer, dtype = how
+    report = report_on(network, 1, dtype, optimizer, mistake)
+    assert is_named(report, optimizer, *network.MISTAKES[mistake]), str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("optimizer", "dtype"), HOW)
+@every_network
+def test_no_mistake_in_the_gradient_is_taken_for_another(network, optimizer, dtype, seed):
+    wrong, unnamed = [], []
+    for mistake, told in network.MISTAKES.items():
+        report = report_on(network, seed, dtype, optimizer, mistake)
+        if report.cause in UNNAMED:
+            unnamed.append(mistake)
+        elif not is_named(report, optimizer, *told):
+            wrong.append((mistake, str(report)))
+    assert not wrong
+    assert len(unnamed) <= 0.05 * len(network.MISTAKES), unnamed
+
+
+@pytest.mark.parametrize(("optimizer", "dtype"), HOW)
+@every_network
+def test_an_honest_gradient_is_not_accused(network, optimizer, dtype):
+    report = report_on(network, 0, dtype, optimizer)
+    assert report.agree, str(report)
