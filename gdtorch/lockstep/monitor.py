@@ -78,14 +78,18 @@ class Monitor:
         """
         if self.found:
             return self.found
-        if identical:
-            return Diagnosis("identical")
         last = self.before
         if last and last.distance > DRIFT * self.epsilon * max(1.0, largest(last.theirs)):
             return Diagnosis(
                 "unexplained",
                 evidence="the difference began as small as rounding, but grew beyond it",
             )
+        return self.agreement(identical=identical)
+
+    def agreement(self, *, identical: bool) -> Diagnosis:
+        """The cause where the two agree."""
+        if identical:
+            return Diagnosis("identical")
         return Diagnosis("rounding" if len(set(self.precisions)) == 1 else "precision")
 
     def _keep(self, step: int, now: Snapshot) -> None:

@@ -7,7 +7,7 @@ torch as it is called. Both are in place only while the program runs, in its thr
 
 from __future__ import annotations
 
-__all__ = ["Observer", "Seen"]
+__all__ = ["Observer", "Seen", "taken"]
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,8 +41,9 @@ class Seen:
     """What one step was seen to do, parameter by parameter (by the parameter's `id`).
 
     Args:
-        fresh: the gradients that its backward passes have added, a copy each.
-        used: the gradients with which the optimizer stepped, a copy each, after clipping and with
+        fresh: the gradients that its backward passes have added; a copy, or what `keep` makes.
+        norms: the Euclidean norms of these.
+        used: the gradients with which the optimizer stepped, likewise, after clipping and with
             what earlier steps have left.
         rules: the optimizer's class and the options of the parameter's group.
         steps: how often an optimizer stepped.
@@ -52,11 +53,25 @@ class Seen:
     """
 
     fresh: dict[int, Tensor] = field(default_factory=dict)
+    norms: dict[int, float] = field(default_factory=dict)
     used: dict[int, Tensor] = field(default_factory=dict)
     rules: dict[int, tuple[type[Optimizer], dict[str, Any]]] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
     kinks: dict[int, Tensor] = field(default_factory=dict)
     tape: Tape | None = None
+
+    def take(self, places: Mapping[int, Tensor]) -> None:
+        """Keep but a sample of the gradients: these elements of each, by the parameter's `id`."""
+        for gradients in (self.fresh, self.used):
+            for key, gradient in gradients.items():
+                gradients[key] = taken(gradient, places.get(key))
+
+
+def taken(tensor: Tensor, places: Tensor | None) -> Tensor:
+    """Some elements, in row-major order, in float64 on the CPU; none without places."""
+    flat = tensor.detach().flatten()
+    chosen = flat[:0] if places is None else flat[places.to(flat.device)]
+    return chosen.cpu().double()
 
 
 class Observer(TorchFunctionMode):
@@ -66,6 +81,7 @@ class Observer(TorchFunctionMode):
         seen: see `Seen`.
         parameters: `id` → parameter, of all that were stepped or had a gradient.
         shape: of what the last loss was reduced from, its rows first.
+        keep: what is kept of a parameter's gradient, given its `id` and the gradient.
         taping: whether it takes down by which functions a loss is computed.
         reach: how far weights may be off, as a share of the largest one: an input of a function
             with a kink is then on the kink within as much of the largest input.
@@ -78,11 +94,13 @@ class Observer(TorchFunctionMode):
         self.shape: tuple[int, ...] = ()
         self.reach = 0.0
         self.taping = True
+        self.keep: Callable[[int, Tensor], Tensor] = lambda _, gradient: gradient.clone()
         self.begin()
 
     def begin(self) -> None:
         """Begin a step: forget what was seen of the one before."""
         self.seen = Seen()
+        self.left: dict[int, Tensor | None] = {}  # what earlier steps have left in `.grad`
         self.recording = Recording()
         self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
 
@@ -168,13 +186,14 @@ class Observer(TorchFunctionMode):
         self._tape(args[0], kwargs.get("grad_outputs"))
         for leaf, fresh in zip(_listed(inputs), _listed(made), strict=True):
             if leaf.is_leaf and fresh is not None:
-                self._add(leaf, fresh.detach().clone())
+                self._keep(leaf, fresh.detach())
         return made
 
-    def _add(self, leaf: Tensor, fresh: Tensor) -> None:
-        self.parameters[id(leaf)] = leaf
-        earlier = self.seen.fresh.get(id(leaf))
-        self.seen.fresh[id(leaf)] = fresh if earlier is None else earlier + fresh
+    def _keep(self, leaf: Tensor, fresh: Tensor) -> None:
+        key, fresh = id(leaf), _dense(fresh)
+        self.parameters[key] = leaf
+        self.seen.fresh[key] = self.keep(key, fresh)
+        self.seen.norms[key] = fresh.norm().item()
 
     def _tape(self, roots: Any, given: Any) -> None:  # noqa: ANN401
         if self.taping:
@@ -192,13 +211,17 @@ class Observer(TorchFunctionMode):
         if len(roots) == 1 and roots[0].numel() == 1:
             self._note_kinks(roots[0], leaves)
         self.kinks.clear()
-        before = {id(w): w.grad.clone() for w in leaves if w.grad is not None and w.grad.any()}
+        for leaf in leaves:
+            if leaf.grad is None or not leaf.grad.any():
+                self.left[id(leaf)] = None
+            elif id(leaf) not in self.left:
+                self.left[id(leaf)] = leaf.grad.clone()
         made = call(*args)
         for leaf in leaves:
-            key = id(leaf)
-            self.parameters[key] = leaf
+            self.parameters[id(leaf)] = leaf
             if leaf.grad is not None:
-                self._add(leaf, leaf.grad - before[key] if key in before else leaf.grad.clone())
+                left = self.left.get(id(leaf))
+                self._keep(leaf, leaf.grad if left is None else leaf.grad - left)
         return made
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
@@ -240,9 +263,7 @@ class Observer(TorchFunctionMode):
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
                 self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
-                fresh = self.seen.fresh.get(key)
-                same = fresh is not None and torch.equal(fresh, parameter.grad)
-                self.seen.used[key] = fresh if same and fresh is not None else _copy(parameter.grad)
+                self.seen.used[key] = self.keep(key, _dense(parameter.grad))
 
 
 def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)
@@ -265,8 +286,8 @@ def _leaves(nodes: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return (tensor.to_dense() if tensor.is_sparse else tensor).detach().clone()
+def _dense(tensor: Tensor) -> Tensor:
+    return (tensor.to_dense() if tensor.is_sparse else tensor).detach()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (as an optimizer has it)

@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer
 
 from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
-from .observe import Observer
+from .observe import Observer, taken
 from .tape import Tape
 
 GRADIENT = 64  # roundings of the largest element that a gradient may be off by: a sum that cancels
@@ -204,9 +204,15 @@ class Recorder:
             self._choose(mine, theirs)
             self.before, self.base = (self._sample(weights) for weights in self.start)
             del self.start
+            kept = {id(parameter): self.places[name] for name, parameter in self.parameters.items()}
+            self.observer.seen.take(kept)
+            self.observer.keep = lambda key, gradient: taken(gradient, kept.get(key))
         after, predicted = self._sample(mine), self._sample(theirs)
         seen = self.observer.seen
         keys = {name: id(parameter) for name, parameter in self.parameters.items()}
+        if seen.fresh and not set(keys.values()) & set(seen.fresh):
+            self.complete = False  # theirs makes its weights anew at each step
+            return
         fresh = {n: seen.fresh.get(k, seen.used.get(k)) for n, k in keys.items()}
         used = {n: seen.used.get(k, seen.fresh.get(k)) for n, k in keys.items()}
         self.steps.append(
@@ -215,11 +221,11 @@ class Recorder:
                 after=after,
                 base=self.base,
                 predicted=predicted,
-                fresh=self._sample(fresh),
-                used=self._sample(used),
+                fresh=self._gathered(fresh),
+                used=self._gathered(used),
                 kinks=self._sample({n: seen.kinks.get(k) for n, k in keys.items()}),
                 carried=self.distance,
-                norms={n: 0.0 if g is None else g.norm().item() for n, g in fresh.items()},
+                norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
                 stepped=max(seen.steps.values(), default=0),
                 tape=seen.tape,
@@ -239,7 +245,10 @@ class Recorder:
         if not self.parted and number > WINDOW:
             self.steps[-WINDOW - 1] = replace(self.steps[-WINDOW - 1], tape=None)
         whole = sum(parameter.numel() for parameter in self.parameters.values())
-        if len(self.steps[0].before) < whole or (self.parted and number > self.parting + WINDOW):
+        if len(self.steps[0].before) < whole:
+            self.steps[-1] = replace(self.steps[-1], tape=None)
+            self.observer.taping = False
+        elif self.parted and number > self.parting + WINDOW:
             self.observer.taping = False
 
     def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
@@ -300,22 +309,26 @@ class Recorder:
                 places = torch.arange(count)
             else:
                 places = torch.linspace(0, weight.numel() - 1, count // 2).round().long()
-                apart = (mine[name].double() - theirs[name].double()).abs().flatten().cpu()
-                places = torch.cat([places, apart.topk(count // 2).indices]).unique()
+                apart = (mine[name] - theirs[name]).abs_().flatten()
+                most = apart.topk(count // 2).indices.cpu()
+                places = torch.cat([places, most]).unique()
             self.places[name] = places
             self.parts[name] = slice(begin, begin + len(places))
             begin += len(places)
 
     def _sample(self, tensors: Mapping[str, Tensor | None]) -> Tensor:
-        taken = []
+        return self._gathered(
+            {n: t if t is None else taken(t, self.places[n]) for n, t in tensors.items()}
+        )
+
+    def _gathered(self, samples: Mapping[str, Tensor | None]) -> Tensor:
+        """The samples of all weights in one; 0 for what there is none of."""
+        parts = []
         for name, places in self.places.items():
-            tensor = tensors[name]
-            if tensor is None:
-                taken.append(torch.zeros(len(places), dtype=torch.float64))
-            else:
-                flat = tensor.detach().flatten()
-                taken.append(flat[places.to(flat.device)].cpu().double())
-        return torch.cat(taken)
+            sample = samples[name]
+            none = torch.zeros(len(places), dtype=torch.float64)
+            parts.append(none if sample is None else sample)
+        return torch.cat(parts)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

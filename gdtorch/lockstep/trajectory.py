@@ -154,7 +154,7 @@ class Inspection:
         )
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
-        self.complete = self.ended = False
+        self.complete = self.ended = self.comparable = False
         self.monitor = Monitor(lr)
         self.comparison = Comparison()
         self.weights: tuple[Weights, Weights] = ({}, {})
@@ -178,21 +178,23 @@ class Inspection:
             else:
                 if step == 1:
                     self.monitor.settle(mine, theirs)
+                    self.comparable = self.monitor.found is None
                 self._look(step, mine, theirs, distance)
             self.complete = step == self.steps
             yield step
             if self.complete:
                 return
-            self.recorder.put(mine)
+            if self.comparable:
+                self.recorder.put(mine)
         self.ended = True
 
     def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """See one step: with a replay in mind, or for what the first steps alone may tell."""
-        if not self.monitor.found:
+        """See one step: with a replay in mind, and for what the first steps alone may tell."""
+        apart = self.recorder.parted  # then theirs began this step at mine's weights
+        if self.comparable:
             self.recorder.look(mine, theirs, self.differences, self.monitor.epsilon)
-        if self.recorder.complete:
-            return
-        self.monitor.look(step, mine, theirs, distance)
+        if not apart:
+            self.monitor.look(step, mine, theirs, distance)
         if self.monitor.parted and self.parting is None:
             name = max(self.differences, key=lambda name: self.differences[name])
             self.parting = farthest(step, name, mine[name], theirs[name])
@@ -227,17 +229,16 @@ class Inspection:
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
         first = self.comparison.first_difference
-        diagnosis = None
-        if self.recorder.complete and self.recorder.steps and not self.comparison.identical:
+        identical, diagnosis = self.comparison.identical, None
+        if self.comparable and self.recorder.complete and not identical:
             record = self.recorder.record()
             diagnosis = diagnose(record, self.lr)
-            if diagnosis is None and self.recorder.parted:
-                evidence = "theirs' own steps are none that a rule of torch.optim explains"
-                diagnosis = Diagnosis("unexplained", step=self.recorder.parting, evidence=evidence)
             if diagnosis and diagnosis.step:
                 self.parting = record.farthest(diagnosis.step)
-        if diagnosis is None or diagnosis.cause == "rounding":
-            diagnosis = self.monitor.conclude(identical=self.comparison.identical)
+        if diagnosis is None:
+            diagnosis = self.monitor.conclude(identical=identical)
+        elif diagnosis.cause == "rounding":
+            diagnosis = self.monitor.agreement(identical=identical)
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
