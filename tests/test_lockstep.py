@@ -137,7 +137,7 @@ def schedule(p, d, rng):
 
 def sequential(p, d, rng):
     del rng
-    return "one weight's update", None, by_hand(p, d, sequential=True), by_torch(p, d), {}
+    return "updated too early", None, by_hand(p, d, sequential=True), by_torch(p, d), {}
 
 
 def wrong_formula(p, d, rng):
