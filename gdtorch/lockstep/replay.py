@@ -44,6 +44,7 @@ class Program:
             theirs has made of them, and not from those of the backward passes.
         resets: whether the optimizer forgets its state after each step.
         rates: a factor of the learning rate at each step, or one for all.
+        any_rate: whether each step is as long as fits mine's best, whatever the rates.
         still: weights that it does not move.
         free: weights that mine moves and theirs does not, so that nothing is known of them.
         borrowed: weight → the weight whose gradient it is given.
@@ -62,6 +63,7 @@ class Program:
     used: bool = True
     resets: bool = False
     rates: tuple[float, ...] = (1.0,)
+    any_rate: bool = False
     still: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
     borrowed: Mapping[str, str] = field(default_factory=dict)
@@ -244,6 +246,8 @@ class Replay:
                     made[step, at] = weight
                     if program.resets:
                         state = {}
+        if program.any_rate:
+            made = self.before + self.best_rates(made)[:, None] * (made - self.before)
         for name in program.still:
             made[:, self.of(name)] = self.before[:, self.of(name)]
         for name in program.free:
@@ -251,6 +255,12 @@ class Replay:
         if program.broken and program.broken.what == "other_rows" and program.broken.detail > 0:
             made[-1] = self.after[-1]  # the rows of the step after it are not known
         return made
+
+    def best_rates(self, made: Tensor) -> Tensor:
+        """The factor of each step by which it fits mine's best, by least squares in roundings."""
+        steps = (made - self.before) / self.noise
+        mine = (self.after - self.before) / self.noise
+        return (mine * steps).sum(dim=1) / steps.square().sum(dim=1).clamp(min=SMALLEST)
 
     def rounding(self, program: Program) -> Tensor:
         """By how much rounding may move what a program makes of mine's weights.
@@ -346,7 +356,7 @@ class Replay:
         """What a program with these numbers misses, in roundings; None where it cannot be run."""
         try:
             rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
-        except ValueError:  # an option out of its range
+        except (ValueError, RuntimeError, OverflowError):  # an option out of its range
             return None
         return rest if bool(rest.isfinite().all()) else None
 
