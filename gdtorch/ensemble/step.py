@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Examples", "Rule", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
+__all__ = ["Examples", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
@@ -11,19 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..optimizers import SGD
+
 ROUND = 1.5 * 2**23 + 127  # a float32 from here on to 2²⁴ has no fraction
 ROUND_BITS = 0x4B400000  # of 1.5 · 2²³
 Weights = list[Tensor]  # syn0 feature by feature, then syn1: each of shape (hidden, starts)
 Step = Callable[[Weights, Weights, Tensor, Tensor], None]
-
-
-class Rule(NamedTuple):
-    """The options that are compiled into a step: all but for lr and dampening."""
-
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    maximize: bool
 
 
 class Examples(NamedTuple):
@@ -33,11 +26,12 @@ class Examples(NamedTuple):
     targets: tuple[float, ...]
 
 
-def sgd_step(rule: Rule, gradient: Callable[[Weights], Weights]) -> Step:
+def sgd_step(rule: SGD, gradient: Callable[[Weights], Weights]) -> Step:
     """The step of a rule: `step(weights, velocities, lr, share)`, in place.
 
     `share` is how much of the gradient goes into the velocity: 1 at the first step, 1 − dampening
-    after it. It and `lr` are tensors of one element, and velocities are empty without momentum.
+    after it. It and `lr` are tensors of one element, in place of the rule's own: as numbers they
+    would be compiled into the step. Velocities are empty without momentum.
     """
 
     def step(weights: Weights, velocities: Weights, lr: Tensor, share: Tensor) -> None:
