@@ -27,7 +27,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within s
 THREADED = 1_000_000  # products smaller than that only wait for threads
 SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
 FEW_ROWS = 4  # held out: each gets a column of its own
+
 OPTIONS = {
     "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
     **options.shared("steps", "lr"),
@@ -73,7 +74,6 @@ OPTIONS = {
     "--optimizer": option(
         "another of torch.optim in place of SGD, as in Python: 'Adam(lr=0.01, amsgrad=True)'; what "
         "is left out is PyTorch's default, lr too",
-        options.rule,
         metavar="RULE",
     ),
     **options.shared("seed", "start"),
@@ -100,22 +100,16 @@ OPTIONS = {
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
-    options.check_optimizer(args)
+    _settle_optimizer(args)
     left_out = _choose_trainers(args)
     stride = _settle_stride(args) if args.compile else 1
     args.log_every = args.log_every or 1
-    options.check_descent(args, LR)
-    options.check_sgd(args, [args.lr or 0])
     if args.curvature and args.curvature > args.steps:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
     from ..data import check_readable, read_table
-    from ..optimizers import SGD
 
-    if args.optimizer is None:
-        sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
-        args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
     with refusing("--init "):
         if args.init is not None:
             check_readable(args.init)
@@ -128,10 +122,59 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         return _train(args, folder, table, net, trainers, left_out, interrupts)
 
 
+def _settle_optimizer(args: argparse.Namespace) -> None:
+    """Settle `args.optimizer`, a rule: that of --optimizer, or SGD with the options beside it."""
+    from ..optimizers import SGD, read
+
+    if args.optimizer is not None:
+        try:
+            rule = _within_parentheses(args, read(args.optimizer))
+        except ValueError as error:
+            raise RefusedError(f"argument --optimizer: {error}; see --help") from error
+        if not isinstance(rule, SGD):
+            leave_out = f"leave out --optimizer {type(rule).__name__}"
+            if args.compile:
+                raise RefusedError(f"--compile is for SGD alone; {leave_out}")
+            if args.descent == "steepest":
+                raise RefusedError(f"--descent steepest goes along the gradient alone; {leave_out}")
+            args.optimizer = rule
+            return
+        vars(args).update(rule.options())
+        if args.descent == "steepest" and rule.lr == SGD.lr:
+            args.lr = None
+    options.check_descent(args, LR)
+    options.check_sgd(args, [args.lr or 0])
+    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+    args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
+
+
+def _within_parentheses(args: argparse.Namespace, rule: Rule) -> Rule:
+    """The rule of --optimizer in floats; refuse numbers it cannot have, and options beside it."""
+    own = ["lr"] if args.lr is not None else []
+    own += [name for name in SGD_OPTIONS if name != "maximize" and getattr(args, name)]
+    if own:
+        raise RefusedError(
+            "--optimizer takes its options in its parentheses, as in "
+            f"{type(rule).__name__}(lr=0.01); leave out {', '.join(map(flag, own))}"
+        )
+    floats: dict[str, Any] = {}
+    for name, value in rule.options().items():
+        if isinstance(value, bool):
+            continue
+        # torch refuses an integer of more than 64 bits, and no other number.
+        numbers = tuple(map(float, value if isinstance(value, tuple) else (value,)))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name} is not finite")
+        if args.dtype == "float32" and max(map(abs, numbers)) > options.FLOAT32_MAX:
+            raise RefusedError(f"--optimizer: {name} is too large for float32")
+        floats[name] = numbers if isinstance(value, tuple) else numbers[0]
+    return replace(rule, **floats, maximize=args.maximize or rule.maximize)
+
+
 def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
     """Settle `args.trainers`; trainer → why it is left out."""
     asked = args.trainers
-    kind = "SGD" if args.optimizer is None else type(args.optimizer).__name__
+    kind = type(args.optimizer).__name__
     known = ("post", "manual", kind.lower())
     for name in asked or ():
         if name not in known:
@@ -139,9 +182,8 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
             raise RefusedError(f"--trainers: unknown trainer {name}; {hint}")
         if asked.count(name) > 1:
             raise RefusedError(f"--trainers: {name} is named twice; name it once")
-    used = [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
-    if args.optimizer is not None:
-        used.insert(0, f"--optimizer {kind}")
+    used = [] if kind == "SGD" else [f"--optimizer {kind}"]
+    used += [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
     if not asked and args.compile:
