@@ -457,7 +457,6 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                     rows,
                     make_engine,
                     bar,
-                    lambda: None,
                     pytest.fail,
                 )
             )
@@ -562,7 +561,7 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
         running.train_units(
             tmp_path, settings, processes, rows,
-            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, lambda: None, pytest.fail,
+            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, pytest.fail,
         )  # fmt: skip
         return sum(done), bar.n, bar.initial
 

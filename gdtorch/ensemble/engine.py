@@ -87,6 +87,16 @@ class Engine:
         self.step, self.reason = self._step(compiled=compiled)
         self.compiled = compiled and not self.reason
 
+    @property
+    def arithmetic(self) -> str:
+        """What the bits depend on besides the numbers: how, by which torch, on which chip."""
+        how = "compiled" if self.compiled else "not compiled"
+        if self.device.type == "cuda":
+            chip = torch.cuda.get_device_name(self.device)
+        else:
+            chip = torch.backends.cpu.get_cpu_capability()
+        return f"{how}, torch {torch.__version__}, {chip}"
+
     def begin(self, weights: Tensor) -> State:
         """Make a block of networks.
 
