@@ -361,13 +361,10 @@ def _facts(
 ) -> dict[str, Any]:
     """What was run and what came out, for a program; `net` holds the initial weights."""
     trainers = board.outcomes()
-    still = set()  # the trainers of which no weight has moved
-    for trainer in board.trainers:
-        if all(w.equal(trainer.weights[name]) for name, w in net.named_parameters()):
-            still.add(trainer.name)
+    weights = {trainer.name: trainer.weights for trainer in board.trainers}
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
-        moved = not {name, lockstep.reference} <= still
+        moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
         verdict = _verdict(name, comparison, lockstep, settings, board.size, moved=moved)
         comparisons[name] = {
             "reference": lockstep.reference,
@@ -408,7 +405,7 @@ def _verdict(
         lockstep: what compared them.
         settings: those of the run.
         size: how many weights the network has.
-        moved: whether any of them moved, in either.
+        moved: whether any of them moved.
     """
     import torch
 

@@ -145,15 +145,13 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 
 def _optimizer(settings: Mapping[str, Any]) -> str:
-    """`Adam(lr=0.01)`: its lr, and what else is not PyTorch's default."""
+    """`Adam(lr=0.01)`: its lr, and what else but the way is not PyTorch's default."""
     from ..optimizers import find
 
-    shown = []
-    for name, default in find(settings["optimizer"])().options().items():
-        value = settings[name]
-        if name == "lr" or (name != "maximize" and value != default):
-            shown.append(f"{name}={value!r}")
-    return f"{settings['optimizer']}({', '.join(shown)})"
+    kind = settings["optimizer"]
+    unsaid = find(kind)().options() | {"lr": None, "maximize": settings["maximize"]}
+    said = [f"{name}={settings[name]!r}" for name in unsaid if settings[name] != unsaid[name]]
+    return f"{kind}({', '.join(said)})"
 
 
 def count(number: int, thing: str) -> str:
