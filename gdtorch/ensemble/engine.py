@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["BLOCK", "Engine", "State"]
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -73,9 +73,8 @@ class Engine:
         compiled: bool = True,
     ) -> None:
         self.rule = SGD(**options)  # it refuses what torch.optim.SGD does
-        inputs, targets = rows.to(dtype)
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
-        self.features, self.targets = inputs.shape[1], targets.to(device)
+        self.inputs, self.targets = inputs, targets = rows.to(dtype, device)
         self.examples = Examples(
             tuple(map(tuple, inputs.tolist())), tuple(targets.flatten().tolist())
         )
@@ -106,7 +105,7 @@ class Engine:
         count, size = weights.shape
         block = torch.zeros(size, BLOCK, dtype=self.dtype, device=self.device)
         block[:, :count] = weights.T
-        block = block.view(self.features + 1, self.hidden, BLOCK)
+        block = block.view(-1, self.hidden, BLOCK)
         velocities = torch.zeros_like(block if self.rule.momentum else block[:0])
         return State(block, velocities, count)
 
@@ -120,12 +119,13 @@ class Engine:
 
     def losses(self, state: State) -> Tensor:
         """L = ½ Σ (y − δ)² of each network, of shape (count,)."""
-        error = self._outputs(state, self.examples.inputs) - self.targets
+        error = self.outputs(state, self.inputs) - self.targets
         return add_up(error.square()) / 2
 
     def outputs(self, state: State, inputs: Tensor) -> Tensor:
         """The output δ, of shape (rows, count), for inputs of shape (rows, features)."""
-        return self._outputs(state, inputs.to(self.dtype).tolist())
+        numbers = inputs.to(self.dtype).tolist()
+        return torch.stack(outputs(numbers, [*state.weights]))[:, : state.count]
 
     def weights(self, state: State) -> Tensor:
         """The weights, of shape (count, size), as `initial_weights` has them."""
@@ -140,16 +140,13 @@ class Engine:
             return written_out, f"a table of more than {MOST_ROWS} rows"
         # One step serves all learning rates and dampenings.
         step = _compiled(replace(self.rule, lr=1.0, dampening=0.0), self.examples)
-        size = (self.features + 1) * self.hidden
+        size = (self.inputs.shape[1] + 1) * self.hidden
         part = next(self._parts(self.begin(torch.zeros(1, size))))
         reason = try_out(partial(step, *part, self.lr, self.shares[0]))
         return (written_out if reason else step), reason
 
     def _number(self, number: float) -> Tensor:
         return torch.tensor(float(number), dtype=self.dtype, device=self.device)
-
-    def _outputs(self, state: State, inputs: Iterable[Sequence[float]]) -> Tensor:
-        return torch.stack(outputs(inputs, [*state.weights]))[:, : state.count]
 
     def _parts(self, state: State) -> Iterator[tuple[Weights, Weights]]:
         for begin in range(0, BLOCK, self.width):
