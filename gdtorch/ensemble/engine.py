@@ -75,9 +75,8 @@ class Engine:
         self.rule = SGD(**options)  # it refuses what torch.optim.SGD does
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
         self.inputs, self.targets = inputs, targets = rows.to(dtype, device)
-        self.examples = Examples(
-            tuple(map(tuple, inputs.tolist())), tuple(targets.flatten().tolist())
-        )
+        numbers = zip(map(tuple, inputs.tolist()), targets.flatten().tolist(), strict=True)
+        self.examples: Examples = tuple(numbers)
         self.lr = self._number(self.rule.lr)
         # The first gradient goes into the velocity whole, the later ones less the dampening.
         self.shares = self._number(1), self._number(1 - self.rule.dampening)
@@ -136,7 +135,7 @@ class Engine:
         written_out = sgd_step(self.rule, partial(gradient, self.examples))
         if not compiled:
             return written_out, ""
-        if len(self.examples.inputs) > MOST_ROWS:
+        if len(self.examples) > MOST_ROWS:
             return written_out, f"a table of more than {MOST_ROWS} rows"
         # One step serves all learning rates and dampenings.
         step = _compiled(replace(self.rule, lr=1.0, dampening=0.0), self.examples)
