@@ -127,13 +127,14 @@ class Parser(argparse.ArgumentParser):
             prog=program,
             description=summary,
             epilog=more,
-            formatter_class=_Formatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         # Before Python 3.14 argparse takes -1e-3 for an option.
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-inf$")
         for name, declared in options.items():
-            self.add_argument(name, **declared)
+            shown = " (default: %(default)s)" if declared.get("default", []) != [] else ""
+            self.add_argument(name, **{**declared, "help": declared["help"] + shown})
         self.set_defaults(resume=False, quiet=False)  # where a command has no such option
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -157,14 +158,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, without the usage text."""
         raise RefusedError(f"{message}; see --help")
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show defaults where there are any, and leave the example in the epilog as it is written."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.default is not None and action.default is not False and action.default != []
-        return super()._get_help_string(action) if shown else action.help
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:

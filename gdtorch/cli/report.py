@@ -6,7 +6,6 @@ __all__ = ["Page", "as_json", "count", "ended", "in_words", "progress_bar", "say
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
@@ -66,17 +65,8 @@ def _piped(cells: Cells) -> str:
 
 def as_json(facts: object) -> str:
     """Facts as JSON; a number that is not finite becomes null."""
-    return json.dumps(_finite(facts), indent=2, allow_nan=False)
-
-
-def _finite(facts: object) -> object:
-    if isinstance(facts, Mapping):
-        return {key: _finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts
+    finite = json.loads(json.dumps(facts), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, allow_nan=False)
 
 
 def show(args: argparse.Namespace, facts: Mapping[str, Any], *blocks: str) -> int:
