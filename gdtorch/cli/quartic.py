@@ -32,7 +32,6 @@ LR = 0.1
 LEARNING_RATE = f"learning rate (default: {LR})"
 FARTHEST_START = 1e6  # farther out nothing new is to be seen
 MOST_STARTS = 14  # that a picture can tell apart
-PICTURE = "quartic.png"
 OPTIONS = {
     "--from": option("the starts", number(), nargs="+", dest="points", required=True, metavar="X"),
     **options.shared("steps", "lr", steps={"default": 200}, lr={"help": LEARNING_RATE}),
@@ -64,7 +63,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
         return ended(unwritable(folder, f"step {steps[-1]}", error))
     facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
-    drawn = f"Drawn:      {folder / PICTURE}\n{to_see(folder)}"
+    drawn = f"Drawn:      {folder / 'quartic.png'}\n{to_see(folder)}"
     printed = show(args, facts, _page(args, paths, walks).text(), drawn)
     kept = f"all until then is in {folder}"
     if received := interrupts.received:
@@ -102,9 +101,8 @@ def _walk_all(
 
     from ..board import OF_QUARTIC, event_files, layout_of_quartic
     from ..descent import BATCH, Steepest
-    from ..figures import png, quartic
+    from ..figures import quartic
     from ..loop import walk
-    from ..rundir import write
 
     descent = Steepest() if args.descent == "steepest" else BATCH
     with event_files(folder, [f"from_{start}" for start in paths], OF_QUARTIC) as files:
@@ -122,9 +120,8 @@ def _walk_all(
             )
             if interrupts.received:
                 break
-        image = png(quartic({f"{x}: {_outcome(walk)}": paths[x] for x, walk in walks.items()}))
-        write(folder / PICTURE, image)
-        files[""].add_image("quartic", image)
+        drawn = {f"{x}: {_outcome(walk)}": paths[x] for x, walk in walks.items()}
+        files[""].add_picture("quartic", quartic(drawn))
         files[""].add(summary.text("summary", _page(args, paths, walks).markdown()))
 
 

@@ -63,15 +63,13 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
 
 
 def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> None:
-    """Write each answer as it comes: text and picture for TensorBoard, the picture as a file, too.
+    """Write each answer as it comes: text and picture.
 
     Ctrl-C then leaves all answers until then.
     """
     from torch.utils.tensorboard import summary
 
     from ..board import EventFile
-    from ..figures import png
-    from ..rundir import write
 
     descriptions: dict[str, str] = {}
     with closing(EventFile(folder, descriptions)) as file:
@@ -80,7 +78,5 @@ def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> N
             file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
             figure = answer.figure()
             if figure is not None:
-                image = png(figure)
-                write(folder / f"{answer.name}.png", image)
-                file.add_image(answer.name, image)
+                file.add_picture(answer.name, figure)
             answered.append(answer)
