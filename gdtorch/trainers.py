@@ -250,9 +250,10 @@ class SGD(Torch):
     """`Torch` with `torch.optim.SGD`.
 
     Args:
-        objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
+        objective: what to descend, by its `loss(rows).backward()`; rows: see `Trainer`.
         lr: learning rate.
-        options: the other options of `torch.optim.SGD`, by name; it raises what it refuses.
+        options: `descent`, see `Trainer`, and the other options of `torch.optim.SGD`, by name; it
+            raises what it refuses.
 
     Example:
         >>> type(SGD(SigmoidNet(), load_table("post").learned, lr=1.0).optimizer)
@@ -266,11 +267,9 @@ class SGD(Torch):
         objective: Objective,
         rows: Rows,
         lr: float | Tensor = 1e-3,
-        *,
-        descent: Descent = BATCH,
-        **options: Any,  # noqa: ANN401 (torch.optim's own)
+        **options: Any,  # noqa: ANN401 (as of `Torch`)
     ) -> None:
-        super().__init__(objective, rows, torch.optim.SGD, descent=descent, lr=lr, **options)
+        super().__init__(objective, rows, torch.optim.SGD, lr=lr, **options)
 
 
 WANTED = {

@@ -57,10 +57,6 @@ OPTIONS = {
 }
 
 
-class _StoppedError(Exception):
-    """A signal has come that ends the run."""
-
-
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
@@ -72,14 +68,14 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     def check() -> None:
         if interrupts.received:
-            raise _StoppedError(interrupts.received)
+            raise InterruptedError(interrupts.received)
 
     interrupts.defer()
     try:
         # One thread: threads would wait for one another; processes do not.
         with options.loaded(one_thread=True), Processes(args.device, check) as processes:
             return _ensemble(args, processes)
-    except _StoppedError as stop:
+    except InterruptedError as stop:
         (received,) = stop.args
         if os.environ.get("RANK", "0") == "0":  # torchrun passes a signal on to all
             say(f"interrupted ({received.name}){_go_on(args, program, arguments)}")
