@@ -365,11 +365,10 @@ def _facts(
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
         moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
-        verdict = _verdict(name, comparison, lockstep, settings, board.size, moved=moved)
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": verdict,
+            "verdict": _verdict(name, comparison, lockstep, settings, board.size, moved=moved),
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
@@ -468,24 +467,21 @@ def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
 
 def _cells(trainers: Mapping[str, Any]) -> list[list[str]]:
     """The table, header first, one row per trainer."""
-    held_out = next(iter(trainers.values()))["held_out"]
-    header = ["trainer", "loss", "rows right"]
-    if len(held_out) > FEW_ROWS:
-        header.append("held out right")
-    else:
-        for label, row in held_out.items():
-            header.append(f"output for row {label} (held out, {row['target']:g} is right)")
-    cells = [header]
+    lines = []
     for name, trainer in trainers.items():
-        loss, rows = trainer["loss"], trainer["held_out"].values()
+        loss, held_out = trainer["loss"], trainer["held_out"]
         shown = f"{loss:.2e}" if 0 < loss < SMALL_LOSS else f"{loss:.6f}"
-        cells.append([name, shown, f"{trainer['rows_right']} of {trainer['rows']}"])
-        if len(rows) > FEW_ROWS:
-            right = sum((row["output"] > 0.5) == (row["target"] > 0.5) for row in rows)
-            cells[-1].append(f"{right} of {len(rows)}")
+        right = f"{trainer['rows_right']} of {trainer['rows']}"
+        line = {"trainer": name, "loss": shown, "rows right": right}
+        if len(held_out) > FEW_ROWS:
+            sides = [(row["output"] > 0.5) == (row["target"] > 0.5) for row in held_out.values()]
+            line["held out right"] = f"{sum(sides)} of {len(sides)}"
         else:
-            cells[-1] += [f"{row['output']:.3f}" for row in rows]
-    return cells
+            for label, row in held_out.items():
+                head = f"output for row {label} (held out, {row['target']:g} is right)"
+                line[head] = f"{row['output']:.3f}"
+        lines.append(line)
+    return [[*lines[0]], *([*line.values()] for line in lines)]
 
 
 def _texts(page: Page, facts: Mapping[str, Any]) -> dict[str, str]:
