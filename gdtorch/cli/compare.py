@@ -249,7 +249,7 @@ def _prepare(
         if name == "post":
             trainers.append(Post(net, table.learned, rule.lr))
         elif name != "manual":
-            kind = type(rule).__name__
+            kind = getattr(torch.optim, type(rule).__name__)
             trainers.append(Torch(net, table.learned, kind, descent=descent, **rule.options()))
         elif not args.compile:
             trainers.append(Manual(net, table.learned, optimizer=rule, descent=descent))
