@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -49,9 +48,7 @@ class EventFile:
         OSError: here or later, if the disk or the folder gives out.
     """
 
-    def __init__(
-        self, folder: Path, descriptions: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, folder: Path, descriptions: Mapping[str, str]) -> None:
         folder.mkdir(exist_ok=True)
         self.descriptions = descriptions
         self.described: set[str] = set()
