@@ -137,7 +137,9 @@ def _settle_optimizer(args: argparse.Namespace) -> None:
                 raise RefusedError(f"--compile is for SGD alone; {leave_out}")
             if args.descent == "steepest":
                 raise RefusedError(f"--descent steepest goes along the gradient alone; {leave_out}")
-            args.optimizer = rule
+            for name in ("lr", *SGD_OPTIONS):  # its own take their place among the settings
+                delattr(args, name)
+            args.optimizer, args.maximize = rule, rule.maximize
             return
         vars(args).update(rule.options())
         if args.descent == "steepest" and rule.lr == SGD.lr:
@@ -183,7 +185,7 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
         if asked.count(name) > 1:
             raise RefusedError(f"--trainers: {name} is named twice; name it once")
     used = [] if kind == "SGD" else [f"--optimizer {kind}"]
-    used += [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
+    used += [flag(name) for name in SGD_OPTIONS if vars(args).get(name)]
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
     if not asked and args.compile:
@@ -274,18 +276,6 @@ def _try_out(rule: Rule, dtype: str) -> None:
         ) from error
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers of the run depend on, the optimizer's options among them."""
-    rule: Rule = args.optimizer
-    kind = type(rule).__name__
-    settings = options.settings(args) | {"optimizer": kind}
-    if kind != "SGD":
-        for name in ("lr", *SGD_OPTIONS):
-            del settings[name]
-        settings |= rule.options()
-    return settings
-
-
 def _train(
     args: argparse.Namespace,
     folder: Path,
@@ -304,8 +294,8 @@ def _train(
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
-    settings, every = _settings(args), args.curvature
-    kind = settings["optimizer"]
+    kind, every = type(args.optimizer).__name__, args.curvature
+    settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
     stride = max(trainer.stride for trainer in trainers)
     lockstep = Lockstep(
