@@ -145,7 +145,7 @@ def _settle_optimizer(args: argparse.Namespace) -> None:
         if args.descent == "steepest" and rule.lr == SGD.lr:
             args.lr = None
     options.check_descent(args, LR)
-    options.check_sgd(args, [args.lr or 0])
+    options.check_sgd(args, args.lr or 0)
     sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
     args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
 

@@ -101,7 +101,7 @@ def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what does not go together; after a restart of torchrun's, resume."""
     args.lr = args.lr or [1.0]
-    options.check_sgd(args, args.lr)
+    options.check_sgd(args, max(args.lr))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         args.resume, args.overwrite = args.name is not None, False
     if args.resume and args.name is None:

@@ -203,13 +203,12 @@ def check_descent(args: argparse.Namespace, lr: float) -> None:
             raise RefusedError(f"--descent steepest {why}; leave out {flag(name)}")
 
 
-def check_sgd(args: argparse.Namespace, rates: Sequence[float]) -> None:
+def check_sgd(args: argparse.Namespace, lr: float) -> None:
     """Refuse what `torch.optim.SGD` would refuse, and what is too large for the dtype."""
     if args.nesterov and (args.momentum == 0 or args.dampening != 0):
         raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
-    numbers = [("lr", rate) for rate in rates]
-    numbers += [(name, getattr(args, name)) for name in SGD_OPTIONS[:3]]
-    for name, value in numbers:
+    numbers = {"lr": lr} | {name: getattr(args, name) for name in SGD_OPTIONS[:3]}
+    for name, value in numbers.items():
         if args.dtype == "float32" and abs(value) > FLOAT32_MAX:
             raise RefusedError(f"{flag(name)} is too large for float32")
 
