@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -84,13 +84,8 @@ class Table:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Table:
         """The same table in another dtype or on another device."""
-        return Table(
-            self.name,
-            self.learned.to(dtype, device),
-            self.held_out.to(dtype, device),
-            self.learned_labels,
-            self.held_out_labels,
-        )
+        learned, held_out = (rows.to(dtype, device) for rows in (self.learned, self.held_out))
+        return replace(self, learned=learned, held_out=held_out)
 
 
 def load_table(name: str) -> Table:

@@ -170,9 +170,7 @@ def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
     """
     starts = [path[0] for path in paths.values()]
     left, right = min(0, *starts) - 0.3, max(2, *starts) + 0.3
-    figure, (curve, track) = _figure(
-        7, 8, nrows=2, sharex=True, gridspec_kw={"height_ratios": (4, 3)}
-    )
+    figure, (curve, track) = _figure(7, 8, nrows=2, sharex=True, height_ratios=(4, 3))
     x = np.linspace(left, right, 500)
     curve.plot(x, _f(x), color="0.75", linewidth=2, zorder=0)
     for number, (name, path) in enumerate(paths.items()):

@@ -11,7 +11,7 @@ from signal import Signals
 from typing import Any
 
 from .board import Board, EventFile
-from .descent import Descent, Steepest
+from .descent import Steepest
 from .lockstep import Lockstep
 from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
@@ -91,10 +91,8 @@ def walk(
     file: EventFile,
     *,
     steps: int,
-    lr: float,
-    maximize: bool,
-    descent: Descent,
     interrupted: Callable[[], Signals | None],
+    **options: Any,  # noqa: ANN401 (those of the trainers)
 ) -> dict[str, Any]:
     """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
 
@@ -102,18 +100,15 @@ def walk(
         path: x at the start; x after each step is added.
         file: what takes the scalars.
         steps: how many steps to take.
-        lr: learning rate of both trainers.
-        maximize: whether they go up.
-        descent: how far each step goes.
         interrupted: as of `run`.
+        options: those of both trainers: `lr`, `maximize`, `descent`.
 
     Returns:
         What became of it, for a program: the last x, f, f′ and f″ there, which kind of point that
         is, the step after which it was at rest, how the trainers compare.
     """
     (start,) = path
-    sgd = SGD(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
-    manual = Manual(Quartic(start), NO_ROWS, lr, maximize=maximize, descent=descent)
+    sgd, manual = (way(Quartic(start), NO_ROWS, **options) for way in (SGD, Manual))
     lockstep = Lockstep({"sgd": sgd, "manual": manual}, "sgd")
     quartic, ran_away = Quartic(start), False
     for step in lockstep:
@@ -129,7 +124,7 @@ def walk(
             "gradient": quartic.gradient()["x"].item(),
             "difference/x": lockstep.differences["manual"]["x"],
         }
-        if isinstance(descent, Steepest) and step > 0:
+        if isinstance(manual.descent, Steepest) and step > 0:
             scalars["step_size"] = manual.lr
         file.add_scalars(scalars, step)
         if step == steps or interrupted():

@@ -42,8 +42,8 @@ def check(logdir: Path, name: str | None, *, free: bool) -> None:
             raise ValueError(f"--logdir {str(logdir)!r} is not a folder; choose another")
     if name is not None:
         _check_name(name)
-        if free and (logdir / name).is_dir():
-            _check_free(logdir / name, (), overwrite=False)
+        if free and (logdir / name).is_dir() and any((logdir / name).iterdir()):
+            _check_taken(logdir / name, (), overwrite=False)
 
 
 @contextlib.contextmanager
@@ -87,9 +87,9 @@ def claim(
         lock = _lock(folder)
         if resume and _holds_ensemble(folder):
             _check_parts(folder, parts)
-        else:
-            _check_free(folder, parts, overwrite=overwrite)
-            _empty(folder)
+        elif any(folder.iterdir()):
+            _check_taken(folder, parts, overwrite=overwrite)
+            clear(folder)
         yield folder
     except BaseException:
         for place in made:
@@ -102,10 +102,12 @@ def claim(
 
 
 def clear(folder: Path) -> None:
-    """Remove what gdtorch wrote into a run's folder, and every folder that this empties."""
-    _empty(folder)
-    with contextlib.suppress(OSError):  # where something else lies there
-        folder.rmdir()
+    """Remove what gdtorch wrote into a run's folder, and the folders in it that this empties."""
+    for file in _ours(folder):
+        file.unlink()
+    for place in _places(folder)[:-1]:
+        with contextlib.suppress(OSError):  # where something else lies there
+            place.rmdir()
 
 
 def write(file: Path, content: bytes, *, durable: bool = False) -> None:
@@ -175,10 +177,8 @@ def _lock(folder: Path) -> int:
     return handle
 
 
-def _check_free(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ValueError where a run cannot have a folder without loss of what is not gdtorch's."""
-    if not any(folder.iterdir()):
-        return
+def _check_taken(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
+    """Raise ValueError where a run cannot have a folder that holds something, but for our own."""
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
     ours = _ours(folder)
@@ -205,15 +205,6 @@ def _check_parts(folder: Path, parts: Sequence[str]) -> None:
     for part in parts:
         if (folder / part).is_symlink() or (folder / part).is_file():
             raise ValueError(f"{folder / part} is not a folder of gdtorch's; move it away")
-
-
-def _empty(folder: Path) -> None:
-    """Remove what gdtorch wrote into a run's folder, and the folders in it that this empties."""
-    for file in _ours(folder):
-        file.unlink()
-    for place in _places(folder)[:-1]:
-        with contextlib.suppress(OSError):  # where something else lies there
-            place.rmdir()
 
 
 def _ours(folder: Path) -> list[Path]:

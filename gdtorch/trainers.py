@@ -166,7 +166,7 @@ class Manual(Trainer):
         _check_objective(type(self).__name__, objective, "gradient")
         if isinstance(descent, Steepest):
             _check_objective("Steepest", objective, "loss")
-        _check_descent(descent, type(self.optimizer).__name__, vars(self.optimizer))
+            _check_steepest(type(self.optimizer).__name__, vars(self.optimizer))
         super().__init__(objective, rows, descent)
         self.lr = float(self.optimizer.lr)
         self.state: dict[str, dict[str, Any]] = {name: {} for name in self.weights}
@@ -222,7 +222,8 @@ class Torch(Trainer):
             kind = getattr(torch.optim, optimizers.find(optimizer).__name__)
         self.name = kind.__name__.lower()
         _check_objective(type(self).__name__, objective, "loss")
-        _check_descent(descent, kind.__name__, options)
+        if isinstance(descent, Steepest):
+            _check_steepest(kind.__name__, options)
         super().__init__(objective, rows, descent)
         self.parameters = dict(self.objective.named_parameters())
         # Weight by weight on every device, as `Manual` does it.
@@ -250,9 +251,10 @@ class SGD(Torch):
     """`Torch` with `torch.optim.SGD`.
 
     Args:
-        objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
+        objective: what to descend, by its `loss(rows).backward()`; rows: see `Trainer`.
         lr: learning rate.
-        options: the other options of `torch.optim.SGD`, by name; it raises what it refuses.
+        options: `descent`, see `Trainer`, and the other options of `torch.optim.SGD`, by name; it
+            raises what it refuses.
 
     Example:
         >>> type(SGD(SigmoidNet(), load_table("post").learned, lr=1.0).optimizer)
@@ -266,11 +268,9 @@ class SGD(Torch):
         objective: Objective,
         rows: Rows,
         lr: float | Tensor = 1e-3,
-        *,
-        descent: Descent = BATCH,
-        **options: Any,  # noqa: ANN401 (torch.optim's own)
+        **options: Any,  # noqa: ANN401 (as of `Torch`)
     ) -> None:
-        super().__init__(objective, rows, torch.optim.SGD, descent=descent, lr=lr, **options)
+        super().__init__(objective, rows, torch.optim.SGD, lr=lr, **options)
 
 
 WANTED = {
@@ -285,10 +285,8 @@ def _check_objective(who: str, objective: object, method: str) -> None:
         raise TypeError(f"{who} needs {what}.{WANTED[method]} (see gdtorch.Objective)")
 
 
-def _check_descent(descent: Descent, optimizer: str, options: Mapping[str, Any]) -> None:
+def _check_steepest(optimizer: str, options: Mapping[str, Any]) -> None:
     """Refuse what would turn a step aside from the line that was searched."""
-    if not isinstance(descent, Steepest):
-        return
     if optimizer != "SGD":
         raise ValueError(f"Steepest searches along the gradient: it takes SGD, not {optimizer}")
     if options.get("momentum", 0) or options.get("weight_decay", 0):

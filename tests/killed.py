@@ -32,9 +32,7 @@ def ensemble(folder):
     def make_engine(lr):
         return engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False)
 
-    return train_units(
-        folder, SETTINGS, processes, rows, make_engine, bar, lambda: None, damaged=print
-    )
+    return train_units(folder, SETTINGS, processes, rows, make_engine, bar, damaged=print)
 
 
 def kill_after(calls):

@@ -43,8 +43,7 @@ def cheap():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "Engine", partial(engine.Engine, compiled=False))
         patch.setattr(single, "compiled", lambda steps: steps)
-        for module in (figures, ensemble_report):
-            patch.setattr(module, "png", lambda _: PNG)
+        patch.setattr(figures, "png", lambda _: PNG)
         patch.setattr(figures, "quartic", lambda _: None)
         patch.setattr(ensemble_report, "ensemble", lambda *_: None)
         patch.setattr(questions, "answers", lambda *_: ())

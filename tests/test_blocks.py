@@ -202,9 +202,7 @@ def peak(folder, settings):
     processes = Processes("cpu", lambda: None)
     bar = tqdm(disable=True)
     tracemalloc.start()
-    train_units(
-        folder, settings, processes, load_table("post"), pytest.fail, bar, lambda: None, pytest.fail
-    )
+    train_units(folder, settings, processes, load_table("post"), pytest.fail, bar, pytest.fail)
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size

@@ -37,7 +37,7 @@ EAGER = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # torch.compile do
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\0\0\0\1\0\0\0\1"  # its first chunk: 1 by 1
-BLOCK, UNIT_BLOCKS = engine.BLOCK, blocks.UNIT_BLOCKS
+BLOCK, UNIT_BLOCKS, DRAWN = engine.BLOCK, blocks.UNIT_BLOCKS, figures.png
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def main(main, monkeypatch):
     monkeypatch.setattr(engine, "BLOCK", 16)
     monkeypatch.setattr(blocks, "UNIT_BLOCKS", 1)
     monkeypatch.setattr(engine, "Engine", partial(engine.Engine, compiled=False))
-    monkeypatch.setattr(ensemble_report, "png", lambda _: PNG)
+    monkeypatch.setattr(figures, "png", lambda _: PNG)
     return main
 
 
@@ -129,7 +129,7 @@ def test_settings_have_the_commands_defaults(main):
 
 
 def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble_report, "png", figures.png)
+    monkeypatch.setattr(figures, "png", DRAWN)
     facts, _ = run(main, "--name", "x")
     folder = tmp_path / "runs" / "x"
     sizes = {"scalars": 0, "histograms": 0, "images": 0}
@@ -457,7 +457,6 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                     rows,
                     make_engine,
                     bar,
-                    lambda: None,
                     pytest.fail,
                 )
             )
@@ -562,7 +561,7 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
         running.train_units(
             tmp_path, settings, processes, rows,
-            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, lambda: None, pytest.fail,
+            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, pytest.fail,
         )  # fmt: skip
         return sum(done), bar.n, bar.initial
 
@@ -593,7 +592,7 @@ BAD = {
 
 
 def test_what_diverges_is_counted_and_drawn(main, monkeypatch):
-    monkeypatch.setattr(ensemble_report, "png", figures.png)
+    monkeypatch.setattr(figures, "png", DRAWN)
     status, out, error = main("ensemble", "--starts", 20, "--steps", 50, "--weight-decay", 1e30)
     assert (status, error) == (0, "")
     assert re.search(r"^1 +0\.00 % .* 100\.00 %", out, re.MULTILINE)

@@ -10,12 +10,11 @@ __all__ = [
     "EventFile",
     "event_files",
     "layout_of_quartic",
-    "log_rate",
     "of_differences",
     "show_ensemble",
 ]
 
 from .board import Board, of_differences
-from .ensemble import OF_ENSEMBLE, log_rate, show_ensemble
+from .ensemble import OF_ENSEMBLE, show_ensemble
 from .events import EventFile, event_files
 from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic

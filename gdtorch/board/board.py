@@ -142,8 +142,11 @@ class Board:
                 scalars["step_size"] = trainer.lr
                 scalars["step_size_log10"] = log10(trainer.lr)
             if self.shows_curvature(step):
-                scalars |= self._curvature(trainer)
-                seen = scalars["curvature/sharpness"], step
+                smallest, largest = extremes(trainer.objective, self.table.learned)
+                scalars |= {"curvature/sharpness": largest, "curvature/smallest": smallest}
+                if math.isfinite(self.limit):
+                    scalars["curvature/limit"] = self.limit
+                seen = largest, step
                 self.sharpest[name] = max(self.sharpest.get(name, seen), seen)
             self.files[name].add_scalars(scalars, step)
         return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
@@ -151,11 +154,6 @@ class Board:
     def shows_curvature(self, step: int) -> bool:
         """Whether the Hessian is due at this step; `log` then adds it."""
         return self.curvature is not None and step % self.curvature == 0
-
-    def _curvature(self, trainer: Trainer) -> dict[str, float]:
-        smallest, largest = extremes(trainer.objective, self.table.learned)
-        limit = {"curvature/limit": self.limit} if math.isfinite(self.limit) else {}
-        return {"curvature/sharpness": largest, "curvature/smallest": smallest, **limit}
 
     def side_by_side(self) -> SigmoidNet:
         """The networks of all trainers as one, so that one pass measures them all."""

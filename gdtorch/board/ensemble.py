@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["OF_ENSEMBLE", "log_rate", "show_ensemble"]
+__all__ = ["OF_ENSEMBLE", "show_ensemble"]
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,39 +31,38 @@ OF_ENSEMBLE = {
 }
 
 
-def show_ensemble(file: EventFile, kinds: Mapping[str, str]) -> None:
-    """Write the page of custom scalars; each of the kinds of end has a name."""
+def show_ensemble(
+    file: EventFile,
+    kinds: Mapping[str, str],
+    rates: Sequence[Mapping[str, Any]],
+    counts: Sequence[Mapping[str, NDArray[Any]]],
+    edges: Mapping[str, NDArray[Any]],
+) -> None:
+    """Write what became of the starts at each learning rate, and the page of custom scalars.
+
+    Args:
+        file: the run's.
+        kinds: of end, those that are shown, each with a name.
+        rates: of each `lr` what came out: `shares`, the quantiles of the `loss`, `median_steps`.
+        counts: of each learning rate the histograms, tag → n counts.
+        edges: tag → the n + 1 edges of its bins.
+    """
     charts = {f"share: {name}": ["Multiline", [f"^share/{kind}$"]] for kind, name in kinds.items()}
     charts["steps to all rows right, median"] = ["Multiline", ["^median_steps$"]]
     band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
     charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
     file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
-
-
-def log_rate(
-    file: EventFile,
-    rate: Mapping[str, Any],
-    kinds: Mapping[str, str],
-    histograms: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
-) -> None:
-    """Write what became of the starts at one learning rate.
-
-    Args:
-        file: the run's.
-        rate: `lr`, and what came out: `shares`, the quantiles of the `loss`, `median_steps`.
-        kinds: of end, those that are shown.
-        histograms: tag → n counts, and the n + 1 edges of their bins.
-    """
-    step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
-    scalars = {f"share/{kind}": rate["shares"][kind] for kind in kinds}
-    scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
-    scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
-    if rate["median_steps"] is not None:
-        scalars["median_steps"] = rate["median_steps"]
-    file.add_scalars(scalars, step)
-    for tag, (counts, edges) in histograms.items():
-        if counts.any():
-            file.add(_histogram(tag, counts, edges), step)
+    for rate, counted in zip(rates, counts, strict=True):
+        step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
+        scalars = {f"share/{kind}": rate["shares"][kind] for kind in kinds}
+        scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
+        scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
+        if rate["median_steps"] is not None:
+            scalars["median_steps"] = rate["median_steps"]
+        file.add_scalars(scalars, step)
+        for tag, of_bins in counted.items():
+            if of_bins.any():
+                file.add(_histogram(tag, of_bins, edges[tag]), step)
 
 
 def _histogram(tag: str, counts: NDArray[Any], edges: NDArray[Any]) -> Any:  # noqa: ANN401

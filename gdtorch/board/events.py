@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import (
@@ -21,7 +21,10 @@ from tensorboard.compat.proto.summary_pb2 import (
 )
 from torch.utils.tensorboard import RecordWriter
 
-from ..rundir import OUR_SUFFIX
+from ..rundir import OUR_SUFFIX, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Metadata without a data class is overwritten by TensorBoard, description and all.
 DESCRIBED = {
@@ -45,9 +48,7 @@ class EventFile:
         OSError: here or later, if the disk or the folder gives out.
     """
 
-    def __init__(
-        self, folder: Path, descriptions: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, folder: Path, descriptions: Mapping[str, str]) -> None:
         folder.mkdir(exist_ok=True)
         self.descriptions = descriptions
         self.described: set[str] = set()
@@ -87,8 +88,12 @@ class EventFile:
         self.writer.flush()
         self.path.stat()  # a folder that was removed takes writes without a murmur
 
-    def add_image(self, tag: str, image: bytes) -> None:
-        """Write a picture, a PNG file's bytes."""
+    def add_picture(self, tag: str, figure: Figure) -> None:
+        """Write a picture, and lay it beside this file, too, as TAG.png."""
+        from ..figures import png  # loads matplotlib
+
+        image = png(figure)
+        write(self.path.with_name(f"{tag}.png"), image)
         width, height = struct.unpack_from(">II", image, 16)  # of the PNG's first chunk
         value = Summary.Image(encoded_image_string=image, width=width, height=height)
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))

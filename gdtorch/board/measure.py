@@ -120,13 +120,20 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
         Group → title → chart, as `torch.utils.tensorboard.summary.custom_scalars` takes it.
     """
     groups = {
-        "Do they agree?": _agreement(trainers),
+        "Do they agree?": {},
         "Do they learn?": {
             "loss (curves that coincide hide one another)": "loss",
             "accuracy: share of rows right": "accuracy",
         },
         "What do they predict?": _outputs(table),
     }
+    if len(trainers) > 1:
+        reference = next((name for name in trainers if name not in BY_HAND), trainers[-1])
+        for weight in ("syn0", "syn1"):
+            distance = f"{weight}: largest distance from {reference}"
+            groups["Do they agree?"][distance] = f"difference/{weight}"
+            logarithm = f"{weight}: log10 of it (−20: no distance)"
+            groups["Do they agree?"][logarithm] = f"difference_log10/{weight}"
     if table.held_out_labels:
         groups["Do they learn?"]["loss on the rows held out, which nobody learns"] = "held_out/loss"
     if steepest:
@@ -160,17 +167,6 @@ def _charts(groups: Mapping[str, Mapping[str, str]]) -> Layout:
         for group, charts in groups.items()
         if charts
     }
-
-
-def _agreement(trainers: Sequence[str]) -> dict[str, str]:
-    if len(trainers) == 1:
-        return {}
-    reference = next((name for name in trainers if name not in BY_HAND), trainers[-1])
-    charts = {}
-    for weight in ("syn0", "syn1"):
-        charts[f"{weight}: largest distance from {reference}"] = f"difference/{weight}"
-        charts[f"{weight}: log10 of it (−20: no distance)"] = f"difference_log10/{weight}"
-    return charts
 
 
 def _outputs(table: Table) -> dict[str, str]:

@@ -27,7 +27,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within s
 THREADED = 1_000_000  # products smaller than that only wait for threads
 SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
 FEW_ROWS = 4  # held out: each gets a column of its own
+
 OPTIONS = {
     "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
     **options.shared("steps", "lr"),
@@ -73,7 +74,6 @@ OPTIONS = {
     "--optimizer": option(
         "another of torch.optim in place of SGD, as in Python: 'Adam(lr=0.01, amsgrad=True)'; what "
         "is left out is PyTorch's default, lr too",
-        options.rule,
         metavar="RULE",
     ),
     **options.shared("seed", "start"),
@@ -100,22 +100,16 @@ OPTIONS = {
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
-    options.check_optimizer(args)
+    _settle_optimizer(args)
     left_out = _choose_trainers(args)
     stride = _settle_stride(args) if args.compile else 1
     args.log_every = args.log_every or 1
-    options.check_descent(args, LR)
-    options.check_sgd(args, [args.lr or 0])
     if args.curvature and args.curvature > args.steps:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
     from ..data import check_readable, read_table
-    from ..optimizers import SGD
 
-    if args.optimizer is None:
-        sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
-        args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
     with refusing("--init "):
         if args.init is not None:
             check_readable(args.init)
@@ -128,10 +122,61 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         return _train(args, folder, table, net, trainers, left_out, interrupts)
 
 
+def _settle_optimizer(args: argparse.Namespace) -> None:
+    """Settle `args.optimizer`, a rule: that of --optimizer, or SGD with the options beside it."""
+    from ..optimizers import SGD, read
+
+    if args.optimizer is not None:
+        try:
+            rule = _within_parentheses(args, read(args.optimizer))
+        except ValueError as error:
+            raise RefusedError(f"argument --optimizer: {error}; see --help") from error
+        if not isinstance(rule, SGD):
+            leave_out = f"leave out --optimizer {type(rule).__name__}"
+            if args.compile:
+                raise RefusedError(f"--compile is for SGD alone; {leave_out}")
+            if args.descent == "steepest":
+                raise RefusedError(f"--descent steepest goes along the gradient alone; {leave_out}")
+            for name in ("lr", *SGD_OPTIONS):  # its own take their place among the settings
+                delattr(args, name)
+            args.optimizer, args.maximize = rule, rule.maximize
+            return
+        vars(args).update(rule.options())
+        if args.descent == "steepest" and rule.lr == SGD.lr:
+            args.lr = None
+    options.check_descent(args, LR)
+    options.check_sgd(args, args.lr or 0)
+    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+    args.optimizer = SGD(LR if args.lr is None else args.lr, **sgd)
+
+
+def _within_parentheses(args: argparse.Namespace, rule: Rule) -> Rule:
+    """The rule of --optimizer in floats; refuse numbers it cannot have, and options beside it."""
+    own = ["lr"] if args.lr is not None else []
+    own += [name for name in SGD_OPTIONS if name != "maximize" and getattr(args, name)]
+    if own:
+        raise RefusedError(
+            "--optimizer takes its options in its parentheses, as in "
+            f"{type(rule).__name__}(lr=0.01); leave out {', '.join(map(flag, own))}"
+        )
+    floats: dict[str, Any] = {}
+    for name, value in rule.options().items():
+        if isinstance(value, bool):
+            continue
+        # torch refuses an integer of more than 64 bits, and no other number.
+        numbers = tuple(map(float, value if isinstance(value, tuple) else (value,)))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name} is not finite")
+        if args.dtype == "float32" and max(map(abs, numbers)) > options.FLOAT32_MAX:
+            raise RefusedError(f"--optimizer: {name} is too large for float32")
+        floats[name] = numbers if isinstance(value, tuple) else numbers[0]
+    return replace(rule, **floats, maximize=args.maximize or rule.maximize)
+
+
 def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
     """Settle `args.trainers`; trainer → why it is left out."""
     asked = args.trainers
-    kind = "SGD" if args.optimizer is None else type(args.optimizer).__name__
+    kind = type(args.optimizer).__name__
     known = ("post", "manual", kind.lower())
     for name in asked or ():
         if name not in known:
@@ -139,9 +184,8 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
             raise RefusedError(f"--trainers: unknown trainer {name}; {hint}")
         if asked.count(name) > 1:
             raise RefusedError(f"--trainers: {name} is named twice; name it once")
-    used = [flag(name) for name in SGD_OPTIONS if getattr(args, name)]
-    if args.optimizer is not None:
-        used.insert(0, f"--optimizer {kind}")
+    used = [] if kind == "SGD" else [f"--optimizer {kind}"]
+    used += [flag(name) for name in SGD_OPTIONS if vars(args).get(name)]
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
     if not asked and args.compile:
@@ -207,7 +251,7 @@ def _prepare(
         if name == "post":
             trainers.append(Post(net, table.learned, rule.lr))
         elif name != "manual":
-            kind = type(rule).__name__
+            kind = getattr(torch.optim, type(rule).__name__)
             trainers.append(Torch(net, table.learned, kind, descent=descent, **rule.options()))
         elif not args.compile:
             trainers.append(Manual(net, table.learned, optimizer=rule, descent=descent))
@@ -232,18 +276,6 @@ def _try_out(rule: Rule, dtype: str) -> None:
         ) from error
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers of the run depend on, the optimizer's options among them."""
-    rule: Rule = args.optimizer
-    kind = type(rule).__name__
-    settings = options.settings(args) | {"optimizer": kind}
-    if kind != "SGD":
-        for name in ("lr", *SGD_OPTIONS):
-            del settings[name]
-        settings |= rule.options()
-    return settings
-
-
 def _train(
     args: argparse.Namespace,
     folder: Path,
@@ -262,8 +294,8 @@ def _train(
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
-    settings, every = _settings(args), args.curvature
-    kind = settings["optimizer"]
+    kind, every = type(args.optimizer).__name__, args.curvature
+    settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
     stride = max(trainer.stride for trainer in trainers)
     lockstep = Lockstep(
@@ -319,18 +351,14 @@ def _facts(
 ) -> dict[str, Any]:
     """What was run and what came out, for a program; `net` holds the initial weights."""
     trainers = board.outcomes()
-    still = set()  # the trainers of which no weight has moved
-    for trainer in board.trainers:
-        if all(w.equal(trainer.weights[name]) for name, w in net.named_parameters()):
-            still.add(trainer.name)
+    weights = {trainer.name: trainer.weights for trainer in board.trainers}
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
-        moved = not {name, lockstep.reference} <= still
-        verdict = _verdict(name, comparison, lockstep, settings, board.size, moved=moved)
+        moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": verdict,
+            "verdict": _verdict(name, comparison, lockstep, settings, board.size, moved=moved),
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
@@ -366,7 +394,7 @@ def _verdict(
         lockstep: what compared them.
         settings: those of the run.
         size: how many weights the network has.
-        moved: whether any of them moved, in either.
+        moved: whether any of them moved.
     """
     import torch
 
@@ -429,24 +457,21 @@ def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
 
 def _cells(trainers: Mapping[str, Any]) -> list[list[str]]:
     """The table, header first, one row per trainer."""
-    held_out = next(iter(trainers.values()))["held_out"]
-    header = ["trainer", "loss", "rows right"]
-    if len(held_out) > FEW_ROWS:
-        header.append("held out right")
-    else:
-        for label, row in held_out.items():
-            header.append(f"output for row {label} (held out, {row['target']:g} is right)")
-    cells = [header]
+    lines = []
     for name, trainer in trainers.items():
-        loss, rows = trainer["loss"], trainer["held_out"].values()
+        loss, held_out = trainer["loss"], trainer["held_out"]
         shown = f"{loss:.2e}" if 0 < loss < SMALL_LOSS else f"{loss:.6f}"
-        cells.append([name, shown, f"{trainer['rows_right']} of {trainer['rows']}"])
-        if len(rows) > FEW_ROWS:
-            right = sum((row["output"] > 0.5) == (row["target"] > 0.5) for row in rows)
-            cells[-1].append(f"{right} of {len(rows)}")
+        right = f"{trainer['rows_right']} of {trainer['rows']}"
+        line = {"trainer": name, "loss": shown, "rows right": right}
+        if len(held_out) > FEW_ROWS:
+            sides = [(row["output"] > 0.5) == (row["target"] > 0.5) for row in held_out.values()]
+            line["held out right"] = f"{sum(sides)} of {len(sides)}"
         else:
-            cells[-1] += [f"{row['output']:.3f}" for row in rows]
-    return cells
+            for label, row in held_out.items():
+                head = f"output for row {label} (held out, {row['target']:g} is right)"
+                line[head] = f"{row['output']:.3f}"
+        lines.append(line)
+    return [[*lines[0]], *([*line.values()] for line in lines)]
 
 
 def _texts(page: Page, facts: Mapping[str, Any]) -> dict[str, str]:

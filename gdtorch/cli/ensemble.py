@@ -27,7 +27,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
@@ -57,10 +57,6 @@ OPTIONS = {
 }
 
 
-class _StoppedError(Exception):
-    """A signal has come that ends the run."""
-
-
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
@@ -72,25 +68,23 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     def check() -> None:
         if interrupts.received:
-            raise _StoppedError(interrupts.received)
+            raise InterruptedError(interrupts.received)
 
     interrupts.defer()
     try:
         # One thread: threads would wait for one another; processes do not.
         with options.loaded(one_thread=True), Processes(args.device, check) as processes:
-            return _ensemble(args, processes, check)
-    except _StoppedError as stop:
+            return _ensemble(args, processes)
+    except InterruptedError as stop:
         (received,) = stop.args
         if os.environ.get("RANK", "0") == "0":  # torchrun passes a signal on to all
             say(f"interrupted ({received.name}){_go_on(args, program, arguments)}")
         return 128 + int(received)
-    except ConnectionError as error:
-        return ended(f"{error}{_go_on(args, program, arguments)}")
     except OSError as error:
-        folder = Path(args.logdir) / (args.name or "")
-        return ended(
-            f"cannot write to {folder}: {error.strerror}{_go_on(args, program, arguments)}"
-        )
+        why = f"cannot write to {Path(args.logdir) / (args.name or '')}: {error.strerror}"
+        if isinstance(error, ConnectionError):
+            why = str(error)
+        return ended(f"{why}{_go_on(args, program, arguments)}")
 
 
 def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> str:
@@ -107,7 +101,7 @@ def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what does not go together; after a restart of torchrun's, resume."""
     args.lr = args.lr or [1.0]
-    options.check_sgd(args, args.lr)
+    options.check_sgd(args, max(args.lr))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         args.resume, args.overwrite = args.name is not None, False
     if args.resume and args.name is None:
@@ -121,13 +115,13 @@ def _check(args: argparse.Namespace) -> None:
             raise RefusedError(f"--lr names {lr:g} twice; name it once")
 
 
-def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[], None]) -> int:
+def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
     """Train and count this process's share; rank 0 reports what all came to."""
     import torch
 
     from ..board import OF_ENSEMBLE, EventFile
     from ..data import load_table
-    from ..ensemble import FOLDER, Engine, train_units, write_settings
+    from ..ensemble import BLOCK, FOLDER, Engine, Settings, train_units, write_settings
     from ..rundir import OUR_SUFFIX
     from .ensemble_report import facts, page, write
 
@@ -145,7 +139,8 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
     if processes.rank == 0 and not args.quiet and sys.stderr.isatty():
         say("compiling the step: some ten seconds the first time, a second after that")
     engine = make_engine(args.lr[0])
-    chosen = _settings(args, engine, processes)
+    asked = options.settings(args) | {"lr": tuple(args.lr)}
+    chosen = Settings(**asked, engine=engine.arithmetic, block=BLOCK)
     with ExitStack() as stack:
         if processes.rank == 0:
             folder = stack.enter_context(options.claimed(args, (FOLDER,)))
@@ -166,9 +161,7 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
             " networks × steps",
             shown=processes.rank == 0 and not args.quiet,
         ) as bar:
-            tallies = train_units(
-                folder, chosen, processes, table, make_engine, bar, check, damaged
-            )
+            tallies = train_units(folder, chosen, processes, table, make_engine, bar, damaged)
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
@@ -178,31 +171,17 @@ def _ensemble(args: argparse.Namespace, processes: Processes, check: Callable[[]
     return show(args, found, page(found).text(), drawn)
 
 
-def _settings(args: argparse.Namespace, engine: Engine, processes: Processes) -> Settings:
-    """What the bits of the result depend on."""
-    import torch
-
-    from ..ensemble import BLOCK, Settings
-
-    how = "compiled" if engine.compiled else "not compiled"
-    if processes.device.type == "cuda":
-        chip = torch.cuda.get_device_name(processes.device)
-    else:
-        chip = torch.backends.cpu.get_cpu_capability()
-    chosen = options.settings(args) | {"lr": tuple(args.lr)}
-    return Settings(**chosen, engine=f"{how}, torch {torch.__version__}, {chip}", block=BLOCK)
-
-
 def _check_alike(folder: Path, settings: Settings) -> None:
     """Refuse to go on with a run of other settings."""
     from ..ensemble import BlockError, difference, read_settings
 
+    facts = settings.facts()
     try:
-        earlier = read_settings(folder)
+        unlike = difference(read_settings(folder) or facts, facts)
     except BlockError as error:
         say(f"{error}; it is written anew, and every block tells for itself whose it is")
-        earlier = None
-    if earlier is not None and (unlike := difference(earlier, settings.facts())):
+        return
+    if unlike:
         raise RefusedError(
             f"--resume: {folder} was begun with {unlike}; repeat the former, or choose "
             "another --name"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import summary
 
-from ..board import EventFile, log_rate, show_ensemble
+from ..board import EventFile, show_ensemble
 from ..ensemble import EDGES, HELD_OUT_BINS, QUANTILES, Settings, Tally, checkpoints
-from ..figures import ensemble, png
+from ..figures import ensemble
 from ..rundir import write as write_file
 from .options import SGD_OPTIONS, SHARED, flag
 from .report import Page, as_json, count
@@ -111,18 +111,12 @@ def write(
     """
     rates = facts["rates"]
     kinds = _kinds(rates)
-    show_ensemble(file, kinds)
-    for rate, tally in zip(rates, tallies, strict=True):
-        histograms = {
-            "held_out": (tally.held_out, np.linspace(0, 1, HELD_OUT_BINS + 1)),
-            # Without the bins below all edges and above, which have no width.
-            "log10_loss": (tally.losses[1:-1], np.log10(EDGES)),
-        }
-        log_rate(file, rate, kinds, histograms)
+    edges = {"held_out": np.linspace(0, 1, HELD_OUT_BINS + 1), "log10_loss": np.log10(EDGES)}
+    # Of the losses without the bins below all edges and above, which have no width.
+    counts = [{"held_out": t.held_out, "log10_loss": t.losses[1:-1]} for t in tallies]
+    show_ensemble(file, kinds, rates, counts, edges)
     shares = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
     losses = [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
-    image = png(ensemble([rate["lr"] for rate in rates], shares, losses))
-    write_file(folder / "ensemble.png", image)
-    file.add_image("ensemble", image)
+    file.add_picture("ensemble", ensemble([rate["lr"] for rate in rates], shares, losses))
     file.add(summary.text("summary", page(facts).markdown()))
     write_file(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)

@@ -11,12 +11,8 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from ..optimizers import Rule
+from typing import Any, NoReturn
 
 COMMANDS = ("compare", "lockstep", "questions", "quartic", "ensemble")
 LARGEST = 2**62  # a limit beyond all use, that no message need name
@@ -60,30 +56,6 @@ def number(low: float = -math.inf) -> Callable[[str], float]:
         return value
 
     return parse
-
-
-def rule(text: str) -> Rule:
-    """An option's type: one of `torch.optim`, as in Python; its numbers finite, and floats."""
-    from ..optimizers import read
-
-    try:
-        read_rule = read(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    floats: dict[str, Any] = {}
-    for name, value in read_rule.options().items():
-        if isinstance(value, bool):
-            continue
-        # torch refuses an integer of more than 64 bits, and no other number.
-        floats[name] = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
-        if not all(map(math.isfinite, numbers_of(floats[name]))):
-            raise argparse.ArgumentTypeError(f"{name} is not finite")
-    return replace(read_rule, **floats)
-
-
-def numbers_of(value: float | tuple[float, ...]) -> tuple[float, ...]:
-    """What an option of a rule holds: a number, or two."""
-    return value if isinstance(value, tuple) else (value,)
 
 
 def option(help: str, kind: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -155,13 +127,14 @@ class Parser(argparse.ArgumentParser):
             prog=program,
             description=summary,
             epilog=more,
-            formatter_class=_Formatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         # Before Python 3.14 argparse takes -1e-3 for an option.
         self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^-inf$")
         for name, declared in options.items():
-            self.add_argument(name, **declared)
+            shown = " (default: %(default)s)" if declared.get("default", []) != [] else ""
+            self.add_argument(name, **{**declared, "help": declared["help"] + shown})
         self.set_defaults(resume=False, quiet=False)  # where a command has no such option
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -185,14 +158,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, without the usage text."""
         raise RefusedError(f"{message}; see --help")
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Show defaults where there are any, and leave the example in the epilog as it is written."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        shown = action.default is not None and action.default is not False and action.default != []
-        return super()._get_help_string(action) if shown else action.help
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
@@ -238,48 +203,14 @@ def check_descent(args: argparse.Namespace, lr: float) -> None:
             raise RefusedError(f"--descent steepest {why}; leave out {flag(name)}")
 
 
-def check_sgd(args: argparse.Namespace, rates: Sequence[float]) -> None:
+def check_sgd(args: argparse.Namespace, lr: float) -> None:
     """Refuse what `torch.optim.SGD` would refuse, and what is too large for the dtype."""
     if args.nesterov and (args.momentum == 0 or args.dampening != 0):
         raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
-    numbers = [("lr", rate) for rate in rates]
-    numbers += [(name, getattr(args, name)) for name in SGD_OPTIONS[:3]]
-    for name, value in numbers:
+    numbers = {"lr": lr} | {name: getattr(args, name) for name in SGD_OPTIONS[:3]}
+    for name, value in numbers.items():
         if args.dtype == "float32" and abs(value) > FLOAT32_MAX:
             raise RefusedError(f"{flag(name)} is too large for float32")
-
-
-def check_optimizer(args: argparse.Namespace) -> None:
-    """Refuse beside --optimizer what belongs within it, or to SGD alone; SGD sets its options."""
-    from ..optimizers import SGD
-
-    chosen: Rule | None = args.optimizer
-    if chosen is None:
-        return
-    kind = type(chosen).__name__
-    own = ["lr"] if args.lr is not None else []
-    own += [name for name in SGD_OPTIONS if name != "maximize" and getattr(args, name)]
-    if own:
-        raise RefusedError(
-            f"--optimizer takes its options in its parentheses, as in {kind}(lr=0.01); leave out "
-            f"{', '.join(map(flag, own))}"
-        )
-    for name, value in chosen.options().items():
-        if args.dtype == "float32" and max(map(abs, numbers_of(value))) > FLOAT32_MAX:
-            raise RefusedError(f"--optimizer: {name} is too large for float32")
-    args.maximize = args.maximize or chosen.maximize
-    if isinstance(chosen, SGD):
-        vars(args).update(chosen.options(), maximize=args.maximize, optimizer=None)
-        if args.descent == "steepest" and chosen.lr == SGD.lr:
-            args.lr = None
-        return
-    args.optimizer = replace(chosen, maximize=args.maximize)
-    if args.compile:
-        raise RefusedError(f"--compile is for SGD alone; leave out --optimizer {kind}")
-    if args.descent == "steepest":
-        raise RefusedError(
-            f"--descent steepest goes along the gradient alone; leave out --optimizer {kind}"
-        )
 
 
 def check_device(device: str, dtype: str) -> None:

@@ -20,7 +20,6 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from . import Interrupts, options
@@ -32,7 +31,6 @@ LR = 0.1
 LEARNING_RATE = f"learning rate (default: {LR})"
 FARTHEST_START = 1e6  # farther out nothing new is to be seen
 MOST_STARTS = 14  # that a picture can tell apart
-PICTURE = "quartic.png"
 OPTIONS = {
     "--from": option("the starts", number(), nargs="+", dest="points", required=True, metavar="X"),
     **options.shared("steps", "lr", steps={"default": 200}, lr={"help": LEARNING_RATE}),
@@ -52,20 +50,47 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     options.check_descent(args, LR)
     paths = _paths(args.points)
 
+    from torch.utils.tensorboard import summary
+
+    from ..board import OF_QUARTIC, event_files, layout_of_quartic
+    from ..descent import BATCH, Steepest
+    from ..figures import quartic
+    from ..loop import walk
     from ..rundir import unwritable
 
+    steepest = args.descent == "steepest"
     walks: Walks = {}
     parts = [f"from_{start}" for start in paths]
     interrupts.defer()
     try:
-        with options.loaded(), options.claimed(args, parts) as folder:
-            _walk_all(paths, walks, args, folder, interrupts)
+        with (
+            options.loaded(),
+            options.claimed(args, parts) as folder,
+            event_files(folder, parts, OF_QUARTIC) as files,
+        ):
+            files[""].add(summary.custom_scalars(layout_of_quartic(steepest=steepest)))
+            for start, path in paths.items():
+                walks[start] = walk(
+                    path,
+                    files[f"from_{start}"],
+                    steps=args.steps,
+                    interrupted=lambda: interrupts.received,
+                    lr=LR if steepest else args.lr,
+                    maximize=args.maximize,
+                    descent=Steepest() if steepest else BATCH,
+                )
+                if interrupts.received:
+                    break
+            page = _page(args, paths, walks)
+            drawn = {f"{x}: {_outcome(end)}": paths[x] for x, end in walks.items()}
+            files[""].add_picture("quartic", quartic(drawn))
+            files[""].add(summary.text("summary", page.markdown()))
     except OSError as error:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
         return ended(unwritable(folder, f"step {steps[-1]}", error))
     facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
-    drawn = f"Drawn:      {folder / PICTURE}\n{to_see(folder)}"
-    printed = show(args, facts, _page(args, paths, walks).text(), drawn)
+    where = f"Drawn:      {folder / 'quartic.png'}\n{to_see(folder)}"
+    printed = show(args, facts, page.text(), where)
     kept = f"all until then is in {folder}"
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}); {kept}", 128 + received)
@@ -88,44 +113,6 @@ def _paths(points: Sequence[float]) -> dict[str, list[float]]:
         if abs(x) > FARTHEST_START:
             raise RefusedError(f"--from {start} is too far out; stay within ±{FARTHEST_START:g}")
     return paths
-
-
-def _walk_all(
-    paths: Mapping[str, list[float]],
-    walks: Walks,
-    args: argparse.Namespace,
-    folder: Path,
-    interrupts: Interrupts,
-) -> None:
-    """Follow each start, log it, and at the end the text and the picture."""
-    from torch.utils.tensorboard import summary
-
-    from ..board import OF_QUARTIC, event_files, layout_of_quartic
-    from ..descent import BATCH, Steepest
-    from ..figures import png, quartic
-    from ..loop import walk
-    from ..rundir import write
-
-    descent = Steepest() if args.descent == "steepest" else BATCH
-    with event_files(folder, [f"from_{start}" for start in paths], OF_QUARTIC) as files:
-        charts = layout_of_quartic(steepest=args.descent == "steepest")
-        files[""].add(summary.custom_scalars(charts))
-        for start, path in paths.items():
-            walks[start] = walk(
-                path,
-                files[f"from_{start}"],
-                steps=args.steps,
-                lr=LR if args.lr is None else args.lr,
-                maximize=args.maximize,
-                descent=descent,
-                interrupted=lambda: interrupts.received,
-            )
-            if interrupts.received:
-                break
-        image = png(quartic({f"{x}: {_outcome(walk)}": paths[x] for x, walk in walks.items()}))
-        write(folder / PICTURE, image)
-        files[""].add_image("quartic", image)
-        files[""].add(summary.text("summary", _page(args, paths, walks).markdown()))
 
 
 def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> Page:

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 __all__ = ["OPTIONS", "main"]
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import Interrupts, options
@@ -34,6 +33,9 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
 
+    from torch.utils.tensorboard import summary
+
+    from ..board import EventFile
     from ..data import load_table
     from ..net import SigmoidNet
     from ..questions import answers
@@ -42,16 +44,25 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
     rows = load_table("post").learned
     net = SigmoidNet(seed=args.seed, start=args.start).double()
     answered: list[Answer] = []
+    descriptions: dict[str, str] = {}
     try:
-        with options.loaded(one_thread=True), options.claimed(args, ()) as folder:
-            _write(folder, answers(net, rows, args.seed), answered)
+        with (
+            options.loaded(one_thread=True),
+            options.claimed(args, ()) as folder,
+            closing(EventFile(folder, descriptions)) as file,
+        ):
+            for answer in answers(net, rows, args.seed):  # each written as it comes
+                descriptions[answer.name] = f"{answer.question} The answer is on the Text page."
+                file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
+                if figure := answer.figure():
+                    file.add_picture(answer.name, figure)
+                answered.append(answer)
     except OSError as error:
         if not answered:
             return ended(f"cannot write to {folder} before the first answer: {error.strerror}")
         return ended(unwritable(folder, answered[-1].name, error))
     facts = {answer.name: answer.facts for answer in answered}
-    names = (f"{answer.name}.png" for answer in answered)
-    pictures = ", ".join(name for name in names if (folder / name).exists())
+    pictures = ", ".join(f"{answer.name}.png" for answer in answered if answer.picture)
     return show(
         args,
         {"run": str(folder), "settings": options.settings(args), **facts},
@@ -60,27 +71,3 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
         *(answer.text() for answer in answered),
         f"Pictures in {folder}: {pictures}\n{to_see(folder, 'images')}",
     )
-
-
-def _write(folder: Path, answers: Iterable[Answer], answered: list[Answer]) -> None:
-    """Write each answer as it comes: text and picture for TensorBoard, the picture as a file, too.
-
-    Ctrl-C then leaves all answers until then.
-    """
-    from torch.utils.tensorboard import summary
-
-    from ..board import EventFile
-    from ..figures import png
-    from ..rundir import write
-
-    descriptions: dict[str, str] = {}
-    with closing(EventFile(folder, descriptions)) as file:
-        for answer in answers:
-            descriptions[answer.name] = f"{answer.question} The answer is on the Text page."
-            file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
-            figure = answer.figure()
-            if figure is not None:
-                image = png(figure)
-                write(folder / f"{answer.name}.png", image)
-                file.add_image(answer.name, image)
-            answered.append(answer)

@@ -6,7 +6,6 @@ __all__ = ["Page", "as_json", "count", "ended", "in_words", "progress_bar", "say
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
@@ -66,17 +65,8 @@ def _piped(cells: Cells) -> str:
 
 def as_json(facts: object) -> str:
     """Facts as JSON; a number that is not finite becomes null."""
-    return json.dumps(_finite(facts), indent=2, allow_nan=False)
-
-
-def _finite(facts: object) -> object:
-    if isinstance(facts, Mapping):
-        return {key: _finite(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [_finite(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts
+    finite = json.loads(json.dumps(facts), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, allow_nan=False)
 
 
 def show(args: argparse.Namespace, facts: Mapping[str, Any], *blocks: str) -> int:
@@ -145,15 +135,13 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 
 def _optimizer(settings: Mapping[str, Any]) -> str:
-    """`Adam(lr=0.01)`: its lr, and what else is not PyTorch's default."""
+    """`Adam(lr=0.01)`: its lr, and what else but the way is not PyTorch's default."""
     from ..optimizers import find
 
-    shown = []
-    for name, default in find(settings["optimizer"])().options().items():
-        value = settings[name]
-        if name == "lr" or (name != "maximize" and value != default):
-            shown.append(f"{name}={value!r}")
-    return f"{settings['optimizer']}({', '.join(shown)})"
+    kind = settings["optimizer"]
+    unsaid = find(kind)().options() | {"lr": None, "maximize": settings["maximize"]}
+    said = [f"{name}={settings[name]!r}" for name in unsaid if settings[name] != unsaid[name]]
+    return f"{kind}({', '.join(said)})"
 
 
 def count(number: int, thing: str) -> str:

@@ -7,8 +7,8 @@ there were. The file holds integers under a checksum; reading it executes nothin
 
 from __future__ import annotations
 
-__all__ = ["BlockError", "Settings", "Unit", "difference", "read_settings", "read_tally",
-           "write_settings", "write_tally"]  # fmt: skip
+__all__ = ["FOLDER", "BlockError", "Settings", "Unit", "difference", "read_settings",
+           "read_tally", "write_settings", "write_tally"]  # fmt: skip
 
 import json
 import struct

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["BLOCK", "Engine", "State"]
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data import Rows
 from ..optimizers import SGD
 from .compiler import compiled, try_out
-from .step import Examples, Rule, Step, Weights, add_up, gradient, outputs, sgd_step
+from .step import Examples, Step, Weights, add_up, gradient, outputs, sgd_step
 
 BLOCK = 8192  # starts: enough that a compiled call lasts long against what calling it costs
 MOST_ROWS = 64  # the compiled step has each row's arithmetic written out
@@ -72,23 +72,28 @@ class Engine:
         device: torch.device | str = "cpu",
         compiled: bool = True,
     ) -> None:
-        given = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **options}
-        nesterov, maximize = given.pop("nesterov", False), given.pop("maximize", False)
-        SGD(**given, nesterov=nesterov)  # it refuses what torch.optim.SGD does
-        inputs, targets = rows.to(dtype)
+        self.rule = SGD(**options)  # it refuses what torch.optim.SGD does
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
-        self.features, self.targets = inputs.shape[1], targets.to(device)
-        self.examples = Examples(
-            tuple(map(tuple, inputs.tolist())), tuple(targets.flatten().tolist())
-        )
-        self.rule = Rule(given["momentum"], given["weight_decay"], nesterov, maximize)
-        self.lr = self._number(given["lr"])
+        self.inputs, self.targets = inputs, targets = rows.to(dtype, device)
+        numbers = zip(map(tuple, inputs.tolist()), targets.flatten().tolist(), strict=True)
+        self.examples: Examples = tuple(numbers)
+        self.lr = self._number(self.rule.lr)
         # The first gradient goes into the velocity whole, the later ones less the dampening.
-        self.shares = self._number(1), self._number(1 - given["dampening"])
+        self.shares = self._number(1), self._number(1 - self.rule.dampening)
         # Wide networks go through their steps a few at a time, so that they stay in cache.
         self.width = max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
         self.step, self.reason = self._step(compiled=compiled)
         self.compiled = compiled and not self.reason
+
+    @property
+    def arithmetic(self) -> str:
+        """What the bits depend on besides the numbers: how, by which torch, on which chip."""
+        how = "compiled" if self.compiled else "not compiled"
+        if self.device.type == "cuda":
+            chip = torch.cuda.get_device_name(self.device)
+        else:
+            chip = torch.backends.cpu.get_cpu_capability()
+        return f"{how}, torch {torch.__version__}, {chip}"
 
     def begin(self, weights: Tensor) -> State:
         """Make a block of networks.
@@ -99,7 +104,7 @@ class Engine:
         count, size = weights.shape
         block = torch.zeros(size, BLOCK, dtype=self.dtype, device=self.device)
         block[:, :count] = weights.T
-        block = block.view(self.features + 1, self.hidden, BLOCK)
+        block = block.view(-1, self.hidden, BLOCK)
         velocities = torch.zeros_like(block if self.rule.momentum else block[:0])
         return State(block, velocities, count)
 
@@ -113,12 +118,13 @@ class Engine:
 
     def losses(self, state: State) -> Tensor:
         """L = ½ Σ (y − δ)² of each network, of shape (count,)."""
-        error = self._outputs(state, self.examples.inputs) - self.targets
+        error = self.outputs(state, self.inputs) - self.targets
         return add_up(error.square()) / 2
 
     def outputs(self, state: State, inputs: Tensor) -> Tensor:
         """The output δ, of shape (rows, count), for inputs of shape (rows, features)."""
-        return self._outputs(state, inputs.to(self.dtype).tolist())
+        numbers = inputs.to(self.dtype).tolist()
+        return torch.stack(outputs(numbers, [*state.weights]))[:, : state.count]
 
     def weights(self, state: State) -> Tensor:
         """The weights, of shape (count, size), as `initial_weights` has them."""
@@ -129,20 +135,17 @@ class Engine:
         written_out = sgd_step(self.rule, partial(gradient, self.examples))
         if not compiled:
             return written_out, ""
-        if len(self.examples.inputs) > MOST_ROWS:
+        if len(self.examples) > MOST_ROWS:
             return written_out, f"a table of more than {MOST_ROWS} rows"
-        step = _compiled(self.rule, self.examples)
-        size = (self.features + 1) * self.hidden
+        # One step serves all learning rates and dampenings.
+        step = _compiled(replace(self.rule, lr=1.0, dampening=0.0), self.examples)
+        size = (self.inputs.shape[1] + 1) * self.hidden
         part = next(self._parts(self.begin(torch.zeros(1, size))))
         reason = try_out(partial(step, *part, self.lr, self.shares[0]))
         return (written_out if reason else step), reason
 
-    def _number(self, number: float | Tensor) -> Tensor:
-        # A tensor is no constant of the compiled step: other learning rates need no other step.
+    def _number(self, number: float) -> Tensor:
         return torch.tensor(float(number), dtype=self.dtype, device=self.device)
-
-    def _outputs(self, state: State, inputs: Iterable[Sequence[float]]) -> Tensor:
-        return torch.stack(outputs(inputs, [*state.weights]))[:, : state.count]
 
     def _parts(self, state: State) -> Iterator[tuple[Weights, Weights]]:
         for begin in range(0, BLOCK, self.width):
@@ -151,6 +154,6 @@ class Engine:
 
 
 @cache
-def _compiled(rule: Rule, examples: Examples) -> Step:
+def _compiled(rule: SGD, examples: Examples) -> Step:
     """The step compiled, once for every shape and dtype that it meets."""
     return compiled(sgd_step(rule, partial(gradient, examples)))

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import reduce
 from operator import add
-from types import TracebackType
 
 import torch
 import torch.distributed as dist
@@ -51,12 +50,7 @@ class Processes:
                 dist.init_process_group("gloo", timeout=TIMEOUT)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.count > 1 and kind is None:  # else the others may never take part
             dist.destroy_process_group()
 

@@ -29,7 +29,6 @@ def train_units(
     table: Table,
     make_engine: Callable[[float], Engine],
     bar: tqdm[NoReturn],
-    check: Callable[[], None],
     damaged: Callable[[BlockError], None],
 ) -> list[Tally]:
     """Train those units of this process that have no sound file, and add up the tallies of all.
@@ -39,11 +38,11 @@ def train_units(
     Args:
         folder: the run's, in which the units' files lie.
         settings: those of the ensemble.
-        processes: among which the units are shared.
+        processes: among which the units are shared. Their `check` is called between steps; if it
+            raises, the files of the units done so far remain.
         table: the rows to learn and held out, in the engine's dtype and on its device.
         make_engine: learning rate → engine.
         bar: the progress bar.
-        check: called between steps; if it raises, the files of the units done so far remain.
         damaged: called with the error of each file that holds no tally of its unit.
 
     Returns:
@@ -56,7 +55,7 @@ def train_units(
 
     def tick(work: int) -> None:
         bar.update(work * processes.count)
-        check()
+        processes.check()
 
     folder.mkdir(parents=True, exist_ok=True)  # rank 0 may be on another machine
     for unit in settings.units(processes.rank, processes.count):
@@ -69,7 +68,7 @@ def train_units(
             tally = count(make_engine(unit.lr), settings, unit, table, tick)
             write_tally(folder, settings, unit, tally)
         else:
-            check()
+            processes.check()
             if not bar.disable:
                 bar.initial += unit.starts * settings.steps * processes.count  # not of the rate
                 bar.n += unit.starts * settings.steps * processes.count

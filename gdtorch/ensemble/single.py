@@ -17,7 +17,7 @@ from ..optimizers import SGD
 from ..trainers import Manual
 from . import CALL
 from .compiler import compiled, try_out
-from .step import Rule, Weights, sgd_step
+from .step import Weights, sgd_step
 
 SMALL = 65_536  # products; beyond that a library's matrix product is faster than fused loops
 
@@ -62,8 +62,7 @@ class LongRun(Manual):
         like = self.weights["syn1"]
         self.first, self.later = (like.new_tensor(s) for s in (shares[:CALL], shares[CALL:]))
         self.rate = like.new_tensor(self.lr)
-        rule = Rule(sgd.momentum, sgd.weight_decay, sgd.nesterov, sgd.maximize)
-        self.ten_steps = compiled(partial(_ten_steps, rule))
+        self.ten_steps = compiled(partial(_ten_steps, sgd))
         self.reason = try_out(partial(copy.deepcopy(self)._call))
 
     def step(self) -> None:
@@ -83,7 +82,7 @@ class LongRun(Manual):
 
 
 def _ten_steps(
-    rule: Rule, rows: Rows, weights: Weights, velocities: Weights, lr: Tensor, shares: Tensor
+    rule: SGD, rows: Rows, weights: Weights, velocities: Weights, lr: Tensor, shares: Tensor
 ) -> None:
     step = sgd_step(rule, partial(gradient, rows))
     for share in shares.unbind():

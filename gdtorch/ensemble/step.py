@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["Examples", "Rule", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
+__all__ = ["Examples", "Step", "Weights", "add_up", "gradient", "outputs", "sgd_step"]
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..optimizers import SGD
+
 ROUND = 1.5 * 2**23 + 127  # a float32 from here on to 2²⁴ has no fraction
 ROUND_BITS = 0x4B400000  # of 1.5 · 2²³
 Weights = list[Tensor]  # syn0 feature by feature, then syn1: each of shape (hidden, starts)
+Examples = tuple[tuple[tuple[float, ...], float], ...]  # each row's inputs and its target
 Step = Callable[[Weights, Weights, Tensor, Tensor], None]
 
 
-class Rule(NamedTuple):
-    """The options that are compiled into a step: all but for lr and dampening."""
-
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    maximize: bool
-
-
-class Examples(NamedTuple):
-    """The rows of a table as numbers, which are compiled into a step as well."""
-
-    inputs: tuple[tuple[float, ...], ...]
-    targets: tuple[float, ...]
-
-
-def sgd_step(rule: Rule, gradient: Callable[[Weights], Weights]) -> Step:
+def sgd_step(rule: SGD, gradient: Callable[[Weights], Weights]) -> Step:
     """The step of a rule: `step(weights, velocities, lr, share)`, in place.
 
     `share` is how much of the gradient goes into the velocity: 1 at the first step, 1 − dampening
-    after it. It and `lr` are tensors of one element, and velocities are empty without momentum.
+    after it. It and `lr` are tensors of one element, in place of the rule's own: as numbers they
+    would be compiled into the step. Velocities are empty without momentum.
     """
 
     def step(weights: Weights, velocities: Weights, lr: Tensor, share: Tensor) -> None:
@@ -70,7 +58,7 @@ def gradient(examples: Examples, weights: Weights) -> Weights:
     *syn0, syn1 = weights
     ahead: list[Any] = [0.0] * len(syn0)  # Σ over rows of xᵢ · output_delta · h · (1 − h)
     gradient1: Any = 0.0
-    for x, y in zip(*examples, strict=True):
+    for x, y in examples:
         hidden = _hidden(x, syn0)  # (hidden, starts)
         output = _sigmoid(add_up(hidden * syn1))  # (starts,)
         output_delta = (output - y) * (1 - output) * output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COUNTS", "QUANTILES", "Networks", "Tally", "checkpoints"]
+__all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Networks", "Tally", "checkpoints"]
 
 import math
 from collections.abc import Sequence
