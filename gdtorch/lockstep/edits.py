@@ -34,7 +34,7 @@ FITTED = 2  # starts from which the numbers of an edit are fitted
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = (
-    8.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
+    4.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
 )
 NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
 STARTS = {  # from which an option is fitted, beside theirs
@@ -185,14 +185,18 @@ class _Search:
         found.sort(key=lambda edits: self._is_a_limit(*edits))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
-        if not found and (schedule := self._schedule()) and self.holds(schedule):
+        if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
             found = [(schedule,)]
         if not found and not self.of_theirs:
             broken = self._breaks()
             found = [(one,) for one in broken if self.holds(one)]
             singles += broken
         if not found:
+            self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
+        if not found and not self.agreeing:
+            self.deadline = time.thread_time() + SECONDS
+            found = self._schedules(singles)
         # Some pairs of options make one rule of another: then that one is the plainer word.
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=LIMITS)):
             found = self._others() or found
@@ -249,7 +253,6 @@ class _Search:
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
-        self.deadline = time.thread_time() + SECONDS
         plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
         telling = [
             fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
@@ -355,7 +358,7 @@ class _Search:
         """The root mean square of what it leaves, in roundings."""
         try:
             missed = self.small.missed(fitted.apply(self.theirs))
-        except ValueError:  # an option out of its range
+        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
             return math.inf
         return float(missed.square().mean().sqrt())
 
@@ -372,7 +375,7 @@ class _Search:
             left = float(self.window.missed(program).max())
             if 1 < left < NEARLY:  # by the rounding of theirs, where the edited program has more
                 left = float(self.window.missed(program, self.window.rounding(program)).max())
-        except ValueError:  # an option out of its range
+        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
             return math.inf
         return left
 
@@ -505,27 +508,51 @@ class _Search:
                     partial=True,
                 )
 
-    def _schedule(self) -> Fitted | None:
+    def _schedule(self, theirs: Program) -> Fitted | None:
         """The learning rate of each step, by least squares."""
-        noise = self.window.noise
-        mine = (self.window.after - self.window.before) / noise
-        rates = torch.ones(len(mine), dtype=torch.float64)
+        window = self.window
+        rates = torch.ones(len(window.steps), dtype=torch.float64)
         for _ in range(2):  # again, for what a small step of theirs has lost to rounding
-            program = replace(self.theirs, rates=tuple(rates.tolist()))
-            made = (self.window.predict(program) - self.window.before) / noise
-            size = made.square().sum(dim=1).clamp(min=SMALLEST)
-            rates = rates * (mine * made).sum(dim=1) / size
-            off = rates.abs() * (1e-9 + size.rsqrt())
+            made = window.predict(replace(theirs, rates=tuple(rates.tolist())))
+            told = (made - window.before).abs() / window.noise
+            rates = rates * window.best_rates(made)
+            off = rates.abs() * (1e-9 + told.square().sum(dim=1).clamp(min=SMALLEST).rsqrt())
             rates = torch.tensor(_settled(rates.tolist(), off.tolist()), dtype=torch.float64)
-            if bool((rates < 0).any()):
+            if not bool((rates >= 0).all()):
                 return None
-        if not bool(((made.abs() > 1).sum(dim=1) >= 3).any()):
+        if not bool(((told > 1).sum(dim=1) >= 3).any()):
             return None
-        numbers = rates.tolist()
-        candidate = Candidate(
-            "step size schedule", lambda p, x: replace(p, rates=tuple(x)), (tuple(numbers),)
-        )
-        return Fitted(candidate, tuple(numbers), math.nan)
+        numbers = tuple(rates.tolist())
+        build = _changed(rates=numbers)
+        return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
+
+    def _schedules(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
+        """Another edit beside a schedule: fitted with each step as long as suits it best."""
+        tried = []
+        for one in singles:
+            build = one.candidate.build
+
+            def free(
+                program: Program,
+                numbers: Sequence[float],
+                build: Callable[[Program, Sequence[float]], Program] = build,
+            ) -> Program:
+                return replace(build(program, numbers), any_rate=True)
+
+            if time.thread_time() > self.deadline:
+                break
+            if one.candidate.cause not in FACTORS - {"clipping"}:
+                tried.append((self._fit(replace(one.candidate, build=free)), one))
+        for fitted, one in sorted(tried, key=lambda pair: _rank(pair[0])):
+            if fitted.left > NEARLY_HELD:
+                break
+            plain = tuple(float(f"{x:.6g}") for x in fitted.numbers)
+            for numbers in (plain, fitted.numbers):
+                edit = replace(one, numbers=numbers)
+                schedule = self._schedule(edit.apply(self.theirs))
+                if schedule and self.holds(edit, schedule):
+                    return [(edit, schedule)]
+        return []
 
 
 def _same(one: Tensor, other: Tensor, record: Record) -> bool:

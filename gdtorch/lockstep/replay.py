@@ -356,7 +356,7 @@ class Replay:
         """What a program with these numbers misses, in roundings; None where it cannot be run."""
         try:
             rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
-        except (ValueError, RuntimeError, OverflowError):  # an option out of its range
+        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
             return None
         return rest if bool(rest.isfinite().all()) else None
 

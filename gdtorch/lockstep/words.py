@@ -138,7 +138,8 @@ def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
     elif factor != 1:
         yield Edit("gradient", factor, 1.0)
     for weight, own in program.factors.items():
-        yield Edit("gradient", own, 1.0, (weight,))
+        if own != 1:
+            yield Edit("gradient", own, 1.0, (weight,))
     for field in ("adds_up", "late", "resets", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
