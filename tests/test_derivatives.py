@@ -50,19 +50,21 @@ def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("optimizer", "dtype"), HOW)
 @every_network
-def test_no_mistake_in_the_gradient_is_taken_for_another(network, optimizer, dtype, seed):
-    wrong, unnamed = [], []
-    for mistake, told in network.MISTAKES.items():
-        report = report_on(network, seed, dtype, optimizer, mistake)
-        if report.cause in UNNAMED:
-            unnamed.append(mistake)
-        elif not is_named(report, optimizer, *told):
-            wrong.append((mistake, str(report)))
+def test_no_mistake_in_the_gradient_is_taken_for_another(network):
+    """Three seeds, SGD and Adam, both precisions: none wrong, under 5 % unnamed."""
+    wrong, unnamed, count = [], [], 0
+    for (optimizer, dtype), seed in itertools.product(HOW, range(3)):
+        for mistake, told in network.MISTAKES.items():
+            report = report_on(network, seed, dtype, optimizer, mistake)
+            count += 1
+            if report.cause in UNNAMED:
+                unnamed.append((mistake, optimizer, dtype, seed))
+            elif not is_named(report, optimizer, *told):
+                wrong.append((mistake, optimizer, dtype, seed, str(report)))
     assert not wrong
-    assert len(unnamed) <= 0.05 * len(network.MISTAKES), unnamed
+    print(f"{network.__name__}: {len(unnamed)} of {count} unnamed")
+    assert len(unnamed) < 0.05 * count, unnamed
 
 
 @pytest.mark.parametrize(("optimizer", "dtype"), HOW)

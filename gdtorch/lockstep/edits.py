@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES
+from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
 from .record import GRADIENT, WINDOW, Record
 from .replay import SMALLEST, Program, Replay, options_of
@@ -29,9 +30,11 @@ WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take 
 LIMITS = WHOLE | {"eps"}
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
+LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
+CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = (
     4.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
@@ -98,6 +101,11 @@ class Fitted:
     numbers: tuple[float, ...]
     left: float
 
+    def wide(self) -> tuple[tuple[float, ...], ...]:
+        """Numbers to begin with beside another edit: clipping's, which alone may not suit it."""
+        clips = self.candidate.cause == "clipping"
+        return self.candidate.starts if clips else (self.numbers,)
+
     def apply(self, program: Program) -> Program:
         """The program edited."""
         return self.candidate.build(program, self.numbers)
@@ -150,7 +158,7 @@ class _Search:
         self.step = steps[0] if steps else None
         if self.step is None:
             return
-        last = self.step + WINDOW
+        last = min(self.step + WINDOW, record.runaway(self.step + 1))
         self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
         missed = self.window.missed(theirs)
         self.parted = tuple(
@@ -164,7 +172,7 @@ class _Search:
         )
         chosen = self._telling(missed.amax(dim=0))
         self.small = Replay(
-            record, theirs, last=self.step + SCREEN, chosen=chosen, of_theirs=of_theirs
+            record, theirs, min(last, self.step + SCREEN), chosen, of_theirs=of_theirs
         )
 
     def _telling(self, missed: Tensor) -> Tensor:
@@ -223,7 +231,7 @@ class _Search:
             fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
             left.append((fitted, math.nan))
         left += [(Fitted(candidate, (), 0.0), math.nan) for candidate in self._ahead()]
-        for last in range(first + 1, min(first + SCREEN, len(record.steps)) + 1):
+        for last in range(first + 1, min(first + SCREEN, len(self.window.steps)) + 1):
             replay = Replay(record, self.theirs, last, self.small.chosen)
             left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
@@ -278,6 +286,7 @@ class _Search:
             starts = (
                 (*one.numbers, *two.numbers),
                 one.candidate.starts[-1] + two.candidate.starts[-1],
+                *(a + b for a, b in itertools.product(one.wide(), two.wide())),
             )
             both = Candidate("", build, starts)
             fitted = self._fit(both)
@@ -484,9 +493,9 @@ class _Search:
         together = math.hypot(*norms.values())
         largest = float(window.fresh.abs().max())
         for how, starts in (
-            ("together", {abs(self._ratio()) * together, together / 2, together / 10}),
-            ("each", {*each, max(norms.values()) / 2}),
-            ("value", {largest / 2, largest / 10}),
+            ("together", {abs(self._ratio()) * together, *(together * x for x in CUTS)}),
+            ("each", {*each, *(max(norms.values()) * x for x in CUTS)}),
+            ("value", {largest * x for x in CUTS}),
         ):
 
             def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
@@ -586,7 +595,8 @@ def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
 
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
-    return float(f"{fitted.left * 1.1 ** len(fitted.numbers):.3g}")
+    broken = LESS_PLAIN if fitted.candidate.cause in BROKEN_CAUSES else 1
+    return float(f"{fitted.left * broken * 1.1 ** len(fitted.numbers):.3g}")
 
 
 def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401

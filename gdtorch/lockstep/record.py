@@ -100,6 +100,14 @@ class Record:
                 return number
         return None
 
+    def runaway(self, begin: int) -> int:
+        """How many steps there are before the weights are so large that their powers overflow."""
+        most = min(torch.finfo(dtype).max for dtype in self.dtypes.values()) ** 0.25
+        for number, step in enumerate(self.steps[begin:], start=begin):
+            if not float(step.after.abs().max()) < most:
+                return number
+        return len(self.steps)
+
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
         key = step, one

@@ -17,6 +17,8 @@ from .edits import Finding, find
 from .record import Record
 from .replay import Program, make_rule, options_of
 
+MOST_ALIKE = 3  # named
+
 # Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
 WORDS = {
     "sign": (
@@ -366,16 +368,16 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
     if found.causes[0] == "step size schedule":
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
-    alike = {}
+    alike: dict[str, None] = {}
     for cause, program in found.alike:
-        if cause != found.causes[0] and not alike_factors(cause, program):
+        if (cause != found.causes[0] or program.broken) and not alike_factors(cause, program):
             others = edits_of(found.theirs, program, record, found.weights)
-            alike[cause] = ", and it ".join(phrase(edit)[0] for edit in others)
+            alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
     return replace(
         base,
         cause=found.causes[0],
         reduced=record.reduced,
-        alike=tuple(alike.values()),
+        alike=tuple(alike)[:MOST_ALIKE],
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
         edits=edits,
