@@ -347,7 +347,7 @@ def relu(seed, dtype, activation):
 
 
 def test_honest_relu_networks_agree():
-    for seed in range(8):
+    for seed in range(3):
         assert lockstep(*relu(seed, np.float32, "relu"), 300), f"seed {seed}"
 
 

@@ -593,6 +593,15 @@ def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
     return settled
 
 
+def _plain_cause(edit: Fitted) -> str:
+    """The plainest word for an edit, by its numbers."""
+    if edit.candidate.cause == "scale" and edit.numbers == (-1.0,):
+        return "sign"
+    if edit.candidate.cause == "scale of one weight" and set(edit.numbers) <= {0.0, 1.0}:
+        return "weight that never moves"
+    return edit.candidate.cause
+
+
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
     broken = LESS_PLAIN if fitted.candidate.cause in BROKEN_CAUSES else 1
@@ -705,7 +714,7 @@ def find(record: Record) -> Finding | None:
         program = edit.apply(program)
     return replace(
         base,
-        causes=tuple(edit.candidate.cause for edit in found[0]),
+        causes=tuple(map(_plain_cause, found[0])),
         program=program,
         steps=len(search.window.steps),
         largest=search.largest(*found[0]),
