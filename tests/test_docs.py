@@ -6,6 +6,7 @@ docs/reliability.md: the tests that it names are there, and do each fault as oft
 import doctest
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import test_faults
@@ -13,24 +14,27 @@ import torch
 from conftest import ROOT
 
 from gdtorch import lockstep
+from gdtorch.lockstep import breaks, edits
 from gdtorch.lockstep.explain import MEANING
+from gdtorch.lockstep.replay import options_of
+from gdtorch.optimizers import RULES
 
 PAGE = (ROOT / "docs" / "lockstep.md").read_text()
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 FILES = {m[1]: b for kind, b in BLOCKS if kind == "python" and (m := re.match(r"# (\w+\.py)", b))}
 FIVE_LINES = [b for kind, b in BLOCKS if kind == "python" and not b.startswith("# ")]
-WRONG_MEAN, RIGHT_SUM, AVERAGE = (b for kind, b in BLOCKS if kind == "text")
+DERIVATIVE, AGREED, EPS = (b for kind, b in BLOCKS if kind == "text")
 
 
 @pytest.mark.parametrize(
     ("five_lines", "change", "printed"),
     [
-        (FIVE_LINES[0], ("", ""), WRONG_MEAN),
-        (FIVE_LINES[0], (" / len(x)", ""), RIGHT_SUM),
-        (FIVE_LINES[1], ("", ""), AVERAGE),
-        (FIVE_LINES[1], ("lr=0.01, beta", "lr=0.1, beta"), RIGHT_SUM),
+        (FIVE_LINES[0], ("", ""), DERIVATIVE),
+        (FIVE_LINES[0], ("z**2", "h**2"), AGREED),
+        (FIVE_LINES[1], ("", ""), EPS),
+        (FIVE_LINES[1], ("+ eps)", "+ eps * np.sqrt(1 - b2**t))"), AGREED),
     ],
-    ids=["a mean", "mended", "an average", "ten times lr"],
+    ids=["a derivative", "mended", "eps", "PyTorch's eps"],
 )
 def test_from_symptom_to_cause(tmp_path, monkeypatch, capsys, five_lines, change, printed):
     assert len([line for line in five_lines.splitlines() if line]) <= 5
@@ -62,8 +66,20 @@ def test_what_the_page_says_to_yield_of_a_module_can_be_read():
 
 
 def test_the_table_has_every_cause_and_no_other():
-    causes = re.findall(r"^\| `([^`]+)` \|", PAGE.split("## The causes")[1], re.MULTILINE)
-    assert sorted(causes) == sorted(["cause", "shape", *MEANING])
+    rows = re.findall(r"^\| (`.*?) \|", PAGE.split("## The causes")[1], re.MULTILINE)
+    told = set(re.findall(r"`([^`]+)`", " ".join(rows))) - {"cause"}
+    options = {
+        option.partition("[")[0].replace("_", " ")
+        for rule in RULES.values()
+        for option in options_of(rule())
+        if option not in edits.CAUSES
+    }
+    source = Path(edits.__file__).read_text()
+    known = {"shape", *MEANING, *edits.CAUSES.values(), *breaks.CAUSES}
+    known |= set(re.findall(r'Candidate\(\s*"([a-z].*?)"', source))
+    known |= set(re.findall(r'return "([a-z].*)"', source)) | {"decay outside the velocity"}
+    assert known - told <= options  # of which the table names some
+    assert told <= known | options
 
 
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()

@@ -56,7 +56,7 @@ def test_lockstep_finds_the_cause_in_five_lines(tmp_path, monkeypatch, main):
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
     (command,) = re.findall(r"`python train\.py (lockstep .*?)`", README)
     status, out, _ = main(*command.split())
-    assert (status, out.splitlines()[0]) == (1, "cause: scale")
+    assert (status, out.splitlines()[0]) == (1, "cause: derivative")
 
 
 def test_every_command_shown_has_options_that_exist(main, monkeypatch):

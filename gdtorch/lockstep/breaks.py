@@ -184,7 +184,7 @@ def _slopes(name: str) -> Iterator[Break]:
     plain = PLAIN.get(name, f"the derivative of {name}")
     yield derivative(f"leaves out {plain} ({{place}})", f"multiply by {right}", "left_out")
     for number, (written, _) in enumerate(mistakes):
-        yield derivative(f"{written} ({{place}})", right, "written", detail=number)
+        yield derivative(f"{written} ({{place}})", f"write {right}", "written", detail=number)
     if name in ACROSS or name == "sigmoid":
         yield Break(
             f"{name} twice",
@@ -196,10 +196,14 @@ def _slopes(name: str) -> Iterator[Break]:
     if name in ACROSS or name in RANDOMLY:
         return
     yield derivative(
-        f"takes {plain} at the output of {name}, not at its input ({{place}})", right, "of_output"
+        f"takes {plain} at the output of {name}, not at its input ({{place}})",
+        f"write {right}",
+        "of_output",
     )
-    yield derivative(f"multiplies by {plain} twice ({{place}})", f"once, by {right}", "twice")
-    yield derivative(f"has {plain} with the other sign ({{place}})", right, "sign")
+    yield derivative(
+        f"multiplies by {plain} twice ({{place}})", f"multiply once, by {right}", "twice"
+    )
+    yield derivative(f"has {plain} with the other sign ({{place}})", f"write {right}", "sign")
 
 
 def _products(name: str) -> Iterator[Break]:

@@ -289,11 +289,14 @@ def _near(one: Sequence[float], other: Sequence[float]) -> bool:
 def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
     phrases = [phrase(edit) for edit in diagnosis.edits]
+    said = [
+        ": ".join(filter(None, [mine, source(edit, diagnosis.reduced, rows)]))
+        for edit, (mine, _) in zip(diagnosis.edits, phrases, strict=True)
+    ]
     lines = [
         f"cause: {diagnosis.cause}",
         f"theirs: {diagnosis.theirs}",
-        f"mine:   the same, but it {', and it '.join(mine for mine, _ in phrases)}",
-        *(f"That is {text}" for edit in diagnosis.edits for text in sources(edit, diagnosis, rows)),
+        f"mine:   the same, but it {', and it '.join(said)}",
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
         where,
         f"Shown:  with that, theirs takes mine's next step from mine's weights in "
@@ -304,30 +307,49 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def sources(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> Iterator[str]:
-    """What a factor is the number of, where it is one of the usual ones."""
-    if edit.what not in {"gradient", "lr"} or not edit.mine:
-        return
-    factor = edit.mine / edit.theirs
-    count, *outputs = (*((rows,) if rows else ()), *diagnosis.reduced[1 if rows else 0 :]) or (1,)
+def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
+    """What a factor of the gradient may be, where it is one of the usual ones.
+
+    Args:
+        edit: one of a finding's.
+        reduced: the shape of what theirs' loss is reduced from.
+        rows: how many rows that loss is over, if that is known.
+    """
+    if edit.what != "gradient" or not edit.mine:
+        return ""
+    count, *outputs = (*((rows,) if rows else ()), *reduced[1 if rows else 0 :]) or (1,)
     across = math.prod(outputs)
-    for number, text in (
+    usual = [
         (2.0, "a ½ missing from the squared error"),
         (0.5, "a ½ too many in the squared error"),
         (count, f"a sum over {count} rows where theirs takes the mean"),
         (1 / count, f"a mean over {count} rows where theirs takes the sum"),
-        (across, f"a mean over the rows where theirs takes that over all {across} outputs, too"),
-        (1 / across, f"a mean over all {across} outputs, too, where theirs takes that over rows"),
-        (count * across, f"a sum over all {count * across} elements where theirs takes the mean"),
-        (1 / (count * across), f"a mean over {count * across} elements where theirs takes the sum"),
-    ):
-        if number != 1 and math.isclose(factor, number, rel_tol=1e-6):
-            yield f"{text}."
-            return
-    momentum = 1 - factor
-    percent = round(100 * momentum)
-    if 40 <= percent < 100 and math.isclose(100 * momentum, percent, abs_tol=1e-4):
-        yield f"1 − momentum, with a momentum of {momentum:.2g}, as an average has it."
+    ]
+    if across > 1:
+        usual += [
+            (
+                across,
+                f"a mean over the rows where theirs takes that over all {across} outputs, too",
+            ),
+            (
+                1 / across,
+                f"a mean over all {across} outputs, too, where theirs takes that over rows",
+            ),
+            (
+                count * across,
+                f"a sum over all {count * across} elements where theirs takes the mean",
+            ),
+            (
+                1 / (count * across),
+                f"a mean over {count * across} elements where theirs takes the sum",
+            ),
+        ]
+    factor = edit.mine / edit.theirs
+    found = {text: None for number, text in usual if number != 1 and _near([factor], [number])}
+    percent = round(100 * (1 - factor))
+    if 40 <= percent < 100 and math.isclose(100 * (1 - factor), percent, abs_tol=1e-4):
+        found[f"1 − momentum, with a momentum of {percent / 100:.2g}, as an average has it"] = None
+    return ", or ".join(found)
 
 
 def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
