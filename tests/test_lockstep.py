@@ -432,6 +432,13 @@ def test_a_precision_is_read_off_weights_that_a_step_has_computed():
             assert "float32" not in str(report)
 
 
+def test_functions_are_called():
+    p = PROBLEMS["linear"](0)
+    report = lockstep(lambda: by_hand(p, factor=3.0), lambda: by_torch(p))
+    assert (report.cause, report.factor) == ("scale", pytest.approx(3))
+    assert lockstep(lambda: by_hand(p), by_torch(p))
+
+
 def test_a_report_is_true_where_the_two_agree():
     assert lockstep(vectors([1], [2]), vectors([1], [2]))
     assert not lockstep(vectors([1], [2]), vectors([1], [3]))
@@ -694,7 +701,7 @@ BAD = {
     "theirs ended before its first step; yield": (vectors([1], [2]), vectors([1])),
     "mine is an object of type str, where an iterable": ("ab", vectors([1])),
     "mine is an object of type dict, where .*; yield the": ({"w": [1]}, vectors([1])),
-    "mine is an object of type function, where .*; call it": (vectors, vectors([1])),
+    "mine is an object of type type, where .*; call it": (list, vectors([1])),
     "theirs is an object of type NoneType": (vectors([1]), None),
     "type dict, where a mapping": (vectors([1]), [{}]),
     "type list, where a mapping .* use `yield": ([[1.0]], vectors([1])),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Arrays", "check_memory", "on_one_device", "read"]
+__all__ = ["Arrays", "Trajectory", "check_memory", "on_one_device", "read"]
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from .distance import Weights
 
 Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
+Trajectory = Iterable[Arrays] | Callable[[], Iterable[Arrays]]
 
 
 def check_memory(mine: Weights, theirs: Weights) -> None:
@@ -28,11 +30,13 @@ def check_memory(mine: Weights, theirs: Weights) -> None:
 
 
 def read(
-    trajectory: Iterable[Arrays],
+    trajectory: Trajectory,
     who: str,
     through: Callable[[Iterable[Arrays]], Iterator[Arrays]] = iter,
 ) -> Iterator[Weights]:
     """The trajectory's weights as tensors that share memory with its arrays where they can."""
+    if isfunction(trajectory):
+        trajectory = trajectory()
     if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
         hint = "; call it" if callable(trajectory) else "; yield the weights, in a loop"
         kind = type(trajectory).__name__

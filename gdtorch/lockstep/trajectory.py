@@ -18,7 +18,7 @@ from .distance import Comparison, Difference, WeightDifference, Weights, farthes
 from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
-from .reading import Arrays, check_memory, on_one_device, read
+from .reading import Trajectory, check_memory, on_one_device, read
 from .record import Recorder
 from .words import diagnose
 
@@ -134,8 +134,8 @@ class Inspection:
 
     def __init__(
         self,
-        mine: Iterable[Arrays],
-        theirs: Iterable[Arrays],
+        mine: Trajectory,
+        theirs: Trajectory,
         steps: int = 100,
         *,
         rows: int | None = None,
@@ -261,8 +261,8 @@ class Inspection:
 
 
 def lockstep(
-    mine: Iterable[Arrays],
-    theirs: Iterable[Arrays],
+    mine: Trajectory,
+    theirs: Trajectory,
     steps: int = 100,
     *,
     rows: int | None = None,
@@ -271,9 +271,13 @@ def lockstep(
 ) -> Report:
     """Put two trajectories side by side and say where and why they part.
 
+    Where theirs trains in PyTorch, it is observed while it runs. Once the two have parted, mine's
+    weights are put into its parameters before each further step, and stay there afterwards.
+
     Args:
-        mine: a trajectory: NumPy arrays, tensors on any device, nested lists, JAX arrays.
-        theirs: the trajectory that mine is held against.
+        mine: a trajectory, or a function that returns one: NumPy arrays, tensors on any device,
+            nested lists, JAX arrays.
+        theirs: the trajectory that mine is held against, likewise.
         steps: how many steps to compare at most; the shorter trajectory ends it.
         rows: how many rows the loss is over, so that a factor of N or 1/N can be named.
         rename: name → name it is to have, for weights named differently in the two; a name of

@@ -145,7 +145,8 @@ def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
     for field in ("adds_up", "late", "resets", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
-            yield Edit(field, mine, others)
+            both = (tuple(sorted(x)) if isinstance(x, frozenset) else x for x in (mine, others))
+            yield Edit(field, *both)
     for weight, other in program.borrowed.items():
         yield Edit("borrowed", other, weight, (weight,))
     if program.free:
@@ -208,7 +209,7 @@ def phrase(edit: Edit) -> tuple[str, str]:
             return f"has {what}{of}, which theirs has not", f"leave it out, or set {key} in theirs"
         return f"does without {what}{of}", how
     if key in WORDS:
-        weights = listed(edit.weights or tuple(sorted(mine)) if key == "still" else edit.weights)
+        weights = listed(mine if key == "still" else edit.weights)
         return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
     if key == "clip":
         return _clipping(mine, theirs)
