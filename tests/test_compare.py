@@ -438,6 +438,7 @@ def test_an_interrupt_before_the_first_step_leaves_nothing(tmp_path, number, sta
     assert names(tmp_path) == ["torch.py"]
 
 
+@pytest.mark.slow
 def test_standard_output_that_is_closed_or_full(tmp_path):
     def run(redirect):
         command = f"{' '.join(TRAIN)} --steps 2 {redirect}"
@@ -498,10 +499,12 @@ def on_terminal(tmp_path, *options):
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_a_long_run_shows_a_bar_on_a_terminal(tmp_path):
     assert "step/s" in on_terminal(tmp_path, "--steps", "100000", "--log-every", "1000")
 
 
+@pytest.mark.slow
 def test_a_short_run_shows_none(tmp_path):
     assert on_terminal(tmp_path, "--steps", "10") == ""
 
@@ -548,6 +551,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_without_utf8_the_program_still_prints(train):
     result = train("--steps", 3, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (result.returncode, result.stderr) == (0, "")

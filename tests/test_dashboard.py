@@ -23,6 +23,7 @@ from playwright.sync_api import expect, sync_playwright
 from gdtorch.cli import main
 from gdtorch.ensemble import engine
 
+pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")
 CI = os.environ.get("GDTORCH_CI") == "1"
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-background-networking")

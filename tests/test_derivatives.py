@@ -39,11 +39,11 @@ def is_named(report, optimizer, cause, *words):
 
 @pytest.mark.parametrize(
     ("network", "mistake", "how"),
-    [(*case, HOW[number % len(HOW)]) for number, case in enumerate(CASES)],
+    [(*case, HOW[number % 3]) for number, case in enumerate(CASES[::2])],
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
-    """Each with one optimizer in one precision; the slow test below has all."""
+    """Every second one, with one optimizer in one precision; the slow test below has all."""
     optimizer, dtype = how
     report = report_on(network, 1, dtype, optimizer, mistake)
     assert is_named(report, optimizer, *network.MISTAKES[mistake]), str(report)
@@ -67,7 +67,7 @@ def test_no_mistake_in_the_gradient_is_taken_for_another(network):
     assert len(unnamed) < 0.05 * count, unnamed
 
 
-@pytest.mark.parametrize(("optimizer", "dtype"), HOW)
+@pytest.mark.parametrize(("optimizer", "dtype"), HOW[1:3])
 @every_network
 def test_an_honest_gradient_is_not_accused(network, optimizer, dtype):
     report = report_on(network, 0, dtype, optimizer)

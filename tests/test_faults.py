@@ -97,6 +97,7 @@ def test_signals_end_a_run_after_a_whole_step(forks, tmp_path, times, random):
             assert (folder / "runs" / "x" / trainer / "final.pt").is_file()
 
 
+@pytest.mark.slow
 def test_a_hangup_is_ignored_under_nohup(tmp_path):
     command = ["nohup", sys.executable, str(ROOT / "train.py"), *map(str, ENDLESS)]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

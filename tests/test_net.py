@@ -77,6 +77,7 @@ def test_each_weight_has_memory_of_its_own():
         assert weight.untyped_storage().nbytes() == weight.nbytes
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_threads_or_process():
     program = (
         "import torch, gdtorch; torch.set_num_threads({}); "

@@ -423,6 +423,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_only_for_a_figure(tmp_path):
     program = (
         "import sys, gdtorch.questions; from gdtorch.cli import main; "
@@ -461,6 +462,7 @@ def test_by_hand_and_by_autograd_are_the_same_bits_from_other_starts_too(start):
     assert both_ways(net, POST).facts["same_bits"]
 
 
+@pytest.mark.slow
 def test_pictures_have_their_size_and_no_half_of_one_is_left(run, tmp_path):
     reader = EventAccumulator(str(run["folder"]))
     reader.Reload()

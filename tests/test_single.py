@@ -117,6 +117,7 @@ def run(main, *arguments, status=0):
     return out
 
 
+@pytest.mark.slow
 def test_compile_trains_manual_alone_and_says_that_bits_may_differ(main, tmp_path):
     out = run(main, "--compile", "--steps", 4000, "--name", "long")
     assert "post is left out: --compile is for a long run of manual" in out

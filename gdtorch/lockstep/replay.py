@@ -147,6 +147,7 @@ class Replay:
         self.after = after
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
         self.grouped: dict[frozenset[str], list[tuple[Tensor, str]]] = {}
+        self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.noise = self.rounding(theirs)
 
     def _stack(self, what: str) -> Tensor:
@@ -214,13 +215,15 @@ class Replay:
         grads, broken = self.used if program.used else self.fresh, program.broken
         if broken is None:
             return grads
-        grads = grads.clone()
-        where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
-        for step in range(len(self.steps)):
-            made = self.record.gradient(step, broken)
-            if made is not None:
-                grads[step, where] = made[self.chosen][where]
-        return grads
+        key = broken, program.spoiled, program.used
+        if key not in self.broken:
+            self.broken[key] = grads = grads.clone()
+            where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
+            for step in range(len(self.steps)):
+                made = self.record.gradient(step, broken)
+                if made is not None:
+                    grads[step, where] = made[self.chosen][where]
+        return self.broken[key]
 
     def _clipped(self, grads: Tensor, how: str, most: float) -> Tensor:
         if how == "value":
@@ -238,14 +241,17 @@ class Replay:
         grads = self.gradients(program, shift)
         made = self.before.clone()
         for at, name in self._groups(program.only):
+            whole = len(at) == made.shape[1]
+            weights = made if whole else made[:, at]
+            given = grads if whole else grads[:, at]
             state: dict[str, Any] = {}
             for step, rule in enumerate(self.rules(program, name)):
                 if rule is not None:
-                    weight = self.before[step, at]
-                    rule.step(weight, grads[step, at], state)
-                    made[step, at] = weight
+                    rule.step(weights[step], given[step], state)
                     if program.resets:
                         state = {}
+            if not whole:
+                made[:, at] = weights
         if program.any_rate:
             made = self.before + self.best_rates(made)[:, None] * (made - self.before)
         for name in program.still:
