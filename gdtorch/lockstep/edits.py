@@ -33,6 +33,7 @@ NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
+NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
 CUT = 1e-4  # of a gradient, which has then been clipped
@@ -185,6 +186,7 @@ class _Search:
 
     def run(self) -> list[tuple[Fitted, ...]]:
         """The smallest edits that take mine's steps, alike ones all; empty where there are none."""
+        self.deadline = time.thread_time() + SECONDS
         singles = [self._fit(candidate) for candidate in self._singles()]
         found: list[tuple[Fitted, ...]] = [
             (one,) for one in map(self._rounded, singles) if self.holds(one)
@@ -200,7 +202,6 @@ class _Search:
             found = [(one,) for one in broken if self.holds(one)]
             singles += broken
         if not found:
-            self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
         if not found and not self.agreeing:
             self.deadline = time.thread_time() + SECONDS
@@ -330,6 +331,7 @@ class _Search:
         numbers = list(fitted.numbers)
         for k, number in enumerate(numbers):
             usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
+            usual += [0.0] if abs(number) < NOTHING else []
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
