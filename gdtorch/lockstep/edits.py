@@ -331,7 +331,8 @@ class _Search:
         numbers = list(fitted.numbers)
         for k, number in enumerate(numbers):
             usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
-            usual += [0.0] if abs(number) < NOTHING else []
+            if abs(number) < NOTHING and fitted.candidate.cause.replace(" ", "_") in NONE_AT_0:
+                usual.append(0.0)
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
