@@ -33,6 +33,7 @@ NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
+EPS = 1e-8  # that of most optimizers
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
@@ -207,7 +208,8 @@ class _Search:
             self.deadline = time.thread_time() + SECONDS
             found = self._schedules(singles)
         # Some pairs of options make one rule of another: then that one is the plainer word.
-        if not self.agreeing and (not found or self._is_a_limit(*found[0], of=LIMITS)):
+        of = LIMITS if found and len(found[0]) > 1 else WHOLE
+        if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
             found = self._others() or found
         return found
 
@@ -333,6 +335,8 @@ class _Search:
             usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
             if abs(number) < NOTHING and fitted.candidate.cause.replace(" ", "_") in NONE_AT_0:
                 usual.append(0.0)
+            elif abs(number) < NOTHING and fitted.candidate.cause == "eps":
+                usual.append(EPS)
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
