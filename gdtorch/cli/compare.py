@@ -25,9 +25,10 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Record, Table
-    from ..lockstep import Comparison, Lockstep
+    from ..lockstep import Comparison, Difference, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
@@ -53,6 +54,8 @@ COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
 LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
 THREADED = 1_000_000  # products smaller than that only wait for threads
 SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
+LATE = 100  # steps: a trainer that parts later is not asked why
+SHOWN = 10  # steps by which a reason is shown
 FEW_ROWS = 4  # held out: each gets a column of its own
 
 OPTIONS = {
@@ -228,9 +231,7 @@ def _prepare(
     import torch
 
     from ..data import make_table
-    from ..descent import Batch, Steepest, Stochastic
     from ..net import SigmoidNet, load_weights
-    from ..trainers import Manual, Post, Torch
 
     dtype = getattr(torch, args.dtype)
     options.check_device(args.device, args.dtype)
@@ -242,24 +243,33 @@ def _prepare(
     if args.init is not None:
         with refusing("--init "):
             load_weights(net, args.init)
-    rule: Rule = args.optimizer
-    _try_out(rule, args.dtype)
-    stochastic = Stochastic(args.shuffle_seed)
-    descent = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}[args.descent]
-    trainers: list[Trainer] = []
-    for name in args.trainers:
-        if name == "post":
-            trainers.append(Post(net, table.learned, rule.lr))
-        elif name != "manual":
-            kind = getattr(torch.optim, type(rule).__name__)
-            trainers.append(Torch(net, table.learned, kind, descent=descent, **rule.options()))
-        elif not args.compile:
-            trainers.append(Manual(net, table.learned, optimizer=rule, descent=descent))
-        else:
-            from ..ensemble import LongRun
+    _try_out(args.optimizer, args.dtype)
+    return table, net, [_make(name, args, net, table, stride) for name in args.trainers]
 
-            trainers.append(LongRun(net, table.learned, stride=stride, **rule.options()))
-    return table, net, trainers
+
+def _make(
+    name: str, args: argparse.Namespace, net: SigmoidNet, table: Table, stride: int
+) -> Trainer:
+    """Make one trainer, at the network's weights."""
+    import torch
+
+    from ..descent import Batch, Steepest, Stochastic
+    from ..trainers import Manual, Post, Torch
+
+    rule: Rule = args.optimizer
+    rows = table.learned
+    if name == "post":
+        return Post(net, rows, rule.lr)
+    if name == "manual" and args.compile:
+        from ..ensemble import LongRun
+
+        return LongRun(net, rows, stride=stride, **rule.options())
+    descents = {"batch": Batch, "steepest": Steepest}
+    descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
+    if name == "manual":
+        return Manual(net, rows, optimizer=rule, descent=descent)
+    kind = getattr(torch.optim, type(rule).__name__)
+    return Torch(net, rows, kind, descent=descent, **rule.options())
 
 
 def _try_out(rule: Rule, dtype: str) -> None:
@@ -325,7 +335,8 @@ def _train(
             except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
                 step = min(trainer.steps for trainer in trainers)
                 ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
-        facts = _facts(board, net, lockstep, ending, settings, left_out)
+        make = partial(_make, args=args, net=net, table=table, stride=stride)
+        facts = _facts(board, net, lockstep, ending, settings, left_out, make)
         page = _page(facts, board, reference)
         try:
             board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
@@ -348,17 +359,34 @@ def _facts(
     ending: Ending,
     settings: dict[str, Any],
     left_out: Mapping[str, str],
+    make: Callable[[str], Trainer],
 ) -> dict[str, Any]:
-    """What was run and what came out, for a program; `net` holds the initial weights."""
+    """What was run and what came out, for a program.
+
+    Args:
+        board: what was logged.
+        net: it holds the initial weights.
+        lockstep: what compared the trainers.
+        ending: how the run ended.
+        settings: those of the run.
+        left_out: trainer → why it was not run.
+        make: a trainer's name → another one, at the initial weights.
+    """
     trainers = board.outcomes()
     weights = {trainer.name: trainer.weights for trainer in board.trainers}
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
         moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
+        first, why = comparison.first_difference, ""
+        if settings["compile"]:
+            why = "; compiled steps round otherwise"
+        elif first:
+            why = _why(make(name), make(lockstep.reference), first)
+        verdict = _verdict(name, comparison, lockstep, board.size, why, moved=moved)
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": _verdict(name, comparison, lockstep, settings, board.size, moved=moved),
+            "verdict": verdict,
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
@@ -381,8 +409,8 @@ def _verdict(
     name: str,
     comparison: Comparison,
     lockstep: Lockstep,
-    settings: Mapping[str, Any],
     size: int,
+    why: str,
     *,
     moved: bool,
 ) -> str:
@@ -392,12 +420,10 @@ def _verdict(
         name: the trainer's.
         comparison: that of the two.
         lockstep: what compared them.
-        settings: those of the run.
         size: how many weights the network has.
+        why: why they part, where that is known.
         moved: whether any of them moved.
     """
-    import torch
-
     from ..lockstep import in_ulps
 
     first, taken = comparison.first_difference, count(comparison.steps, "step")
@@ -415,17 +441,25 @@ def _verdict(
         f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
         f"by up to {first.absolute:.1e}"
     )
-    if "post" in (name, lockstep.reference) and math.isfinite(first.absolute):
-        # Only two things set post apart at one step: the order of its updates, and the order of
-        # its factors. The second is rounding, a few units in the last place.
-        epsilon = torch.finfo(getattr(torch, settings["dtype"])).eps
-        if first.absolute <= 8 * epsilon * max(1.0, abs(first.theirs)):
-            why = "multiplies its factors in another order, which rounds differently"
-        else:
-            why = "updates syn1 before it uses it for syn0"
-        return f"{parted}, because the post {why}"
-    parted += f" ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
-    return f"{parted}; compiled steps round otherwise" if settings["compile"] else parted
+    if why:
+        return parted + why
+    return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
+
+
+def _why(mine: Trainer, theirs: Trainer, first: Difference) -> str:
+    """Why a trainer parts from its reference, as a replay of the first steps shows it."""
+    from ..lockstep import lockstep, phrase
+
+    if first.step > LATE or not math.isfinite(first.absolute):
+        return ""
+    try:
+        report = lockstep(mine, theirs, first.step + SHOWN)
+    except ArithmeticError:  # where a step cannot be taken
+        return ""
+    if report.agree:
+        return ", because each rounds in its own order"
+    whys = [phrase(edit)[0] for edit in report.edits]
+    return f", because {mine.name} {' and '.join(whys)}" if whys else ""
 
 
 def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:

@@ -12,6 +12,7 @@ __all__ = [
     "Weights",
     "in_ulps",
     "lockstep",
+    "phrase",
     "read",
 ]
 
@@ -20,3 +21,4 @@ from .distance import Comparison, Difference, Weights
 from .explain import in_ulps
 from .reading import read
 from .trajectory import Inspection, Lockstep, Report, lockstep
+from .words import phrase

@@ -23,6 +23,7 @@ from .replay import SMALLEST, Program, Replay, options_of
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
+WEAK = 4  # roundings: a smaller difference tells no cause from another
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
@@ -126,6 +127,8 @@ class Finding:
         steps: how many steps the program was shown to take as mine does.
         largest: the most that it leaves in any of them, in roundings.
         agreeing: weights that rounding explains, though they move.
+        tried: how many edits were tried.
+        weak: whether the difference is hardly more than rounding, so that much would explain it.
         several: the words, where so few steps cannot tell them apart.
         alike: other programs that do the same.
     """
@@ -140,6 +143,8 @@ class Finding:
     alike: tuple[tuple[str, Program], ...] = ()
     agreeing: tuple[str, ...] = ()
     several: tuple[str, ...] = ()
+    tried: int = 0
+    weak: bool = False
 
 
 class _Search:
@@ -153,6 +158,7 @@ class _Search:
 
     def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
+        self.tried = 0
         self.whole = Replay(record, theirs, of_theirs=of_theirs)
         missed = self.whole.missed(theirs)
         self.worst = float(missed.max())
@@ -231,6 +237,7 @@ class _Search:
             if made is None or not self._shows(made, true) or _among(made, known):
                 continue
             known.append(made)
+            self.tried += 1
             fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
             left.append((fitted, math.nan))
         left += [(Fitted(candidate, (), 0.0), math.nan) for candidate in self._ahead()]
@@ -396,6 +403,7 @@ class _Search:
         return left
 
     def _fit(self, candidate: Candidate) -> Fitted:
+        self.tried += 1
         best = Fitted(candidate, candidate.starts[0], math.inf)
         for start in self._promising(candidate):
             numbers, left = self.small.fit(lambda x: candidate.build(self.theirs, x), start)
@@ -713,7 +721,9 @@ def find(record: Record) -> Finding | None:
         (), theirs, theirs, search.step + 1, search.parted, 0, search.worst, (), search.agreeing
     )
     if not found:
-        return base
+        return replace(base, tried=search.tried)
+    if search.worst < WEAK:
+        return replace(base, weak=True)
     if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
         return replace(base, several=tuple(sorted(causes)))
     program = theirs

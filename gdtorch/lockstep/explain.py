@@ -49,6 +49,13 @@ MEANING = {
     "that step.",
     "unexplained": "No single cause in the list explains this.",
 }
+REPLAYED = {  # where so much has been tried that no more is guessed
+    "unexplained": "Mine has other rows or another loss, three mistakes at once, or one that "
+    "docs/lockstep.md does not list. Where a gradient is derived by hand, put theirs' into mine, "
+    "one weight after the other.",
+    "one weight's update": "The gradient of those weights is wrong, in a way that docs/lockstep.md "
+    "does not list; that of the others is right.",
+}
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
@@ -84,16 +91,11 @@ def explain(
     """
     if diagnosis.edits:
         return describe(diagnosis, _where(first), rows)
-    lines = [f"cause: {diagnosis.cause}", f"Seen: {_seen(diagnosis, precisions, steps, lr)}."]
-    lines.append(_where(first))
-    if diagnosis.cause == "shape":
-        lines.append(f"Means: {TRANSPOSED if diagnosis.evidence else SHAPE}")
-    elif diagnosis.several:
-        lines.append(f"Means: {SEVERAL}")
-    else:
-        lines.append(f"Means: {MEANING[diagnosis.cause]}")
-    if diagnosis.cause == "unexplained" and not diagnosis.several:
-        lines[-1] += f" {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
+    seen = f"Seen: {_seen(diagnosis, precisions, steps, lr)}."
+    means = f"Means: {_meaning(diagnosis)}"
+    lines = [f"cause: {diagnosis.cause}", seen, _where(first), means]
+    if diagnosis.theirs:
+        lines.insert(1, f"theirs: {diagnosis.theirs}")
     if diagnosis.cause.startswith("scale"):
         factor = diagnosis.factor
         for value in factor.values() if isinstance(factor, dict) else (factor,):
@@ -106,6 +108,20 @@ def explain(
     if precisions[0] != precisions[1] and diagnosis.cause != "precision":
         lines.append(f"Also: {_precisions(precisions)}.")
     return "\n".join(line for line in lines if line)
+
+
+def _meaning(diagnosis: Diagnosis) -> str:
+    """What to make of it."""
+    cause = diagnosis.cause
+    if cause == "shape":
+        return TRANSPOSED if diagnosis.evidence else SHAPE
+    if diagnosis.several:
+        return SEVERAL
+    if diagnosis.theirs and cause in REPLAYED:
+        return REPLAYED[cause]
+    if cause == "unexplained":
+        return f"{MEANING[cause]} {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
+    return MEANING[cause]
 
 
 def _seen(

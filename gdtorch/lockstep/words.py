@@ -375,17 +375,8 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
     record = sound
     theirs = in_words(record, found.theirs)
     base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
-    if found.several:
-        evidence = f"{listed(found.several)} look alike in so few steps, and each explains them"
-        return replace(base, evidence=evidence, several=True)
-    if not found.causes:
-        if found.agreeing:
-            return replace(
-                base,
-                cause="one weight's update",
-                evidence=f"theirs' steps of {listed(found.agreeing)} are mine's",
-            )
-        return replace(base, evidence="no edit that was tried gives mine's steps")
+    if found.weak or found.several or not found.causes:
+        return _unnamed(found, base)
     edits = edits_of(found.theirs, found.program, record, found.weights)
     numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
     if found.causes[0] == "step size schedule":
@@ -407,6 +398,21 @@ def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
         reproduced=found.steps,
         residual=found.largest,
     )
+
+
+def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
+    """What is known where no cause is named."""
+    if found.weak:
+        seen = f"the difference is hardly more than rounding: {found.largest:.2g} times as much"
+        return replace(base, evidence=seen, several=True)
+    if found.several:
+        seen = f"{listed(found.several)} look alike in so few steps, and each explains them"
+        return replace(base, evidence=seen, several=True)
+    tried = f"none of {found.tried} changes to theirs that were tried gives"
+    if not found.agreeing:
+        return replace(base, evidence=f"{tried} mine's steps")
+    seen = f"theirs' steps of {listed(found.agreeing)} are mine's; {tried} those of the others"
+    return replace(base, cause="one weight's update", evidence=seen)
 
 
 def alike_factors(cause: str, program: Program) -> bool:
