@@ -62,7 +62,7 @@ def test_an_edit_is_named(optimizer, name, problem, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("optimizer", RULES)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizers import RULES
+from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
 from .record import GRADIENT, WINDOW, Record
@@ -23,6 +23,7 @@ from .replay import SMALLEST, Program, Replay, options_of
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
+RARELY = 0.1  # of the elements of all steps
 WEAK = 4  # roundings: a smaller difference tells no cause from another
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
@@ -34,7 +35,6 @@ NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
 PAIRED = 20  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
-EPS = 1e-8  # that of most optimizers
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
@@ -42,7 +42,9 @@ CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = (
     4.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
 )
-NONE_AT_0 = {"momentum", "dampening", "weight_decay", "lr_decay"}  # options that 0 turns off
+NONE_AT_0 = {  # options that 0 turns off
+    *("momentum", "dampening", "weight_decay", "lr_decay", "initial_accumulator_value"),
+}
 STARTS = {  # from which an option is fitted, beside theirs
     "momentum": (0.5, 0.9),
     "dampening": (0.5,),
@@ -77,6 +79,10 @@ CAUSES = {  # option or switch → the report's word, where it is not the option
 }
 
 
+ZERO = {  # cause → what a number near 0 may as well be
+    **{CAUSES.get(option, option.replace("_", " ")): (0.0,) for option in NONE_AT_0},
+    "eps": (1e-8, 1e-10, 1e-6),
+}
 NEED = {
     "momentum": (
         *("dampening", "nesterov", "dampening in the first step", "velocity a step late"),
@@ -198,8 +204,7 @@ class _Search:
         found: list[tuple[Fitted, ...]] = [
             (one,) for one in map(self._rounded, singles) if self.holds(one)
         ]
-        # Of edits that do the same, a number that may as well be twice as large tells the least.
-        found.sort(key=lambda edits: self._is_a_limit(*edits))
+        found.sort(key=lambda edits: self._plainness(*edits))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
@@ -210,13 +215,13 @@ class _Search:
             singles += broken
         if not found:
             found = self._pairs(singles)
-        if not found and not self.agreeing:
-            self.deadline = time.thread_time() + SECONDS
-            found = self._schedules(singles)
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
             found = self._others() or found
+        if not found and not self.agreeing:
+            self.deadline = time.thread_time() + SECONDS
+            found = self._schedules(singles)
         return found
 
     def _breaks(self) -> list[Fitted]:
@@ -309,7 +314,7 @@ class _Search:
 
     def _others(self) -> list[tuple[Fitted, ...]]:
         """Another optimizer: with theirs' learning rate fitted, then with all of its numbers."""
-        seen = next(filter(None, self.window.rules(self.theirs, self.window.names[0])), None)
+        seen = self._rule()
         for kind in RULES:
             if seen is None or kind == type(seen).__name__ or time.thread_time() > self.deadline:
                 continue
@@ -340,10 +345,8 @@ class _Search:
         numbers = list(fitted.numbers)
         for k, number in enumerate(numbers):
             usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
-            if abs(number) < NOTHING and fitted.candidate.cause.replace(" ", "_") in NONE_AT_0:
-                usual.append(0.0)
-            elif abs(number) < NOTHING and fitted.candidate.cause == "eps":
-                usual.append(EPS)
+            if abs(number) < NOTHING:
+                usual += ZERO.get(fitted.candidate.cause, ())
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
@@ -352,6 +355,23 @@ class _Search:
             else:
                 numbers[k] = number
         return replace(fitted, numbers=tuple(numbers))
+
+    def _plainness(self, one: Fitted) -> tuple[bool, bool, bool]:
+        """Of edits that do the same, the plainest has the least of this.
+
+        A number that may as well be twice as large tells the least; a factor of the gradient less
+        than an option, unless it is a usual one; and any number less than a switch.
+        """
+        factor = one.candidate.cause in FACTORS and one.candidate.cause != "clipping"
+        unusual = factor and not set(one.numbers) <= set(self._counts())
+        adaptive = type(self._rule()).__name__ not in {"SGD", "ASGD", "NoneType"}
+        return self._is_a_limit(one), unusual and adaptive, any(one.numbers)
+
+    def _rule(self, name: str = "") -> Rule | None:
+        """The first rule by which theirs steps a weight, or any."""
+        return next(
+            filter(None, self.window.rules(self.theirs, name or self.window.names[0])), None
+        )
 
     def _counts(self) -> list[float]:
         """Factors that a mean for a sum, or a forgotten ½, may have."""
@@ -395,8 +415,9 @@ class _Search:
         for one in fitted:
             program = one.apply(program)
         try:
-            left = float(self.window.missed(program).max())
-            if 1 < left < NEARLY:  # by the rounding of theirs, where the edited program has more
+            missed = self.window.missed(program)
+            left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
+            if left > 1 and (left < NEARLY or few):  # the edited program may round by more
                 left = float(self.window.missed(program, self.window.rounding(program)).max())
         except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
             return math.inf
@@ -463,8 +484,7 @@ class _Search:
 
     def _options(self, only: frozenset[str]) -> Iterator[Candidate]:
         """Each option and each switch of theirs' rule, for all weights or for some."""
-        name = next(iter(only), self.window.names[0])
-        rule = next(filter(None, self.window.rules(self.theirs, name)), None)
+        rule = self._rule(next(iter(only), ""))
         for option, value in options_of(rule).items() if rule else ():
             cause = CAUSES.get(option, option.replace("_", " "))
             if option == "decoupled_weight_decay" and type(rule).__name__ == "SGD":
@@ -492,8 +512,10 @@ class _Search:
         def build(program: Program, numbers: Sequence[float]) -> Program:
             return replace(program, factors=dict(zip(names, numbers, strict=True)))
 
-        start = tuple(map(self._ratio, names))
-        return Candidate("scale of one weight", build, (start,), partial=True)
+        starts = [tuple(map(self._ratio, names))]
+        if len(names) == 1:
+            starts += [(x,) for x in self._counts()]
+        return Candidate("scale of one weight", build, tuple(starts), partial=True)
 
     def _clips(self) -> Iterator[Candidate]:
         """Gradients clipped, at what mine's first parted update comes to, or somewhere below."""
@@ -550,6 +572,14 @@ class _Search:
         build = _changed(rates=numbers)
         return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
 
+    def _clips_all(self, edit: Fitted) -> bool:
+        """Whether an edit clips so low that each step is as long as the schedule makes it."""
+        lower = replace(edit, numbers=tuple(x / 2 for x in edit.numbers))
+        if edit.candidate.cause != "clipping" or not edit.numbers:
+            return False
+        schedule = self._schedule(lower.apply(self.theirs))
+        return schedule is not None and self.holds(lower, schedule)
+
     def _schedules(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Another edit beside a schedule: fitted with each step as long as suits it best."""
         tried = []
@@ -574,8 +604,9 @@ class _Search:
             for numbers in (plain, fitted.numbers):
                 edit = replace(one, numbers=numbers)
                 schedule = self._schedule(edit.apply(self.theirs))
-                if schedule and self.holds(edit, schedule):
-                    return [(edit, schedule)]
+                if schedule and self.holds(edit, schedule) and not self._clips_all(edit):
+                    changes = any(rate != 1 for rate in schedule.numbers)
+                    return [(edit, schedule) if changes else (edit,)]
         return []
 
 

@@ -148,6 +148,7 @@ class Replay:
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
         self.grouped: dict[frozenset[str], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
+        self.coefficients = self._coefficients(theirs)
         self.noise = self.rounding(theirs)
 
     def _stack(self, what: str) -> Tensor:
@@ -296,7 +297,7 @@ class Replay:
         signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
         for sign in (1.0, -1.0, signs, -signs):
             moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
-        moved += epsilon * self._coefficients(program) * (nominal - self.before).abs()
+        moved += epsilon * self.coefficients * (nominal - self.before).abs()
         stored = 2 * epsilon * torch.maximum(self.before.abs(), self.after.abs())
         carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
         noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
