@@ -263,7 +263,10 @@ class Observer(TorchFunctionMode):
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
                 self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
-                self.seen.used[key] = self.keep(key, _dense(parameter.grad))
+                fresh, used = self.seen.fresh.get(key), _dense(parameter.grad)
+                whole = fresh is not None and fresh.shape == used.shape
+                same = fresh is not None and whole and torch.equal(fresh, used)
+                self.seen.used[key] = fresh if same else self.keep(key, used)
 
 
 def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)

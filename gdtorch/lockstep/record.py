@@ -24,6 +24,7 @@ SAMPLE = 1 << 16  # elements at most
 STORE = 1 << 22  # numbers kept of each kind, over all steps
 FEW = 64  # elements of each weight that are in the sample, where it has as many
 WINDOW = 32  # steps looked at from the first that differs
+PIECE = 1 << 20  # elements of a weight that are looked at together
 FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
 
 Rule = tuple[type[Optimizer], dict[str, Any]]
@@ -317,8 +318,7 @@ class Recorder:
                 places = torch.arange(count)
             else:
                 places = torch.linspace(0, weight.numel() - 1, count // 2).round().long()
-                apart = (mine[name] - theirs[name]).abs_().flatten()
-                most = apart.topk(count // 2).indices.cpu()
+                most = _farthest(mine[name], theirs[name], count // 2)
                 places = torch.cat([places, most]).unique()
             self.places[name] = places
             self.parts[name] = slice(begin, begin + len(places))
@@ -339,5 +339,19 @@ class Recorder:
         return torch.cat(parts)
 
 
+def _farthest(mine: Tensor, theirs: Tensor, count: int) -> Tensor:
+    """Where two arrays differ most, piece by piece: a whole one is not sorted, nor copied."""
+    pieces = list(zip(mine.flatten().split(PIECE), theirs.flatten().split(PIECE), strict=True))
+    found = []
+    for number, (a, b) in enumerate(pieces):
+        apart = (a - b).abs_()
+        most = apart.topk(min(len(apart), count // len(pieces) + 1))
+        found.append(most.indices.cpu() + number * PIECE)
+    return torch.cat(found)
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
-    return bool(torch.equal(one.cpu().double(), other.detach().cpu().double()))
+    """Whether two arrays hold the same numbers."""
+    if one.data_ptr() == other.data_ptr():
+        return True
+    return bool(torch.equal(one.cpu(), other.detach().cpu().to(one.dtype)))
