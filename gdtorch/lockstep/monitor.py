@@ -7,11 +7,10 @@ __all__ = ["Monitor"]
 import math
 
 import torch
-from torch import Tensor
 
 from .causes import first_update, later_update, second_update
 from .diagnosis import Diagnosis
-from .distance import Weights, pieces
+from .distance import Weights, close
 from .evidence import GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
@@ -104,13 +103,8 @@ class Monitor:
         if now.distance == 0:
             return None
         for name, theirs in now.theirs.items():
-            mine = now.mine[name]
-            if _close(mine, theirs, epsilon):
-                continue
-            square = mine.ndim == 2 and mine.shape[0] == mine.shape[1]
-            if square and _close(mine.mT, theirs, epsilon):
-                return Diagnosis("shape", weights=(name,), evidence="transposed")
-            return Diagnosis("initial weights", weights=(name,))
+            if not close(now.mine[name], theirs, epsilon):
+                return Diagnosis("initial weights", weights=(name,))
         return None
 
     def _step(self, step: int, before: Snapshot, now: Snapshot) -> Diagnosis | None:
@@ -127,10 +121,3 @@ class Monitor:
         if step == 1:
             return first_update(updates, self.lr)
         return second_update(updates, self.lr) if step == 2 else later_update(step, updates)
-
-
-def _close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
-    return all(
-        torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
-        for _, (a, b) in pieces(mine, theirs)
-    )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Arrays", "Trajectory", "check_memory", "on_one_device", "read"]
+__all__ = ["Arrays", "Trajectory", "check_memory", "named", "on_one_device", "read"]
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from inspect import isfunction
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from .distance import Weights
 
-Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
+# A module; arrays by name, nested or not; pairs (name, array); a list or a tuple of arrays, each
+# of which is anything that numpy.asarray or torch.as_tensor takes.
+Arrays = Module | Mapping[str, Any] | Iterable[Any]
+STORED: tuple[type, ...] = (list, tuple, type(iter([])), type(iter(())))
 Trajectory = Iterable[Arrays] | Callable[[], Iterable[Arrays]]
 
 
@@ -37,24 +41,33 @@ def read(
     """The trajectory's weights as tensors that share memory with its arrays where they can."""
     if isfunction(trajectory):
         trajectory = trajectory()
-    if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
-        hint = "; call it" if callable(trajectory) else "; yield the weights, in a loop"
+    if isinstance(trajectory, (Mapping, Module, str)) or not isinstance(trajectory, Iterable):
+        hint = (
+            "; call it"
+            if callable(trajectory) and not isinstance(trajectory, Module)
+            else "; yield the weights, in a loop"
+        )
         kind = type(trajectory).__name__
         raise ValueError(  # noqa: TRY004 (what cannot be compared is a ValueError throughout)
             f"{who} is an object of type {kind}, where an iterable of weights should be{hint}"
         )
     shapes: dict[str, torch.Size] = {}
-    step = None
+    stored = isinstance(trajectory, STORED)  # all of it was there before the first was looked at
+    step, last = None, dict[str, Tensor]()
     for step, arrays in enumerate(through(trajectory)):
         where = f"{who}, step {step}"
         weights = {
-            name: _tensor(array, f"{where}: {name}")
-            for name, array in _named(arrays, where).items()
+            name: _tensor(array, f"{where}: {name}") for name, array in named(arrays, where).items()
         }
         now = {name: weight.shape for name, weight in weights.items()}
         if now != (shapes or now):
             raise ValueError(f"{where}: other weights or shapes than at step 0")
-        shapes = now
+        if stored and any(_is_same(weights[name], last.get(name)) for name in weights):
+            raise ValueError(
+                f"{where} is the same memory as step {step - 1}, so that each step would look like "
+                "the last one; copy them: append {name: array.copy() ...}, or .clone() of a tensor"
+            )
+        shapes, last = now, weights
         yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
@@ -64,20 +77,49 @@ def read(
         )
 
 
-def _named(arrays: object, where: str) -> dict[str, Any]:
-    if not isinstance(arrays, Mapping) or not arrays:
+def named(weights: object, where: str) -> dict[str, Any]:
+    """The arrays of a module, a mapping, nested or not, of pairs (name, array), or of a sequence.
+
+    Names within names are joined by /; arrays without names are 0, 1, 2, …
+    """
+    if isinstance(weights, Module):
+        weights = dict(weights.named_parameters())
+    leaves: list[tuple[str, Any]] = []
+    try:
+        if isinstance(weights, Mapping):
+            leaves = list(_leaves(weights))
+        elif isinstance(weights, (list, tuple, Iterator, ItemsView)):
+            leaves = list(_leaves(list(weights)))
+    except Exception as error:
+        raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
+    if not leaves:
         raise ValueError(
-            f"{where} is an object of type {type(arrays).__name__}, where a mapping name → array "
+            f"{where} is an object of type {type(weights).__name__}, where a mapping name → array "
             "with at least one should be; use `yield {...}`: first with the initial weights, then "
             "with those after each step"
         )
-    try:
-        named = {str(name): array for name, array in arrays.items()}
-    except Exception as error:
-        raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
-    if len(named) < len(arrays):
+    arrays = dict(leaves)
+    if len(arrays) < len(leaves):
         raise ValueError(f"{where}: two names are the same text; rename one")
-    return named
+    return arrays
+
+
+def _leaves(tree: Any, within: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """The arrays of a tree with their names."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(tree, Mapping):
+        items = tree.items()
+    elif all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) for one in tree):
+        items = tree
+    else:
+        items = enumerate(tree)
+    for name, inner in items:
+        # A list of numbers is an array; one of arrays that have axes is a layer.
+        layer = isinstance(inner, (list, tuple)) and any(getattr(one, "ndim", 0) for one in inner)
+        if isinstance(inner, Mapping) or (layer and not isinstance(tree, Mapping)):
+            yield from _leaves(inner, f"{within}{name}/")
+        else:
+            yield f"{within}{name}", inner
 
 
 def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
@@ -99,6 +141,10 @@ def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user ha
     except Exception as error:  # what an object does that is asked for its numbers
         raise ValueError(f"{where} is no array of numbers ({_said(error)})") from error
     raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
+
+
+def _is_same(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and one.data_ptr() == other.data_ptr()
 
 
 def _said(error: Exception) -> str:

@@ -18,6 +18,7 @@ from .distance import Comparison, Difference, WeightDifference, Weights, farthes
 from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
+from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, read
 from .record import Recorder
 from .words import diagnose
@@ -160,12 +161,17 @@ class Inspection:
         self.weights: tuple[Weights, Weights] = ({}, {})
         self.differences: dict[str, float] = {}
         self.parting: Difference | None = None
+        self.pairing = Pairing({}, None)
 
     def __iter__(self) -> Iterator[int]:
         for step, both in enumerate(self.read):
             mine, theirs = self._renamed(*both)
-            if step == 0 and self._incomparable(mine, theirs):
-                return
+            if step == 0:
+                self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
+                self.monitor.found = self.pairing.refusal
+                if self.monitor.found:
+                    return
+            mine = self.pairing.view(mine)
             if step == 1:
                 check_memory(mine, theirs)
             mine, theirs = on_one_device(mine, theirs)
@@ -213,19 +219,6 @@ class Inspection:
                 raise ValueError("rename gives two weights the same name")
         return both[0], both[1]
 
-    def _incomparable(self, mine: Weights, theirs: Weights) -> bool:
-        if set(mine) != set(theirs):
-            lone = [*(n for n in mine if n not in theirs), *(n for n in theirs if n not in mine)]
-            self.monitor.found = Diagnosis("names", weights=tuple(lone))
-            return True
-        for name, weight in mine.items():
-            if weight.shape != theirs[name].shape:
-                transposed = weight.shape == theirs[name].shape[::-1]
-                evidence = "transposed" if transposed else ""
-                self.monitor.found = Diagnosis("shape", weights=(name,), evidence=evidence)
-                return True
-        return False
-
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
         first = self.comparison.first_difference
@@ -243,6 +236,8 @@ class Inspection:
             first = self.parting
         steps = self.comparison.steps
         text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
+        if how := str(self.pairing):
+            text += f"\n{how}"
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
