@@ -8,6 +8,7 @@ __all__ = [
     "Edit",
     "Inspection",
     "Lockstep",
+    "Recorder",
     "Report",
     "Weights",
     "in_ulps",
@@ -19,4 +20,5 @@ from .diagnosis import Edit
 from .distance import Comparison, Difference, Weights
 from .explain import in_ulps
 from .reading import read
+from .recorder import Recorder
 from .trajectory import Inspection, Lockstep, Report, lockstep

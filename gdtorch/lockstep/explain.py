@@ -116,7 +116,8 @@ def _seen(
         "precision": _precisions(precisions),
         "names": f"not to be paired: {diagnosis.evidence}",
         "shape": diagnosis.evidence,
-        "initial weights": f"{names} differs before the first step",
+        "initial weights": f"{names} differs before the first step"
+        + (diagnosis.evidence and f"; {diagnosis.evidence}"),
         "sign": "my first update is theirs with the other sign",
         "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only, or "
         "infinite with two signs",

@@ -19,8 +19,8 @@ from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
 from .pairing import Pairing, pair
-from .reading import Trajectory, check_memory, on_one_device, read
-from .record import Recorder
+from .reading import Trajectory, check_memory, on_one_device, plain_defaults, read
+from .record import Keeper
 from .words import diagnose
 
 
@@ -127,7 +127,7 @@ class Inspection:
 
     Iterating yields the number of steps taken, from 0; `weights` then holds the weights of both,
     `differences` the largest |mine − theirs| of each weight. `report()` is due at the end. The
-    arguments are those of `lockstep`.
+    arguments are those of `lockstep`, and the names of both in messages.
 
     Raises:
         ValueError: the two cannot be compared at all; here or while iterating.
@@ -142,6 +142,7 @@ class Inspection:
         rows: int | None = None,
         rename: Mapping[str, str] | None = None,
         lr: float | None = None,
+        who: tuple[str, str] = ("mine", "theirs"),
     ) -> None:
         _check("steps", steps, int, 0)
         _check("rows", 1 if rows is None else rows, int, 1)
@@ -149,10 +150,8 @@ class Inspection:
         if mine is theirs and isinstance(mine, Iterator):
             raise ValueError("mine and theirs are one iterator; make two")
         self.observer = Observer()
-        self.recorder = Recorder(self.observer, steps)
-        self.read = zip(
-            read(mine, "mine"), read(theirs, "theirs", self.observer.following), strict=False
-        )
+        self.keeper = Keeper(self.observer, steps)
+        self.read = read(mine, who[0]), read(theirs, who[1], self.observer.watching)
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = self.comparable = False
@@ -164,41 +163,55 @@ class Inspection:
         self.pairing = Pairing({}, None)
 
     def __iter__(self) -> Iterator[int]:
-        for step, both in enumerate(self.read):
-            mine, theirs = self._renamed(*both)
-            if step == 0:
-                self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
-                self.monitor.found = self.pairing.refusal
-                if self.monitor.found:
+        try:
+            yield from self._steps()
+        finally:
+            for one in self.read:
+                one.close()
+
+    def _steps(self) -> Iterator[int]:
+        for step, both in enumerate(zip(*self.read, strict=False)):
+            with plain_defaults():
+                if not self._take(step, *self._renamed(*both)):
                     return
-            mine = self.pairing.view(mine)
-            if step == 1:
-                check_memory(mine, theirs)
-            mine, theirs = on_one_device(mine, theirs)
-            self.weights = mine, theirs
-            self.differences = self.comparison.update(step, mine, theirs)
-            distance = max(self.differences.values())
-            if step == 0:
-                start = self.monitor.begin(mine, theirs, distance)
-                self.recorder.begin(start.mine, start.theirs)
-            else:
-                if step == 1:
-                    self.monitor.settle(mine, theirs)
-                    self.comparable = self.monitor.found is None
-                self._look(step, mine, theirs, distance)
             self.complete = step == self.steps
             yield step
             if self.complete:
                 return
             if self.comparable:
-                self.recorder.put(mine)
+                self.keeper.put(self.weights[0])
         self.ended = True
+
+    def _take(self, step: int, mine: Weights, theirs: Weights) -> bool:
+        """See the weights after a step; False where they cannot be compared."""
+        if step == 0:
+            self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
+            self.monitor.found = self.pairing.refusal
+            if self.monitor.found:
+                return False
+        mine = self.pairing.view(mine)
+        if step == 1:
+            check_memory(mine, theirs)
+        mine, theirs = on_one_device(mine, theirs)
+        self.weights = mine, theirs
+        self.differences = self.comparison.update(step, mine, theirs)
+        distance = max(self.differences.values())
+        if step == 0:
+            start = self.monitor.begin(mine, theirs, distance)
+            self.keeper.begin(start.mine, start.theirs)
+            return True
+        if step == 1:
+            self.monitor.settle(mine, theirs)
+            self.monitor.look_for_shift(mine, theirs)
+            self.comparable = self.monitor.found is None
+        self._look(step, mine, theirs, distance)
+        return True
 
     def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
         """See one step: with a replay in mind, and for what the first steps alone may tell."""
-        apart = self.recorder.parted  # then theirs began this step at mine's weights
+        apart = self.keeper.parted  # then theirs began this step at mine's weights
         if self.comparable:
-            self.recorder.look(mine, theirs, self.differences, self.monitor.epsilon)
+            self.keeper.look(mine, theirs, self.differences, self.monitor.epsilon)
         if not apart:
             self.monitor.look(step, mine, theirs, distance)
         if self.monitor.parted and self.parting is None:
@@ -221,10 +234,14 @@ class Inspection:
 
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
+        with plain_defaults():
+            return self._report()
+
+    def _report(self) -> Report:
         first = self.comparison.first_difference
         identical, diagnosis = self.comparison.identical, None
-        if self.comparable and self.recorder.complete and not identical:
-            record = self.recorder.record()
+        if self.comparable and self.keeper.complete and not identical:
+            record = self.keeper.record()
             diagnosis = diagnose(record, self.lr)
             if diagnosis and diagnosis.step:
                 self.parting = record.farthest(diagnosis.step)
@@ -270,8 +287,9 @@ def lockstep(
     weights are put into its parameters before each further step, and stay there afterwards.
 
     Args:
-        mine: a trajectory, or a function that returns one: NumPy arrays, tensors on any device,
-            nested lists, JAX arrays.
+        mine: a trajectory of NumPy arrays, tensors on any device, nested lists or JAX arrays; or a
+            function that takes no arguments and returns one, or that trains with an optimizer of
+            torch.optim and is then seen at each `step()`, and ended after as many as are asked for.
         theirs: the trajectory that mine is held against, likewise.
         steps: how many steps to compare at most; the shorter trajectory ends it.
         rows: how many rows the loss is over, so that a factor of N or 1/N can be named.
