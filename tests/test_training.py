@@ -123,19 +123,21 @@ def test_the_first_step_is_seen_whole():
     """What was seen of it before its optimizer was: its gradients, its loss."""
 
     def theirs():
-        w, x = torch.tensor(W / 3, requires_grad=True), torch.tensor(X)
-        optimizer = torch.optim.SGD([w], lr=0.1)
+        net = model()  # whose set-up, too, are functions of torch that are given its weights
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         while True:
             optimizer.zero_grad()
-            torch.nn.functional.mse_loss(torch.tanh(x @ w), torch.tensor(Y)).backward()
+            torch.nn.functional.mse_loss(
+                torch.tanh(net(torch.tensor(X))), torch.tensor(Y)
+            ).backward()
             optimizer.step()
 
     def mine():
-        w = W / 3
+        w, b = W, np.zeros(1)
         while True:
-            yield {"w": w}
-            z = X @ w
-            w = w - 0.1 * X.T @ (2 / len(X) * (np.tanh(z) - Y) * (1 - z**2))
+            yield {"w": w, "b": b}
+            delta = 2 / len(X) * (np.tanh(X @ w + b) - Y)
+            w, b = w - 0.1 * X.T @ delta, b - 0.1 * delta.sum(0)
 
     found = lockstep(mine, theirs, 4)
     assert (found.cause, found.reproduced) == ("derivative", 4), str(found)
@@ -169,6 +171,25 @@ def test_a_closure_and_accumulated_gradients_are_one_step_each():
         assert lockstep(by_hand, theirs, 15)
         found = lockstep(by_hand(lr=0.2), theirs, 15)
         assert (found.cause, found.factor) == ("scale", pytest.approx(2)), str(found)
+
+
+def test_two_functions_draw_the_same_random_numbers_from_the_same_seed():
+    def dropped():
+        torch.manual_seed(0)
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        while True:
+            optimizer.zero_grad()
+            rows = torch.randperm(12)[: np.random.randint(3, 9)]  # noqa: NPY002
+            value = net(torch.tensor(X)[rows]) - torch.tensor(Y)[rows]
+            torch.nn.functional.dropout(value).square().mean().backward()
+            optimizer.step()
+
+    def seeded():
+        np.random.seed(0)  # noqa: NPY002
+        dropped()
+
+    assert lockstep(seeded, seeded, 20).identical
 
 
 def test_a_function_that_takes_fewer_steps_ends_it():

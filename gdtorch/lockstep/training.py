@@ -6,6 +6,7 @@ __all__ = ["Training", "weights_of"]
 
 import contextvars
 import gc
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,7 @@ from functools import partial
 from threading import Semaphore, Thread
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -62,7 +64,8 @@ class Training:
 
     Iterating yields its weights, live: before the first step, then after each. The function runs
     in a thread of its own, which waits while the caller has the weights, and which is ended with
-    the iteration, be it complete or not. What the function raises is raised here.
+    the iteration, be it complete or not. Its random numbers on the CPU are its own. What the
+    function raises is raised here.
 
     Args:
         function: it takes no arguments.
@@ -148,10 +151,22 @@ class Training:
 
     def _hand_over(self) -> None:
         if not self.stopped:
+            state = _randomness()
             self.here.release()
             self.go.acquire()
+            _set_randomness(*state)  # the other program may have drawn numbers meanwhile
         if self.stopped:
             raise _Enough
+
+
+def _randomness() -> tuple[Tensor, Any, Any]:
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+
+
+def _set_randomness(by_torch: Tensor, by_numpy: Any, by_python: Any) -> None:  # noqa: ANN401
+    torch.set_rng_state(by_torch)
+    np.random.set_state(by_numpy)  # noqa: NPY002
+    random.setstate(by_python)
 
 
 @contextmanager
