@@ -796,6 +796,14 @@ def test_how_much_was_compared_is_said():
     assert "none was compared" in str(lockstep(vectors([1]), vectors([1]), steps=0))
 
 
+def test_that_nothing_moved_is_said():
+    w = np.ones(3)
+    found = lockstep(({"w": w} for _ in range(9)), itertools.repeat({"w": [1.0, 1, 1]}))
+    assert found.identical
+    assert "No weight moved in any of 8 steps, in either" in str(found)
+    assert "No weight moved" not in str(lockstep(vectors([1], [1], [2]), vectors([1], [1], [2])))
+
+
 def test_a_weight_that_stands_still_does_not_move_in_words():
     p = PROBLEMS["softmax"](0)
     still = str(lockstep(by_hand(p, factors={"b1": 0.0, "W2": 3.0}), by_torch(p)))

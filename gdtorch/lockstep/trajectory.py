@@ -15,6 +15,7 @@ from itertools import count
 
 from .diagnosis import Diagnosis, Edit
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
+from .evidence import Snapshot, moved
 from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
@@ -161,6 +162,7 @@ class Inspection:
         self.differences: dict[str, float] = {}
         self.parting: Difference | None = None
         self.pairing = Pairing({}, None)
+        self.still: Snapshot | None = None  # the initial weights, while none has moved
 
     def __iter__(self) -> Iterator[int]:
         try:
@@ -199,7 +201,10 @@ class Inspection:
         if step == 0:
             start = self.monitor.begin(mine, theirs, distance)
             self.keeper.begin(start.mine, start.theirs)
+            self.still = start
             return True
+        if self.still and (moved(self.still.mine, mine) or moved(self.still.theirs, theirs)):
+            self.still = None
         if step == 1:
             self.monitor.settle(mine, theirs)
             self.monitor.look_for_shift(mine, theirs)
@@ -253,6 +258,10 @@ class Inspection:
             first = self.parting
         steps = self.comparison.steps
         text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
+        if self.still and steps:
+            text += (
+                f"\nNo weight moved in any of {steps} steps, in either: does a step update them?"
+            )
         if how := str(self.pairing):
             text += f"\n{how}"
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
