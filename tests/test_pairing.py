@@ -67,6 +67,16 @@ def test_names_that_are_one_off_are_paired_by_their_values():
     assert found.refusal.weights == ("b0", "b1", "b2")
 
 
+def test_names_that_are_but_places_are_paired_by_their_values():
+    found = lockstep(([W1, B2] for _ in range(3)), ([B2.copy(), W1.T.copy()] for _ in range(3)))
+    assert "paired: 1 with 0, 0 with 1 (transposed)" in str(found)
+
+
+def test_a_start_with_nan_is_paired():
+    hole = np.array([1.0, np.nan, 2.0])
+    assert paired({"a": hole, "b": B1[:3]}, {"c": B1[:3], "d": hole})[0] == {"a": "d", "b": "c"}
+
+
 def test_a_square_is_turned_where_its_values_say_so():
     square = random(3, 3)
     names, found = paired({"w": square}, {"w": square.T})

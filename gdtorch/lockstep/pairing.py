@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Pair", "Pairing", "pair"]
 
+import math
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -78,10 +79,11 @@ class Pairing:
 def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairing:
     """Pair the weights of two trajectories: by name, by equal values, by shape, by order.
 
-    The same names are the same weights. Where there are others, equal initial values make a pair,
-    transposed or with axes of length 1 more or less, if no other weight has them; then the same
-    name, unless values have shown that names mislead; then a shape that one weight alone has on
-    either side; then the order, if between two pairs that are known there is but one of a shape.
+    The same names are the same weights, if their shapes allow it. Of what is left, equal initial
+    values make a pair, transposed or with axes of length 1 more or less, if no other weight has
+    them; then the same name, unless values have shown that names mislead; then a shape that one
+    weight alone has on either side; then the order, if between two pairs that are known there is
+    but one of a shape.
 
     Args:
         mine: the initial weights of the one.
@@ -92,8 +94,8 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
     both = [name for name in mine if name in theirs]
     alike = len(both) == len(mine) == len(theirs)
     search.by_name(both if alike else [name for name in both if name in renamed])
+    search.by_values()
     if not alike:
-        search.by_values()
         if not any(
             one != name and {one, name} & {*both} for name, (one, *_) in search.found.items()
         ):
@@ -115,7 +117,7 @@ class _Search:
         self.mine, self.theirs = mine, theirs
         self.left, self.others = dict(mine), dict(theirs)  # what is yet to be paired
         self.found: dict[str, tuple[str, list[Axes], str]] = {}
-        self.sum = cache(lambda weight: weight.double().abs().sum())
+        self.sum = cache(lambda weight: weight.double().abs().sum().item())
 
     def common(self) -> list[str]:
         """The names that both have, of what is left."""
@@ -159,7 +161,7 @@ class _Search:
         dtypes = (torch.float32, one.dtype, other.dtype)
         epsilon = ROUNDINGS * max(torch.finfo(dtype).eps for dtype in dtypes)
         sums = self.sum(one), self.sum(other)  # cheaper than to compare them whole
-        if not torch.isclose(*sums, rtol=2 * epsilon, atol=0, equal_nan=True):
+        if not (math.isclose(*sums, rel_tol=2 * epsilon) or all(map(math.isnan, sums))):
             return []
         ways = _ways(one, other)
         return [w for w in ways if close(Pair(mine, w, other.shape).view(one), other, epsilon)]
