@@ -1,6 +1,8 @@
 """lockstep of functions that train as they are: seen at each step, and left as they were."""
 
 import functools
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -67,6 +69,36 @@ def train(make=torch.optim.SGD, steps=50, lr=0.1, at=(), **options):
         if step in at:
             at[step]()
     return losses
+
+
+STUBBORN = """
+import torch
+from gdtorch import lockstep
+
+def train():
+    w = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    while True:
+        try:
+            w.sum().backward()
+            optimizer.step()
+        except:
+            pass
+
+try:
+    lockstep(train, [{"w": [1.0, 1.0]}, {"w": [0.9, 0.9]}])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_function_that_cannot_be_ended_is_told_so():
+    # In a process of its own, since its thread stays.
+    result = subprocess.run(
+        [sys.executable, "-c", STUBBORN], capture_output=True, text=True, check=False, timeout=60
+    )
+    said = "mine catches what is to end it, in its loop; let it catch `Exception`\n"
+    assert (result.returncode, result.stdout) == (0, said)
 
 
 def left_behind():

@@ -15,7 +15,7 @@ __all__ = [
 
 import traceback
 from collections.abc import Callable, Generator, ItemsView, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from inspect import iscoroutine, isroutine
 from typing import Any, NoReturn
@@ -58,21 +58,23 @@ def read(
     """
     shapes: dict[str, torch.Size] = {}
     step, last = None, dict[str, Tensor]()
-    for step, (arrays, stored) in enumerate(_items(trajectory, who, watching)):
-        where = f"{who}, step {step}"
-        weights = {
-            name: tensor(array, f"{where}: {name}") for name, array in named(arrays, where).items()
-        }
-        now = {name: weight.shape for name, weight in weights.items()}
-        if now != (shapes or now):
-            raise ValueError(f"{where}: other weights or shapes than at step 0")
-        if stored and any(_is_same(weights[name], last.get(name)) for name in weights):
-            raise ValueError(
-                f"{where} is the same memory as step {step - 1}, so that each step would look like "
-                "the last one; copy them: append {name: array.copy() ...}, or .clone() of a tensor"
-            )
-        shapes, last = now, weights
-        yield weights
+    with closing(_items(trajectory, who, watching)) as items:
+        for step, (arrays, stored) in enumerate(items):
+            where = f"{who}, step {step}"
+            weights = {
+                name: tensor(array, f"{where}: {name}")
+                for name, array in named(arrays, where).items()
+            }
+            now = {name: weight.shape for name, weight in weights.items()}
+            if now != (shapes or now):
+                raise ValueError(f"{where}: other weights or shapes than at step 0")
+            if stored and any(_is_same(weights[name], last.get(name)) for name in weights):
+                raise ValueError(
+                    f"{where} is the same memory as step {step - 1}, so that all would look like the "
+                    "last one; copy them: append array.copy(), or tensor.clone(), not the array itself"
+                )
+            shapes, last = now, weights
+            yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
     if step == 0:  # and another item was asked for; of nothing compared, no report may reassure
@@ -81,13 +83,18 @@ def read(
         )
 
 
-def _items(trajectory: Any, who: str, watching: Watching) -> Iterator[tuple[Arrays, bool]]:  # noqa: ANN401
+def _items(
+    trajectory: Any,  # noqa: ANN401 (what the user has)
+    who: str,
+    watching: Watching,
+) -> Generator[tuple[Arrays, bool], None, None]:
     """The steps, each taken while watched; and whether all of them were there from the start."""
     call = ""
     if isroutine(trajectory) or isinstance(trajectory, partial):
         training = Training(trajectory, who, watching)
-        for weights in training:
-            yield weights, False
+        with closing(iter(training)) as steps:
+            for weights in steps:
+                yield weights, False
         if training.weights:
             return
         trajectory, call = training.made, "()"

@@ -8,7 +8,7 @@ import contextvars
 import gc
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from threading import Semaphore, Thread
@@ -55,6 +55,9 @@ def _names(module: Module) -> dict[int, str]:
         return {}
 
 
+PATIENCE = 100  # times that a function may catch what is to end it
+
+
 class _Enough(BaseException):
     """Ends a function that trains, once as many of its steps have been seen as are asked for."""
 
@@ -85,13 +88,13 @@ class Training:
     ) -> None:
         self.function, self.who, self.watching = function, who, watching
         self.weights: dict[str, Tensor] = {}
-        self.steps = 0
+        self.steps = self.refusals = 0
         self.made: Any = None
         self.ended = self.stopped = False
         self.error: BaseException | None = None
         self.go, self.here = Semaphore(0), Semaphore(0)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Generator[dict[str, Tensor], None, None]:
         device = torch.get_default_device()  # which is this thread's own, as are context variables
         run = partial(contextvars.copy_context().run, self._run, device)
         thread = Thread(target=run, daemon=True)
@@ -105,6 +108,12 @@ class Training:
         finally:
             self.stopped = True
             self.go.release()
+            while not self.ended:
+                self.here.acquire()
+            if self.refusals > PATIENCE:  # it goes on for ever, and no thread can be killed
+                raise ValueError(
+                    f"{self.who} catches what is to end it, in its loop; let it catch `Exception`"
+                )
             thread.join()
         if self.error:
             raise self.error
@@ -156,6 +165,11 @@ class Training:
             self.go.acquire()
             _set_randomness(*state)  # the other program may have drawn numbers meanwhile
         if self.stopped:
+            self.refusals += 1
+            if self.refusals > PATIENCE:
+                self.ended = True
+                self.here.release()
+                threading.Event().wait()
             raise _Enough
 
 
