@@ -70,8 +70,8 @@ def read(
                 raise ValueError(f"{where}: other weights or shapes than at step 0")
             if stored and any(_is_same(weights[name], last.get(name)) for name in weights):
                 raise ValueError(
-                    f"{where} is the same memory as step {step - 1}, so that all would look like the "
-                    "last one; copy them: append array.copy(), or tensor.clone(), not the array itself"
+                    f"{where} is the same memory as step {step - 1}, so that all would look like "
+                    "the last one; copy them: append array.copy() or tensor.clone(), not the array"
                 )
             shapes, last = now, weights
             yield weights
