@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .curvature import eigenvalues, extremes, hessian, stable_limit
     from .data import Rows, Table, load_table
     from .descent import Batch, Descent, Steepest, Stochastic
-    from .lockstep import Comparison, Difference, Lockstep, Report, lockstep
+    from .lockstep import Comparison, Difference, Lockstep, Recorder, Report, lockstep
     from .net import SigmoidNet, initial_weights
     from .objective import Objective
     from .quartic import Quartic
@@ -33,6 +33,7 @@ __all__ = [
     "Objective",
     "Post",
     "Quartic",
+    "Recorder",
     "Report",
     "Rows",
     "SigmoidNet",
@@ -60,7 +61,9 @@ _HOME = {
     "Quartic": "quartic",
     **dict.fromkeys(["SGD", "Manual", "Post", "Torch", "Trainer"], "trainers"),
     **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
-    **dict.fromkeys(["Comparison", "Difference", "Lockstep", "Report", "lockstep"], "lockstep"),
+    **dict.fromkeys(
+        ["Comparison", "Difference", "Lockstep", "Recorder", "Report", "lockstep"], "lockstep"
+    ),
 }
 
 

@@ -265,13 +265,15 @@ MAPPING, NUMBERS, DENSE = (
     "only dense real",
 )
 YIELDED = {
-    **dict.fromkeys(["None", "3", "1j", "[1.0]", "'abc'", "b'abc'", "{1.0}", "{}", "sys"], MAPPING),
-    **dict.fromkeys(["np.ones(2)", "torch.ones(2)", "object()", "[GOOD]", "(GOOD,)"], MAPPING),
+    **dict.fromkeys(["None", "3", "1j", "[]", "'abc'", "b'abc'", "{1.0}", "{}", "sys"], MAPPING),
+    **dict.fromkeys(["np.ones(2)", "torch.ones(2)", "object()"], MAPPING),
     "Weights()": "cannot be read (ZeroDivisionError: on the way)",
     "{Name(): [1.0]}": "cannot be read (ZeroDivisionError: on the way)",
     "{1: [1.0], '1': [2.0]}": "two names are the same text",
+    "{'a': {'b': 1.0}, 'a/b': 1.0}": "two names are the same text",
+    "(lambda itself: itself.update(a=itself) or itself)({})": "cannot be read (RecursionError",
     **{f"{{'w': {array}}}": NUMBERS for array in (
-        "None", "{'a': [1.0]}", "'abc'", "b'abc'", "{1.0}", "object()", "Array()", "10**400",
+        "None", "{'a': None}", "'abc'", "b'abc'", "{1.0}", "object()", "Array()", "10**400",
         "[[1.0], [1.0, 2.0]]", "np.ones(2, object)", "np.zeros(2, [('a', float)])",
         "np.ones(2, np.longdouble)", "np.ones(2).astype('M8[D]')", "GOOD.items()",
         "torch.nn.Linear(1, 1)", "torch.ones(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)",
@@ -292,6 +294,7 @@ YIELDED = {
         "torch.ones(2).to(torch.float8_e4m3fn)", "torch.ones(2, dtype=torch.uint32)",
         "torch.nn.Parameter(torch.ones(2))", "torch.ones(2).expand(3, 2)", "[float('inf')]",
     )},
+    **dict.fromkeys(["[1.0]", "[GOOD]", "(GOOD,)", "{'w': {'a': [1.0]}}", "GOOD.items()"]),
     **dict.fromkeys(["{None: [1.0]}", "{1: [1.0]}", "{'': [1.0]}", "{'a b': 1, 'a/b': 2}"]),
 }  # fmt: skip
 BODIES = {

@@ -8,12 +8,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_faults
 import torch
 from conftest import ROOT
 
-from gdtorch import lockstep
+from gdtorch import Recorder, lockstep
 from gdtorch.lockstep import breaks, edits
 from gdtorch.lockstep.explain import MEANING
 from gdtorch.lockstep.replay import options_of
@@ -22,7 +23,7 @@ from gdtorch.optimizers import RULES
 PAGE = (ROOT / "docs" / "lockstep.md").read_text()
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 FILES = {m[1]: b for kind, b in BLOCKS if kind == "python" and (m := re.match(r"# (\w+\.py)", b))}
-FIVE_LINES = [b for kind, b in BLOCKS if kind == "python" and not b.startswith("# ")]
+FIVE_LINES = [b for kind, b in BLOCKS if kind == "python" and b.endswith("print(report)\n")]
 DERIVATIVE, AGREED, EPS = (b for kind, b in BLOCKS if kind == "text")
 
 
@@ -45,6 +46,15 @@ def test_from_symptom_to_cause(tmp_path, monkeypatch, capsys, five_lines, change
     exec(five_lines, {})
     out = capsys.readouterr().out
     assert doctest.OutputChecker().check_output(printed, out, doctest.ELLIPSIS), out
+
+
+def test_the_loop_with_a_recorder_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (source,) = [b for kind, b in BLOCKS if kind == "python" and "record.save" in b]
+    names = {"W1": np.ones((3, 4)), "b1": np.zeros(4)}
+    exec(source.replace("...", "W1 *= 0.5"), names)
+    assert len(Recorder.load("mine.npz")) == 101
+    assert lockstep(names["record"], Recorder.load("mine.npz")).identical
 
 
 def test_what_the_page_says_to_yield_of_a_module_can_be_read():

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["UsersError", "locate", "show_users", "trajectory"]
 
 import importlib.util
-import inspect
 import os
 import sys
 import traceback
@@ -23,11 +22,15 @@ class UsersError(Exception):
 
 
 def locate(name: str) -> tuple[str, str]:
-    """The file and the function that FILE:FUNCTION names; loads no torch, and none of the file.
+    """The file and the function that FILE:FUNCTION or FILE.npz names; loads nothing of either.
 
     Raises:
         RefusedError: it names none.
     """
+    if name.endswith(".npz"):
+        if not os.path.isfile(name):  # noqa: PTH113 (which has an answer for every name)
+            raise RefusedError(f"{name}: there is no file {name}")
+        return name, ""
     file, colon, function = name.rpartition(":")
     if not colon or not file or not function:
         raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
@@ -41,41 +44,47 @@ def locate(name: str) -> tuple[str, str]:
     return file, function
 
 
-def trajectory(name: str, lr: float | None, folders: list[Path]) -> Iterator[Mapping[str, Any]]:
-    """The trajectory that FILE:FUNCTION names.
+def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa: ANN401
+    """What `Inspection` takes, of a name on the command line.
 
     Args:
-        name: FILE:FUNCTION, or builtin: and a trainer.
+        name: FILE:FUNCTION, or builtin: and a trainer, or FILE.npz.
         lr: the trainer's learning rate; None for 1.
         folders: those of the files before it; its own is added.
 
     Raises:
-        RefusedError: there is no such function, or what it returns is no trajectory.
-        UsersError: the function raised; so may the trajectory later, and ValueError where it
-            yields what is no weights.
+        RefusedError: there is no such function, or the file is no record.
+        UsersError: their file raised; so may the function later.
     """
     file, function = locate(name)
     if file == "builtin":
         return _built_in(function, 1.0 if lr is None else lr)
-    from ..lockstep import read
+    if not function:
+        from ..lockstep import Recorder
 
+        try:
+            return Recorder.load(file)
+        except OSError as error:
+            raise RefusedError(f"{name}: {error.strerror}") from error
     try:
-        made = _function(name, file, function, folders)()
-        yields = isinstance(made, Iterable) and not isinstance(made, (Mapping, str))
-        steps = iter(made) if yields else None
+        found = _function(name, file, function, folders)
     except RefusedError:
         raise
     except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
         raise UsersError(f"{name} raised {type(error).__name__}") from error
-    if steps is None:
-        if inspect.iscoroutine(made):
-            made.close()  # or Python warns that nobody has awaited it
-        kind = type(made).__name__
-        raise RefusedError(
-            f"{name}() returns an object of type {kind}; it must yield weights: "
-            "use `yield` in a loop, not `return`"
-        )
-    return read(_guarded(name, steps), name)
+
+    def called() -> Any:  # noqa: ANN401
+        """What the function returns; what it raises, at once or later, is the user's own."""
+        try:
+            made = found()
+            yields = isinstance(made, Iterable) and not isinstance(
+                made, (Mapping, str, list, tuple)
+            )
+            return _guarded(name, iter(made)) if yields else made
+        except BaseException as error:
+            raise UsersError(f"{name} raised {type(error).__name__}") from error
+
+    return called
 
 
 def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)

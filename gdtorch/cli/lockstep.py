@@ -1,8 +1,10 @@
 """Advance two trajectories together, and say at which step and why they part.
 
-FILE:FUNCTION is a Python file and a function in it that takes no arguments and yields weights,
-name → array: first the initial ones, then those after each step. builtin:post, builtin:manual and
-builtin:sgd are gdtorch's own trainers, from start 0 of seed 0 on the post's table.
+FILE:FUNCTION is a Python file and a function in it that takes no arguments. It yields weights,
+name → array: first the initial ones, then those after each step; or it trains with an optimizer of
+torch.optim, whose steps are then seen. FILE.npz has both in arrays whose first axis is the step, as
+gdtorch.Recorder or numpy.savez writes them. builtin:post, builtin:manual and builtin:sgd are
+gdtorch's own trainers, from start 0 of seed 0 on the post's table.
 
 With --name, the norms of both and their differences go to TensorBoard; without it, nothing does.
 
@@ -77,13 +79,20 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
             mine = trajectory(args.mine, args.lr, folders)
             theirs = trajectory(args.theirs, args.lr, folders)
             inspection = Inspection(
-                mine, theirs, args.steps, rows=args.rows, rename=rename, lr=args.lr
+                mine,
+                theirs,
+                args.steps,
+                rows=args.rows,
+                rename=rename,
+                lr=args.lr,
+                who=(args.mine, args.theirs),
             )
             interrupts.defer()
             report, full = _inspect(inspection, args, interrupts)
     except UsersError as error:
         show_users(error)
-        raise RefusedError(f"{error}; the traceback above is of that code") from error
+        said = " ".join([str(error), *getattr(error, "__notes__", ())])
+        raise RefusedError(f"{said}; the traceback above is of that code") from error
     logged = args.name is not None and not full
     where = to_see(Path(args.logdir) / args.name, CHARTS) if logged else ""
     printed = show(args, _facts(report), str(report), where)

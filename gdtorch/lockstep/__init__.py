@@ -8,7 +8,9 @@ __all__ = [
     "Edit",
     "Inspection",
     "Lockstep",
+    "Recorder",
     "Report",
+    "Trajectory",
     "Weights",
     "in_ulps",
     "lockstep",
@@ -19,6 +21,7 @@ __all__ = [
 from .diagnosis import Edit
 from .distance import Comparison, Difference, Weights
 from .explain import in_ulps
-from .reading import read
+from .reading import Trajectory, read
+from .recorder import Recorder
 from .trajectory import Inspection, Lockstep, Report, lockstep
 from .words import phrase

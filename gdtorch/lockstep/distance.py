@@ -7,6 +7,7 @@ __all__ = [
     "Difference",
     "WeightDifference",
     "Weights",
+    "close",
     "farthest",
     "pieces",
     "ulps_between",
@@ -218,3 +219,11 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[tuple[int, ...], tuple[Tensor, ..
         begin = tuple(at if dim == along else 0 for dim in range(len(shape)))
         size = min(length, shape[along] - at)
         yield begin, tuple(tensor.narrow(along, at, size).to(wide) for tensor in tensors)
+
+
+def close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
+    """Whether each element of two tensors of one shape is the same but for `epsilon` of it."""
+    return all(
+        torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
+        for _, (a, b) in pieces(mine, theirs)
+    )

@@ -18,8 +18,9 @@ MEANING = {
     "differently. Neither is wrong; there is nothing to change.",
     "precision": "The two do the same, one of them in a lower precision. Give both the same "
     "dtype, and check that no array was made without one.",
-    "names": "What is trained differs. Pass rename={...} if only the names differ; else add the "
-    "weight, or take it out.",
+    "names": "Neither names, shapes nor initial values tell which of these are the same. Pass "
+    "rename={...} for those that are; add the others to both, or take them out.",
+    "shape": "The two have different sizes. Give both the same layers.",
     "initial weights": "The two do not begin at the same weights, so nothing later can be "
     "compared. Copy the initial weights of one into the other.",
     "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
@@ -67,8 +68,6 @@ SEVERAL = (
 )
 USUAL = (0.4, 0.995)  # momenta that a factor may come from
 MANY_ULPS = 10_000  # past that the number tells nobody anything
-TRANSPOSED = "One is the other's transpose: transpose it, and the products that it is in."
-SHAPE = "The two have different sizes. Give both the same layers."
 
 
 def explain(
@@ -113,8 +112,6 @@ def explain(
 def _meaning(diagnosis: Diagnosis) -> str:
     """What to make of it."""
     cause = diagnosis.cause
-    if cause == "shape":
-        return TRANSPOSED if diagnosis.evidence else SHAPE
     if diagnosis.several:
         return SEVERAL
     if diagnosis.theirs and cause in REPLAYED:
@@ -133,9 +130,10 @@ def _seen(
         "identical": f"every weight has the same bits {each}",
         "rounding": "the distance is what the order of the arithmetic allows",
         "precision": _precisions(precisions),
-        "names": f"{names} in one of the two only",
-        "shape": f"{names} has another shape" + (", transposed" if diagnosis.evidence else ""),
-        "initial weights": f"{names} differs before the first step",
+        "names": f"not to be paired: {diagnosis.evidence}",
+        "shape": diagnosis.evidence,
+        "initial weights": f"{names} differs before the first step"
+        + (diagnosis.evidence and f"; {diagnosis.evidence}"),
         "sign": "my first update is theirs with the other sign",
         "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only, or "
         "infinite with two signs",

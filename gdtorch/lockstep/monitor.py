@@ -5,14 +5,15 @@ from __future__ import annotations
 __all__ = ["Monitor"]
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .causes import first_update, later_update, second_update
 from .diagnosis import Diagnosis
-from .distance import Weights, pieces
-from .evidence import GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
+from .distance import Weights, close
+from .evidence import GRADIENT, GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
 
@@ -62,6 +63,25 @@ class Monitor:
             self.precisions = ours, others
             self.found = self._initial(self.before, self.epsilon)
 
+    def look_for_shift(self, mine: Weights, theirs: Weights) -> None:
+        """See whether one begins where the other is after its first step, given that step."""
+        if not self.before or not self.found or self.found.cause != "initial weights":
+            return
+        starts = ("mine", self.before.mine, theirs), ("theirs", self.before.theirs, mine)
+        for who, start, second in starts:
+            if all(self._near(start[name], second[name]) for name in start):
+                other = "theirs" if who == "mine" else "mine"
+                evidence = (
+                    f"{who} begins where {other} is after the first step: what it holds before "
+                    "the first step is missing"
+                )
+                self.found = replace(self.found, evidence=evidence)
+
+    def _near(self, start: Tensor, second: Tensor) -> bool:
+        """Whether they are the same, but for the rounding of one step."""
+        rounding = GRADIENT * self.epsilon * float(second.abs().max())
+        return float((start - second).abs().max()) <= rounding
+
     def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
         """See the weights after `step` steps, from 1 on, and the largest distance."""
         if self.before and not self.found:
@@ -104,13 +124,8 @@ class Monitor:
         if now.distance == 0:
             return None
         for name, theirs in now.theirs.items():
-            mine = now.mine[name]
-            if _close(mine, theirs, epsilon):
-                continue
-            square = mine.ndim == 2 and mine.shape[0] == mine.shape[1]
-            if square and _close(mine.mT, theirs, epsilon):
-                return Diagnosis("shape", weights=(name,), evidence="transposed")
-            return Diagnosis("initial weights", weights=(name,))
+            if not close(now.mine[name], theirs, epsilon):
+                return Diagnosis("initial weights", weights=(name,))
         return None
 
     def _step(self, step: int, before: Snapshot, now: Snapshot) -> Diagnosis | None:
@@ -127,10 +142,3 @@ class Monitor:
         if step == 1:
             return first_update(updates, self.lr)
         return second_update(updates, self.lr) if step == 2 else later_update(step, updates)
-
-
-def _close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
-    return all(
-        torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
-        for _, (a, b) in pieces(mine, theirs)
-    )

@@ -11,6 +11,7 @@ __all__ = ["Observer", "Seen", "taken"]
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -94,32 +95,31 @@ class Observer(TorchFunctionMode):
         self.shape: tuple[int, ...] = ()
         self.reach = 0.0
         self.taping = True
+        self.stepping = False
         self.keep: Callable[[int, Tensor], Tensor] = lambda _, gradient: gradient.clone()
         self.begin()
 
     def begin(self) -> None:
-        """Begin a step: forget what was seen of the one before."""
+        """Begin a step: forget what was seen of the one before, unless a step is under way."""
+        if self.stepping:
+            return
         self.seen = Seen()
         self.left: dict[int, Tensor | None] = {}  # what earlier steps have left in `.grad`
         self.recording = Recording()
         self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
 
-    def following(self, program: Iterable[Any]) -> Iterator[Any]:
-        """The items of a program, each of which is made under observation."""
-        items = iter(program)
-        while True:
-            self.thread = threading.get_ident()
-            before = register_optimizer_step_pre_hook(self._before)
-            after = register_optimizer_step_post_hook(self._after)
-            try:
-                with self:
-                    item = next(items)
-            except StopIteration:
-                return
-            finally:
-                before.remove()
-                after.remove()
-            yield item
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look on while the block runs, in this thread."""
+        self.thread, self.stepping = threading.get_ident(), False
+        before = register_optimizer_step_pre_hook(self._before)
+        after = register_optimizer_step_post_hook(self._after)
+        try:
+            with self:
+                yield
+        finally:
+            before.remove()
+            after.remove()
 
     def __torch_function__(
         self,
@@ -246,6 +246,7 @@ class Observer(TorchFunctionMode):
     def _before(self, optimizer: Optimizer, *_: object) -> None:
         if threading.get_ident() != self.thread:
             return
+        self.stepping = True
         for group in optimizer.param_groups:
             options = {key: _plain(value) for key, value in group.items() if key != "params"}
             for parameter in group["params"]:
@@ -256,6 +257,7 @@ class Observer(TorchFunctionMode):
         """Take the gradients once it has stepped: a closure computes them within the step."""
         if threading.get_ident() != self.thread:
             return
+        self.stepping = False
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 key = id(parameter)
@@ -264,9 +266,9 @@ class Observer(TorchFunctionMode):
                 self.seen.rules[key] = type(optimizer), self.options[key]
                 self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
                 fresh, used = self.seen.fresh.get(key), _dense(parameter.grad)
-                whole = fresh is not None and fresh.shape == used.shape
-                same = fresh is not None and whole and torch.equal(fresh, used)
-                self.seen.used[key] = fresh if same else self.keep(key, used)
+                if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
+                    fresh = self.keep(key, used)
+                self.seen.used[key] = fresh
 
 
 def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)

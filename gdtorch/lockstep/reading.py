@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-__all__ = ["Arrays", "Trajectory", "check_memory", "on_one_device", "read"]
+__all__ = [
+    "Arrays",
+    "Trajectory",
+    "check_memory",
+    "named",
+    "on_one_device",
+    "plain_defaults",
+    "read",
+    "tensor",
+]
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from inspect import isfunction
-from typing import Any
+from collections.abc import Callable, Generator, ItemsView, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
+from inspect import iscoroutine, isroutine
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from .distance import Weights
+from .training import Training
 
-Arrays = Mapping[str, Any]  # anything that numpy.asarray or torch.as_tensor takes
-Trajectory = Iterable[Arrays] | Callable[[], Iterable[Arrays]]
+# A module; arrays by name, nested or not; pairs (name, array); a list or a tuple of arrays, each
+# of which is anything that numpy.asarray or torch.as_tensor takes.
+Arrays = Module | Mapping[str, Any] | Iterable[Any]
+STORED: tuple[type, ...] = (list, tuple, type(iter([])), type(iter(())))
+Trajectory = Iterable[Arrays] | Callable[[], Iterable[Arrays] | None]
+Watching = Callable[[], AbstractContextManager[object]]
 
 
 def check_memory(mine: Weights, theirs: Weights) -> None:
@@ -30,32 +47,34 @@ def check_memory(mine: Weights, theirs: Weights) -> None:
 
 
 def read(
-    trajectory: Trajectory,
-    who: str,
-    through: Callable[[Iterable[Arrays]], Iterator[Arrays]] = iter,
-) -> Iterator[Weights]:
-    """The trajectory's weights as tensors that share memory with its arrays where they can."""
-    if isfunction(trajectory):
-        trajectory = trajectory()
-    if isinstance(trajectory, (Mapping, str)) or not isinstance(trajectory, Iterable):
-        hint = "; call it" if callable(trajectory) else "; yield the weights, in a loop"
-        kind = type(trajectory).__name__
-        raise ValueError(  # noqa: TRY004 (what cannot be compared is a ValueError throughout)
-            f"{who} is an object of type {kind}, where an iterable of weights should be{hint}"
-        )
+    trajectory: Trajectory, who: str, watching: Watching = nullcontext
+) -> Generator[Weights, None, None]:
+    """The trajectory's weights as tensors that share memory with its arrays where they can.
+
+    Args:
+        trajectory: or a function that returns one, or trains with an optimizer of torch.optim.
+        who: its name in messages.
+        watching: makes a context in which each step is taken.
+    """
     shapes: dict[str, torch.Size] = {}
-    step = None
-    for step, arrays in enumerate(through(trajectory)):
-        where = f"{who}, step {step}"
-        weights = {
-            name: _tensor(array, f"{where}: {name}")
-            for name, array in _named(arrays, where).items()
-        }
-        now = {name: weight.shape for name, weight in weights.items()}
-        if now != (shapes or now):
-            raise ValueError(f"{where}: other weights or shapes than at step 0")
-        shapes = now
-        yield weights
+    step, last = None, dict[str, Tensor]()
+    with closing(_items(trajectory, who, watching)) as items:
+        for step, (arrays, stored) in enumerate(items):
+            where = f"{who}, step {step}"
+            weights = {
+                name: tensor(array, f"{where}: {name}")
+                for name, array in named(arrays, where).items()
+            }
+            now = {name: weight.shape for name, weight in weights.items()}
+            if now != (shapes or now):
+                raise ValueError(f"{where}: other weights or shapes than at step 0")
+            if stored and any(_is_same(weights[name], last.get(name)) for name in weights):
+                raise ValueError(
+                    f"{where} is the same memory as step {step - 1}, so that all would look like "
+                    "the last one; copy them: append array.copy() or tensor.clone(), not the array"
+                )
+            shapes, last = now, weights
+            yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
     if step == 0:  # and another item was asked for; of nothing compared, no report may reassure
@@ -64,23 +83,97 @@ def read(
         )
 
 
-def _named(arrays: object, where: str) -> dict[str, Any]:
-    if not isinstance(arrays, Mapping) or not arrays:
+def _items(
+    trajectory: Any,  # noqa: ANN401 (what the user has)
+    who: str,
+    watching: Watching,
+) -> Generator[tuple[Arrays, bool], None, None]:
+    """The steps, each taken while watched; and whether all of them were there from the start."""
+    call = ""
+    if isroutine(trajectory) or isinstance(trajectory, partial):
+        training = Training(trajectory, who, watching)
+        with closing(iter(training)) as steps:
+            for weights in steps:
+                yield weights, False
+        if training.weights:
+            return
+        trajectory, call = training.made, "()"
+    if isinstance(trajectory, (Mapping, Module, str)) or not isinstance(trajectory, Iterable):
+        _refuse(trajectory, who, call)
+    stored = isinstance(trajectory, STORED)
+    items = iter(trajectory)
+    while True:
+        try:
+            with watching():
+                item = next(items)
+        except StopIteration:
+            return
+        yield item, stored
+
+
+def _refuse(trajectory: object, who: str, call: str) -> NoReturn:
+    kind = type(trajectory).__name__
+    if iscoroutine(trajectory):
+        trajectory.close()  # or Python warns that nobody has awaited it
+    if call:
         raise ValueError(
-            f"{where} is an object of type {type(arrays).__name__}, where a mapping name → array "
+            f"{who}() returns an object of type {kind}; it must yield weights: use `yield` in a "
+            "loop, not `return`; or step an optimizer of torch.optim"
+        )
+    function = callable(trajectory) and not isinstance(trajectory, Module)
+    hint = "call it" if function else "yield the weights, in a loop"
+    raise ValueError(
+        f"{who} is an object of type {kind}, where an iterable of weights should be; {hint}"
+    )
+
+
+def named(weights: object, where: str) -> dict[str, Any]:
+    """The arrays of a module, a mapping, nested or not, of pairs (name, array), or of a sequence.
+
+    Names within names are joined by /; arrays without names are 0, 1, 2, …
+    """
+    if isinstance(weights, Module):
+        weights = dict(weights.named_parameters())
+    leaves: list[tuple[str, Any]] = []
+    try:
+        if isinstance(weights, Mapping):
+            leaves = list(_leaves(weights))
+        elif isinstance(weights, (list, tuple, Iterator, ItemsView)):
+            leaves = list(_leaves(list(weights)))
+    except Exception as error:
+        raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
+    if not leaves:
+        raise ValueError(
+            f"{where} is an object of type {type(weights).__name__}, where a mapping name → array "
             "with at least one should be; use `yield {...}`: first with the initial weights, then "
             "with those after each step"
         )
-    try:
-        named = {str(name): array for name, array in arrays.items()}
-    except Exception as error:
-        raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
-    if len(named) < len(arrays):
+    arrays = dict(leaves)
+    if len(arrays) < len(leaves):
         raise ValueError(f"{where}: two names are the same text; rename one")
-    return named
+    return arrays
 
 
-def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
+def _leaves(tree: Any, within: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """The arrays of a tree with their names."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(tree, Mapping):
+        items = tree.items()
+    elif all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) for one in tree):
+        items = tree
+    else:
+        items = enumerate(tree)
+    for name, inner in items:
+        # A list of numbers is an array; one of arrays that have axes is a layer.
+        layer = isinstance(inner, (list, tuple)) and any(getattr(one, "ndim", 0) for one in inner)
+        if isinstance(inner, Mapping) or (layer and not isinstance(tree, Mapping)):
+            yield from _leaves(inner, f"{within}{name}/")
+        else:
+            yield f"{within}{name}", inner
+
+
+def tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
+    """An array of anybody's as a tensor, which shares its memory where it can."""
     try:
         if not isinstance(array, Tensor):
             array = np.asarray(array)
@@ -88,22 +181,38 @@ def _tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user ha
                 array = array.astype(array.dtype.newbyteorder("="))
             if not array.flags.writeable or any(stride < 0 for stride in array.strides):
                 array = array.copy()  # torch reads neither
-            array = torch.as_tensor(array)
-        tensor: Tensor = array.detach()
-        odd = tensor.is_complex() or tensor.layout != torch.strided
-        odd = odd or tensor.is_nested or tensor.is_quantized
-        odd = odd or tensor.untyped_storage().device.type == "meta"  # on which there are no numbers
-        if not odd and tensor.numel() > 0:
-            compares = tensor.is_floating_point() and tensor.itemsize > 1
-            return tensor if compares else tensor.double()
+            array = torch.as_tensor(array, device="cpu")
+        found: Tensor = array.detach()
+        odd = found.is_complex() or found.layout != torch.strided
+        odd = odd or found.is_nested or found.is_quantized
+        odd = odd or found.untyped_storage().device.type == "meta"  # on which there are no numbers
+        if not odd and found.numel() > 0:
+            compares = found.is_floating_point() and found.itemsize > 1
+            return found if compares else found.double()
     except Exception as error:  # what an object does that is asked for its numbers
         raise ValueError(f"{where} is no array of numbers ({_said(error)})") from error
     raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
 
 
+def _is_same(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and one.data_ptr() == other.data_ptr()
+
+
 def _said(error: Exception) -> str:
     """What an exception says, be it one that cannot."""
     return "".join(traceback.format_exception_only(error)).strip()
+
+
+@contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Within the block, a tensor is made as PyTorch makes it, whatever the user has set."""
+    device, dtype = torch.get_default_device(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with nullcontext() if device.type == "cpu" else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:

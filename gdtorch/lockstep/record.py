@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GRADIENT", "GROWTH", "WINDOW", "Record", "Recorder", "Step"]
+__all__ = ["GRADIENT", "GROWTH", "WINDOW", "Keeper", "Record", "Step"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -173,7 +173,7 @@ class Record:
         return Difference(step, name, index, x, y, float(apart[far]), ulps)
 
 
-class Recorder:
+class Keeper:
     """Keep what the replay needs, and put mine's weights into theirs once the two have parted.
 
     Args:

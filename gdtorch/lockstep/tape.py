@@ -165,6 +165,8 @@ class Recording:
             return
         name = getattr(call, "__name__", "")
         outputs = [args[0]] if name == "__setitem__" else [*_tensors(made)]
+        if any(self.slots.get(id(output)) in self.leaves for output in outputs):
+            return  # a weight itself, as nn.init fills it
         numbers = tuple(self._new(output) for output in outputs)
         if numbers:
             self.functions.append(Function(name, call, slotted, named, numbers, generator))

@@ -15,11 +15,13 @@ from itertools import count
 
 from .diagnosis import Diagnosis, Edit
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
+from .evidence import Snapshot, moved
 from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
-from .reading import Trajectory, check_memory, on_one_device, read
-from .record import Recorder
+from .pairing import Pairing, pair
+from .reading import Trajectory, check_memory, on_one_device, plain_defaults, read
+from .record import Keeper
 from .words import diagnose
 
 
@@ -126,7 +128,7 @@ class Inspection:
 
     Iterating yields the number of steps taken, from 0; `weights` then holds the weights of both,
     `differences` the largest |mine − theirs| of each weight. `report()` is due at the end. The
-    arguments are those of `lockstep`.
+    arguments are those of `lockstep`, and the names of both in messages.
 
     Raises:
         ValueError: the two cannot be compared at all; here or while iterating.
@@ -141,6 +143,7 @@ class Inspection:
         rows: int | None = None,
         rename: Mapping[str, str] | None = None,
         lr: float | None = None,
+        who: tuple[str, str] = ("mine", "theirs"),
     ) -> None:
         _check("steps", steps, int, 0)
         _check("rows", 1 if rows is None else rows, int, 1)
@@ -148,10 +151,8 @@ class Inspection:
         if mine is theirs and isinstance(mine, Iterator):
             raise ValueError("mine and theirs are one iterator; make two")
         self.observer = Observer()
-        self.recorder = Recorder(self.observer, steps)
-        self.read = zip(
-            read(mine, "mine"), read(theirs, "theirs", self.observer.following), strict=False
-        )
+        self.keeper = Keeper(self.observer, steps)
+        self.read = read(mine, who[0]), read(theirs, who[1], self.observer.watching)
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = self.comparable = False
@@ -160,39 +161,62 @@ class Inspection:
         self.weights: tuple[Weights, Weights] = ({}, {})
         self.differences: dict[str, float] = {}
         self.parting: Difference | None = None
+        self.pairing = Pairing({}, None)
+        self.still: Snapshot | None = None  # the initial weights, while none has moved
 
     def __iter__(self) -> Iterator[int]:
-        for step, both in enumerate(self.read):
-            mine, theirs = self._renamed(*both)
-            if step == 0 and self._incomparable(mine, theirs):
-                return
-            if step == 1:
-                check_memory(mine, theirs)
-            mine, theirs = on_one_device(mine, theirs)
-            self.weights = mine, theirs
-            self.differences = self.comparison.update(step, mine, theirs)
-            distance = max(self.differences.values())
-            if step == 0:
-                start = self.monitor.begin(mine, theirs, distance)
-                self.recorder.begin(start.mine, start.theirs)
-            else:
-                if step == 1:
-                    self.monitor.settle(mine, theirs)
-                    self.comparable = self.monitor.found is None
-                self._look(step, mine, theirs, distance)
+        try:
+            yield from self._steps()
+        finally:
+            for one in self.read:
+                one.close()
+
+    def _steps(self) -> Iterator[int]:
+        for step, both in enumerate(zip(*self.read, strict=False)):
+            with plain_defaults():
+                if not self._take(step, *self._renamed(*both)):
+                    return
             self.complete = step == self.steps
             yield step
             if self.complete:
                 return
             if self.comparable:
-                self.recorder.put(mine)
+                self.keeper.put(self.weights[0])
         self.ended = True
+
+    def _take(self, step: int, mine: Weights, theirs: Weights) -> bool:
+        """See the weights after a step; False where they cannot be compared."""
+        if step == 0:
+            self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
+            self.monitor.found = self.pairing.refusal
+            if self.monitor.found:
+                return False
+        mine = self.pairing.view(mine)
+        if step == 1:
+            check_memory(mine, theirs)
+        mine, theirs = on_one_device(mine, theirs)
+        self.weights = mine, theirs
+        self.differences = self.comparison.update(step, mine, theirs)
+        distance = max(self.differences.values())
+        if step == 0:
+            start = self.monitor.begin(mine, theirs, distance)
+            self.keeper.begin(start.mine, start.theirs)
+            self.still = start
+            return True
+        if self.still and (moved(self.still.mine, mine) or moved(self.still.theirs, theirs)):
+            self.still = None
+        if step == 1:
+            self.monitor.settle(mine, theirs)
+            self.monitor.look_for_shift(mine, theirs)
+            self.comparable = self.monitor.found is None
+        self._look(step, mine, theirs, distance)
+        return True
 
     def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
         """See one step: with a replay in mind, and for what the first steps alone may tell."""
-        apart = self.recorder.parted  # then theirs began this step at mine's weights
+        apart = self.keeper.parted  # then theirs began this step at mine's weights
         if self.comparable:
-            self.recorder.look(mine, theirs, self.differences, self.monitor.epsilon)
+            self.keeper.look(mine, theirs, self.differences, self.monitor.epsilon)
         if not apart:
             self.monitor.look(step, mine, theirs, distance)
         if self.monitor.parted and self.parting is None:
@@ -213,25 +237,16 @@ class Inspection:
                 raise ValueError("rename gives two weights the same name")
         return both[0], both[1]
 
-    def _incomparable(self, mine: Weights, theirs: Weights) -> bool:
-        if set(mine) != set(theirs):
-            lone = [*(n for n in mine if n not in theirs), *(n for n in theirs if n not in mine)]
-            self.monitor.found = Diagnosis("names", weights=tuple(lone))
-            return True
-        for name, weight in mine.items():
-            if weight.shape != theirs[name].shape:
-                transposed = weight.shape == theirs[name].shape[::-1]
-                evidence = "transposed" if transposed else ""
-                self.monitor.found = Diagnosis("shape", weights=(name,), evidence=evidence)
-                return True
-        return False
-
     def report(self) -> Report:
         """What has been found, once the iteration has ended."""
+        with plain_defaults():
+            return self._report()
+
+    def _report(self) -> Report:
         first = self.comparison.first_difference
         identical, diagnosis = self.comparison.identical, None
-        if self.comparable and self.recorder.complete and not identical:
-            record = self.recorder.record()
+        if self.comparable and self.keeper.complete and not identical:
+            record = self.keeper.record()
             diagnosis = diagnose(record, self.lr)
             if diagnosis and diagnosis.step:
                 self.parting = record.farthest(diagnosis.step)
@@ -243,6 +258,12 @@ class Inspection:
             first = self.parting
         steps = self.comparison.steps
         text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
+        if self.still and steps:
+            text += (
+                f"\nNo weight moved in any of {steps} steps, in either: does a step update them?"
+            )
+        if how := str(self.pairing):
+            text += f"\n{how}"
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
@@ -275,8 +296,9 @@ def lockstep(
     weights are put into its parameters before each further step, and stay there afterwards.
 
     Args:
-        mine: a trajectory, or a function that returns one: NumPy arrays, tensors on any device,
-            nested lists, JAX arrays.
+        mine: a trajectory of NumPy arrays, tensors on any device, nested lists or JAX arrays; or a
+            function that takes no arguments and returns one, or that trains with an optimizer of
+            torch.optim and is then seen at each `step()`, and ended after as many as are asked for.
         theirs: the trajectory that mine is held against, likewise.
         steps: how many steps to compare at most; the shorter trajectory ends it.
         rows: how many rows the loss is over, so that a factor of N or 1/N can be named.

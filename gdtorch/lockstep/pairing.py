@@ -1,0 +1,249 @@
+"""Which weight of mine is which of theirs, where names or shapes differ."""
+
+from __future__ import annotations
+
+__all__ = ["Pair", "Pairing", "pair"]
+
+import math
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise, permutations
+
+import torch
+from torch import Tensor
+
+from .diagnosis import Diagnosis, listed
+from .distance import Weights, close
+
+ROUNDINGS = 8  # of float32, within which initial weights count as equal: those copied by hand are
+MOST_AXES = 5  # of which every order is tried
+MOST_SAID = 12  # pairs
+
+Axes = tuple[int, ...]  # the order of mine's axes in theirs, those of length 1 left out
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One weight of both.
+
+    Args:
+        mine: its name in mine.
+        axes: the order that mine's axes have in theirs, those of length 1 left out.
+        shape: its shape in theirs.
+        notes: how it was found, in words; empty where the names say it.
+    """
+
+    mine: str
+    axes: Axes
+    shape: torch.Size
+    notes: tuple[str, ...] = ()
+
+    def view(self, mine: Tensor) -> Tensor:
+        """Mine's array laid out as theirs: the same memory, so that it stays live."""
+        if mine.shape == self.shape and self.axes == _plain(self.axes):
+            return mine
+        return mine.squeeze().permute(self.axes).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which weight of mine is which of theirs.
+
+    Args:
+        pairs: name in theirs → pair.
+        refusal: all that could not be paired; None where there is nothing.
+    """
+
+    pairs: Mapping[str, Pair]
+    refusal: Diagnosis | None
+
+    def view(self, mine: Weights) -> dict[str, Tensor]:
+        """Mine's weights with theirs' names, each laid out as theirs."""
+        return {name: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()}
+
+    def __str__(self) -> str:
+        """How they were paired, in one line; empty where all have the same name and shape."""
+        said = []
+        for name, pair in self.pairs.items():
+            if pair.notes or name != pair.mine:
+                both = name if name == pair.mine else f"{pair.mine} with {name}"
+                said.append(both + (f" ({', '.join(pair.notes)})" if pair.notes else ""))
+        if len(said) > MOST_SAID:
+            said[MOST_SAID:] = [f"and {len(said) - MOST_SAID} more"]
+        return f"paired: {', '.join(said)}" if said else ""
+
+
+def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairing:
+    """Pair the weights of two trajectories: by name, by equal values, by shape, by order.
+
+    The same names are the same weights, if their shapes allow it. Of what is left, equal initial
+    values make a pair, transposed or with axes of length 1 more or less, if no other weight has
+    them; then the same name, unless values have shown that names mislead; then a shape that one
+    weight alone has on either side; then the order, if between two pairs that are known there is
+    but one of a shape.
+
+    Args:
+        mine: the initial weights of the one.
+        theirs: those of the other.
+        renamed: names that the user has given, which overrule all else.
+    """
+    search = _Search(mine, theirs)
+    both = [name for name in mine if name in theirs]
+    alike = len(both) == len(mine) == len(theirs)
+    search.by_name(both if alike else [name for name in both if name in renamed])
+    search.by_values()
+    if not alike:
+        if not any(
+            one != name and {one, name} & {*both} for name, (one, *_) in search.found.items()
+        ):
+            search.by_name(search.common())
+        search.by_shape()
+        search.by_order()
+    return Pairing(dict(search.oriented()), search.refusal())
+
+
+class _Search:
+    """Pair by pair, until nothing is left or nothing tells.
+
+    Attributes:
+        found: name in theirs → name in mine, the ways to lay out mine's values, and how it was
+            found.
+    """
+
+    def __init__(self, mine: Weights, theirs: Weights) -> None:
+        self.mine, self.theirs = mine, theirs
+        self.left, self.others = dict(mine), dict(theirs)  # what is yet to be paired
+        self.found: dict[str, tuple[str, list[Axes], str]] = {}
+        self.sum = cache(lambda weight: weight.double().abs().sum().item())
+
+    def common(self) -> list[str]:
+        """The names that both have, of what is left."""
+        return [name for name in self.left if name in self.others]
+
+    def by_name(self, names: Iterable[str]) -> None:
+        """Pair those that have the same name, where their shapes allow it."""
+        for name in names:
+            self._settle(name, name)
+
+    def refusal(self) -> Diagnosis | None:
+        """What is left, in words."""
+        mine, theirs = self.left, self.others
+        if not mine and not theirs:
+            return None
+        if mine.keys() == theirs.keys():
+            sizes = (f"{n} is {_size(mine[n])} in mine, {_size(theirs[n])} in theirs" for n in mine)
+            return Diagnosis("shape", weights=tuple(mine), evidence="; ".join(sizes))
+        sides = []
+        for whose, weights in (("mine", mine), ("theirs", theirs)):
+            if weights:
+                names = listed([f"{name} {_size(weight)}" for name, weight in weights.items()])
+                sides.append(f"{names} in {whose}")
+        lone = (*mine, *(name for name in theirs if name not in mine))
+        return Diagnosis("names", weights=lone, evidence="; ".join(sides))
+
+    def _settle(self, mine: str, theirs: str, by: str = "") -> None:
+        """Take two for one weight, if there is a way to lay out the one as the other."""
+        ways = _ways(self.left[mine], self.others[theirs])
+        equal = self.equal(mine, theirs) if len(ways) > 1 else ways
+        if not equal:
+            equal = [axes for axes in ways if axes == _plain(axes)]
+        if not equal:
+            return
+        self.found[theirs] = mine, equal, by
+        del self.left[mine], self.others[theirs]
+
+    def equal(self, mine: str, theirs: str) -> list[Axes]:
+        """The ways to lay out mine's values that make them theirs."""
+        one, other = self.left[mine], self.others[theirs]
+        dtypes = (torch.float32, one.dtype, other.dtype)
+        epsilon = ROUNDINGS * max(torch.finfo(dtype).eps for dtype in dtypes)
+        sums = self.sum(one), self.sum(other)  # cheaper than to compare them whole
+        if not (math.isclose(*sums, rel_tol=2 * epsilon) or all(map(math.isnan, sums))):
+            return []
+        ways = _ways(one, other)
+        return [w for w in ways if close(Pair(mine, w, other.shape).view(one), other, epsilon)]
+
+    def by_values(self) -> None:
+        """Pair those whose values no other weight has, on either side."""
+        equal = {m: [t for t in self.others if self.equal(m, t)] for m in self.left}
+        claimed = [t for found in equal.values() for t in found]
+        for mine, found in equal.items():
+            if len(found) == 1 and claimed.count(found[0]) == 1:
+                self._settle(mine, found[0])
+
+    def by_shape(self) -> None:
+        """Pair those whose shape no other weight has."""
+        self._alone(dict.fromkeys(self.left, 0), dict.fromkeys(self.others, 0), "by shape")
+
+    def by_order(self) -> None:
+        """Pair what stands between the same two pairs, if these are in one order on both sides."""
+        places = {name: place for place, name in enumerate(self.mine)}
+        others = {name: place for place, name in enumerate(self.theirs)}
+        known = sorted((places[mine], others[theirs]) for theirs, (mine, *_) in self.found.items())
+        if any(one[1] > two[1] for one, two in pairwise(known)):
+            return
+        one, two = ([pair[side] for pair in known] for side in (0, 1))
+        self._alone(
+            {name: bisect(one, places[name]) for name in self.left},
+            {name: bisect(two, others[name]) for name in self.others},
+            "by order",
+        )
+
+    def _alone(self, mine: dict[str, int], theirs: dict[str, int], by: str) -> None:
+        """Pair those that are alone of their shape at their place, on both sides."""
+        groups: dict[object, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+        for side, names, weights in ((0, mine, self.left), (1, theirs, self.others)):
+            for name, place in names.items():
+                groups[place, tuple(sorted(_lengths(weights[name])))][side].append(name)
+        for ones, others in groups.values():
+            if len(ones) == len(others) == 1:
+                self._settle(ones[0], others[0], by)
+
+    def oriented(self) -> Iterator[tuple[str, Pair]]:
+        """Each pair in theirs' order; what is symmetric lies as the other matrices do."""
+        turned = {
+            ways[0] != _plain(ways[0])
+            for _, ways, _ in self.found.values()
+            if len(ways) == 1 and len(ways[0]) > 1
+        }
+        for theirs in self.theirs:
+            if theirs not in self.found:
+                continue
+            mine, ways, by = self.found[theirs]
+            axes = ways[-1] if turned == {True} else ways[0]  # the last one is the transpose
+            before, after = self.mine[mine].shape, self.theirs[theirs].shape
+            notes = []
+            if axes == _plain(axes)[::-1] and (len(axes) > 1 or before == after[::-1] != after):
+                notes.append("transposed")
+            elif axes != _plain(axes):
+                notes.append(f"axes in the order {axes}")
+            elif before != after:
+                notes.append("reshaped")
+            if len(ways) > 1 and (mine != theirs or True in turned):
+                notes.append("equal either way round")
+            yield theirs, Pair(mine, axes, after, (*notes, *filter(None, [by])))
+
+
+def _plain(axes: Axes) -> Axes:
+    return tuple(range(len(axes)))
+
+
+def _lengths(weight: Tensor) -> list[int]:
+    return [length for length in weight.shape if length != 1]
+
+
+def _ways(mine: Tensor, theirs: Tensor) -> list[Axes]:
+    """The orders of mine's axes that give theirs' shape: as they are first, transposed last."""
+    lengths, wanted = _lengths(mine), _lengths(theirs)
+    if sorted(lengths) != sorted(wanted):
+        return []
+    plain = tuple(range(len(lengths)))
+    orders = permutations(plain) if len(plain) <= MOST_AXES else iter((plain, plain[::-1]))
+    return [axes for axes in orders if [lengths[axis] for axis in axes] == wanted]
+
+
+def _size(weight: Tensor) -> tuple[int, ...]:
+    return tuple(weight.shape)

@@ -1,0 +1,80 @@
+"""gdtorch.testing: docs/testing.md runs as printed, and finds the mistakes put into it."""
+
+import doctest
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+import gdtorch.testing
+
+PAGE = (ROOT / "docs" / "testing.md").read_text()
+OWN, OPTAX, BACKWARD = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def functions_of(source):
+    names = {}
+    exec(source, names)
+    return [test for name, test in names.items() if name.startswith("test_")]
+
+
+@pytest.mark.parametrize("source", [OWN, OPTAX, BACKWARD], ids=["own", "optax", "backward"])
+def test_the_examples_pass(source):
+    (test,) = functions_of(source)
+    test()
+
+
+MISTAKES = [
+    (OWN, "add_(p.grad)", "add_(p.grad, alpha=0.1)", "0.1 times the gradient: 1 − momentum"),
+    (OWN, 'alpha=group["lr"]', 'alpha=2 * group["lr"]', "cause: scale"),
+    (OPTAX, "weight_decay=0.1)),", "weight_decay=0.2)),", "weight_decay 0.1, not 0.2"),
+    (OPTAX, "weight_decay=0.1)),", "weight_decay=0.1, eps_root=1e-3)),", "cause: eps"),
+    (BACKWARD, "(1 - h**2)", "(1 - (x @ w + b) ** 2)", "cause: derivative"),
+    (BACKWARD, "b - lr * delta.sum(0)", "b - lr * delta.mean(0)", "cause: scale of one weight"),
+]
+
+
+@pytest.mark.parametrize(("source", "right", "wrong", "words"), MISTAKES)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_a_mistake_is_told_by_the_assertion(source, right, wrong, words):
+    assert right in source
+    (test,) = functions_of(source.replace(right, wrong))
+    with pytest.raises(AssertionError) as caught:
+        test()
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("cause: ")
+
+
+def test_other_defaults_change_nothing():
+    torch.set_default_dtype(torch.float64)
+    try:
+        for source in (OWN, OPTAX, BACKWARD):
+            (test,) = functions_of(source)
+            test()
+        (test,) = functions_of(BACKWARD.replace("(1 - h**2)", "1"))
+        with pytest.raises(AssertionError, match="cause: derivative"):
+            test()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_under_pytest_the_report_is_what_is_shown(tmp_path, workers):
+    (tmp_path / "test_mine.py").write_text(BACKWARD.replace("(1 - h**2)", "1"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers)]
+    result = subprocess.run(
+        [*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "AssertionError: cause: derivative" in result.stdout
+    assert "assert_lockstep(by_hand, by_torch)" in result.stdout
+    assert "gdtorch/testing.py" not in result.stdout
+
+
+def test_the_example_of_the_docstring_holds():
+    for test in doctest.DocTestFinder().find(gdtorch.testing.assert_lockstep):
+        assert test.examples
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0

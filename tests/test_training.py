@@ -1,0 +1,363 @@
+"""lockstep of functions that train as they are: seen at each step, and left as they were."""
+
+import functools
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.optim.optimizer as optimizers
+from torch.overrides import _get_current_function_mode_stack
+
+from gdtorch import lockstep
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 1))
+W = RNG.normal(size=(3, 1))
+
+
+def by_hand(lr=0.1, momentum=0.0):
+    w, b, v, u = W.copy(), np.zeros(1), 0, 0
+    while True:
+        yield {"w": w, "b": b}
+        error = 2 / len(X) * (X @ w + b - Y)
+        v, u = momentum * v + X.T @ error, momentum * u + error.sum(0)
+        w, b = w - lr * v, b - lr * u
+
+
+class Own(torch.optim.Optimizer):
+    """Gradient descent as somebody's own class."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if closure:
+            with torch.enable_grad():
+                closure()
+        for group in self.param_groups:
+            for v in group["params"]:
+                v.sub_(v.grad, alpha=group["lr"])
+
+
+def model():
+    made = torch.nn.Sequential(torch.nn.Linear(3, 1, dtype=torch.float64))
+    with torch.no_grad():
+        made[0].weight.copy_(torch.tensor(W.T))
+        made[0].bias.zero_()
+    return made
+
+
+def loss(net):
+    return torch.nn.functional.mse_loss(net(torch.tensor(X)), torch.tensor(Y))
+
+
+def train(make=torch.optim.SGD, steps=50, lr=0.1, at=(), **options):
+    """As one writes it; `at` is step → what is done after it."""
+    net = model()
+    optimizer = make(net.parameters(), lr=lr, **options)
+    losses = []
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        value = loss(net)
+        value.backward()
+        losses.append(value.item())
+        optimizer.step()
+        if step in at:
+            at[step]()
+    return losses
+
+
+STUBBORN = """
+import torch
+from gdtorch import lockstep
+
+def train():
+    w = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    while True:
+        try:
+            w.sum().backward()
+            optimizer.step()
+        except:
+            pass
+
+try:
+    lockstep(train, [{"w": [1.0, 1.0]}, {"w": [0.9, 0.9]}])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_function_that_cannot_be_ended_is_told_so():
+    # In a process of its own, since its thread stays.
+    result = subprocess.run(
+        [sys.executable, "-c", STUBBORN], capture_output=True, text=True, check=False, timeout=60
+    )
+    said = "mine catches what is to end it, in its loop; let it catch `Exception`\n"
+    assert (result.returncode, result.stdout) == (0, said)
+
+
+def left_behind():
+    return (
+        len(optimizers._global_optimizer_pre_hooks),
+        len(optimizers._global_optimizer_post_hooks),
+        len(_get_current_function_mode_stack()),
+        threading.active_count(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    before = left_behind()
+    yield
+    assert left_behind() == before
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.optim.SGD,
+        Own,
+        functools.partial(torch.optim.SGD, foreach=True),
+        functools.partial(torch.optim.SGD, fused=True),
+    ],
+)
+def test_a_function_that_trains_is_theirs(make):
+    found = lockstep(by_hand, functools.partial(train, make), 20)
+    assert found, str(found)
+    assert found.steps == 20
+    assert "paired: w with weight (transposed), b with bias" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("mine", "cause", "factor"),
+    [({"lr": 0.3}, "scale", 3), ({"momentum": 0.9}, "momentum", 0.9)],
+)
+def test_a_cause_is_shown_by_replay(mine, cause, factor):
+    found = lockstep(by_hand(**mine), train, 20)
+    assert (found.cause, found.factor) == (cause, pytest.approx(factor)), str(found)
+    assert found.reproduced == 20
+    assert "paired: w with weight (transposed), b with bias" in str(found)
+
+
+def test_both_may_be_functions_that_train():
+    found = lockstep(lambda: train(momentum=0.9), train, 20)
+    assert (found.cause, found.factor, found.reproduced) == ("momentum", pytest.approx(0.9), 20)
+    assert lockstep(train, train, 20).identical
+    assert lockstep(train, by_hand(), 20)
+
+
+def test_the_first_step_is_seen_whole():
+    """What was seen of it before its optimizer was: its gradients, its loss."""
+
+    def theirs():
+        net = model()  # whose set-up, too, are functions of torch that are given its weights
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        while True:
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(
+                torch.tanh(net(torch.tensor(X))), torch.tensor(Y)
+            ).backward()
+            optimizer.step()
+
+    def mine():
+        w, b = W, np.zeros(1)
+        while True:
+            yield {"w": w, "b": b}
+            delta = 2 / len(X) * (np.tanh(X @ w + b) - Y)
+            w, b = w - 0.1 * X.T @ delta, b - 0.1 * delta.sum(0)
+
+    found = lockstep(mine, theirs, 4)
+    assert (found.cause, found.reproduced) == ("derivative", 4), str(found)
+
+
+def test_a_closure_and_accumulated_gradients_are_one_step_each():
+    def closure():
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+        def evaluate():
+            optimizer.zero_grad()
+            value = loss(net)
+            value.backward()
+            return value
+
+        for _ in range(20):
+            optimizer.step(evaluate)
+
+    def accumulated():
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        while True:
+            optimizer.zero_grad()
+            for half in (slice(0, 6), slice(6, 12)):
+                off = net(torch.tensor(X[half])) - torch.tensor(Y[half])
+                (off.square().mean() / 2).backward()
+            optimizer.step()
+
+    for theirs in (closure, accumulated):
+        assert lockstep(by_hand, theirs, 15)
+        found = lockstep(by_hand(lr=0.2), theirs, 15)
+        assert (found.cause, found.factor) == ("scale", pytest.approx(2)), str(found)
+
+
+def test_two_functions_draw_the_same_random_numbers_from_the_same_seed():
+    def dropped():
+        torch.manual_seed(0)
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        while True:
+            optimizer.zero_grad()
+            rows = torch.randperm(12)[: np.random.randint(3, 9)]  # noqa: NPY002
+            value = net(torch.tensor(X)[rows]) - torch.tensor(Y)[rows]
+            torch.nn.functional.dropout(value).square().mean().backward()
+            optimizer.step()
+
+    def seeded():
+        np.random.seed(0)  # noqa: NPY002
+        dropped()
+
+    assert lockstep(seeded, seeded, 20).identical
+
+
+def test_a_function_that_takes_fewer_steps_ends_it():
+    found = lockstep(by_hand, lambda: train(steps=3), 20)
+    assert found.agree
+    assert str(found).endswith("Of 20 steps 3 could be compared: one of the two ended there.")
+
+
+def test_a_function_is_ended_after_the_steps_asked_for():
+    taken, cleaned = [], []
+
+    def endless():
+        try:
+            train(steps=10**9, at={k: functools.partial(taken.append, k) for k in range(99)})
+        finally:
+            cleaned.append(True)
+
+    assert lockstep(by_hand, endless, 5).steps == 5
+    assert taken == [1, 2, 3, 4]  # what stands after the fifth step is not reached
+    assert cleaned == [True]
+
+
+def raising(error):
+    raise error
+
+
+def test_what_a_function_raises_is_raised_with_its_step():
+    at = {2: lambda: raising(ZeroDivisionError("theirs"))}
+    for pair in ((by_hand, lambda: train(at=at)), (lambda: train(at=at), by_hand)):
+        with pytest.raises(ZeroDivisionError, match="theirs") as caught:
+            lockstep(*pair)
+        assert caught.value.__notes__ == ["(in step 3)"]
+    with pytest.raises(KeyError):
+        lockstep(by_hand, lambda: raising(KeyError()))
+
+
+def twice():
+    net = model()
+    pair = [torch.optim.SGD([weight], lr=0.1) for weight in reversed(list(net.parameters()))]
+    while True:
+        loss(net).backward()
+        for optimizer in pair:
+            optimizer.step()
+
+
+def elsewhere():
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+
+
+NONE = (
+    r"theirs\(\) returns an object of type NoneType; it must yield weights.* or step an optimizer"
+)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        (lambda: None, NONE),
+        (elsewhere, NONE),
+        (lambda: train(steps=0) and None, r"theirs is empty"),
+        (
+            twice,
+            r"theirs trains with more than one optimizer, .*; yield the weights after each step",
+        ),
+    ],
+    ids=["never steps", "in another thread", "an empty loop", "two optimizers"],
+)
+def test_what_cannot_be_seen_is_one_clear_line(theirs, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        lockstep(({"b": np.zeros(1) - k} for k in range(9)), theirs)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_user_has_set_as_default_goes_along_and_stays():
+    seen = []
+
+    def theirs():
+        seen.append((torch.get_default_device().type, torch.get_default_dtype()))
+        with torch.device("cpu"):
+            train()
+
+    torch.set_default_device("meta")  # on which ours could not compute anything
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = lockstep(by_hand(lr=0.3), theirs, 20)
+        assert (torch.get_default_device().type, torch.get_default_dtype()) == seen[0]
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert seen == [("meta", torch.float16)]
+    assert (found.cause, found.factor) == ("scale", pytest.approx(3)), str(found)
+
+
+TRAINS = """
+import torch
+def train(raises=None):
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for step in range(9):
+        optimizer.zero_grad()
+        (w**4).sum().backward()
+        optimizer.step()
+        if step == raises: raise RuntimeError("my own mistake")
+def breaks(): train(1)
+def thrice():
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    torch.optim.SGD([w], lr=0.3)
+def nothing(): pass
+def live():
+    w = torch.ones(2)
+    return [{"w": w.sub_(0.1)} for _ in range(3)]
+"""
+
+
+def test_on_the_command_line(tmp_path, main):
+    (tmp_path / "a.py").write_text(TRAINS)
+    (tmp_path / "b.py").write_text(TRAINS.replace("lr=0.1", "lr=0.05"))
+    status, out, error = main("lockstep", "a.py:train", "a.py:train")
+    assert (status, error) == (0, "")
+    assert out.startswith("cause: identical")
+    status, out, _ = main("lockstep", "a.py:train", "b.py:train", "--name", "x")
+    assert status == 1
+    assert "theirs: SGD(lr=0.05)" in out
+    status, out, error = main("lockstep", "a.py:train", "a.py:breaks")
+    assert (status, out) == (2, "")
+    assert "gdtorch/" not in error
+    assert error.splitlines()[-1] == (
+        "gdtorch: a.py:breaks raised RuntimeError (in step 3); the traceback above is of that code"
+    )
+    for name, words in (
+        ("nothing", "a.py:nothing() returns an object of type NoneType; it must yield weights"),
+        ("live", "a.py:live, step 1 is the same memory as step 0"),
+    ):
+        status, out, error = main("lockstep", f"a.py:{name}", "b.py:train")
+        assert (status, out) == (2, "")
+        assert error.startswith(f"gdtorch: {words}")
+        assert error.count("\n") == 1
