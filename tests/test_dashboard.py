@@ -99,6 +99,24 @@ def open_page(logs, printed):
         yield go
 
 
+@pytest.fixture(scope="module")
+def many(logs, tmp_path_factory, open_page):
+    """The page on which TensorBoard opens after 15 comparisons: 60 runs, more than it ticks."""
+    folder = tmp_path_factory.mktemp("many")
+    for start in range(15):
+        _train(folder, "--start", str(start), "--steps", "50", "--name", f"start-{start}")
+    with ExitStack() as stack:
+        server = _serve(stack, folder, "--logdir", "runs")
+        address = next(line for line in server.stderr if "http://" in line)
+        page = open_page("one run", "text", "many").context.new_page()
+        stack.callback(page.close)
+        url = re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+        page.goto(f"{url}data/runs")
+        page.wait_for_function(LOADED, arg=["start-0", "start-14", "start-14/sgd"])
+        page.goto(url)
+        yield page
+
+
 def _train(logs, *arguments):
     """Run the program there; what it prints."""
     with redirect_stdout(StringIO()) as out, pytest.MonkeyPatch.context() as patch:
@@ -270,6 +288,25 @@ def test_charts_say_what_they_show(open_page, dashboard):
         charts = tags[run if dashboard == "one run" else f"first/{run}"]
         assert {"loss", "accuracy", "held_out/111", "weight_norm/syn0"} <= set(charts)
         assert all(chart["description"] for chart in charts.values())
+
+
+def test_after_many_comparisons_it_opens_on_curves(many):
+    card = many.locator("scalar-card").first
+    expect(card).to_contain_text("start-0/manual")  # in the table below its chart
+    many.wait_for_timeout(1000)  # a curve has no mark of having been drawn
+    shown = Image.open(BytesIO(card.locator("line-chart").screenshot())).convert("HSV")
+    saturation = np.asarray(shown)[..., 1]
+    assert (saturation > 100).sum() > 300  # pixels in colour: axes and labels are grey
+
+
+def test_a_name_above_the_list_ticks_its_runs_among_many(many):
+    many.locator(".plugins .mat-mdc-tab", has_text="Custom Scalars").click()
+    lines = many.locator("tf-custom-scalar-multi-line-chart-card path.line")
+    expect(many.locator("tf-runs-selector .item-label-container")).to_have_count(60)
+    expect(many.locator(".matches-text").first).to_be_attached()
+    assert lines.count() == 0
+    many.locator("tf-runs-selector #names-regex input").fill("start-14")
+    expect(lines.first).to_be_attached()
 
 
 def test_the_picture_of_the_printed_address(questions, printed):
