@@ -12,9 +12,10 @@ __all__ = [
     "layout_of_quartic",
     "of_differences",
     "show_ensemble",
+    "show_ranges",
 ]
 
 from .board import Board, of_differences
 from .ensemble import OF_ENSEMBLE, show_ensemble
-from .events import EventFile, event_files
+from .events import EventFile, event_files, show_ranges
 from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic
