@@ -81,8 +81,7 @@ def open_page(logs, printed):
         context.route(re.compile("^http(?!://127[.])"), lambda route: route.abort())
         urls = {}
         for name, server in servers.items():
-            address = next(line for line in server.stderr if "http://" in line)
-            urls[name] = re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+            urls[name] = _address(server)
             page = context.new_page()
             page.goto(f"{urls[name]}data/runs")  # a page of that server, and a light one
             page.wait_for_function(LOADED, arg=runs[name])
@@ -107,21 +106,44 @@ def many(tmp_path_factory, open_page):
         _train(folder, "--start", str(start), "--steps", "50", "--name", f"start-{start}")
     with ExitStack() as stack:
         server = _serve(stack, folder, "--logdir", "runs")
-        address = next(line for line in server.stderr if "http://" in line)
+        url = _address(server)
         page = open_page("one run", "text", "many").context.new_page()
         stack.callback(page.close)
-        url = re.search(r"http://127\.0\.0\.1:\d+/", address).group()
         page.goto(f"{url}data/runs")
         page.wait_for_function(LOADED, arg=["start-0", "start-14", "start-14/sgd"])
         page.goto(url)
         yield page
 
 
-def _train(logs, *arguments):
+@pytest.fixture(scope="module")
+def lockstep(logs, open_page):
+    """The page whose address lockstep prints, of the post's loop against SGD."""
+    command = ("lockstep", "builtin:post", "builtin:sgd", "--steps", "50", "--name", "lockstep")
+    out = _train(logs, *command, status=1)
+    (command,) = re.findall(r"^To see it:  tensorboard (.*)", out, re.MULTILINE)
+    (place,) = re.findall(r"http://localhost:6006/(#\S+)", out)
+    with ExitStack() as stack:
+        server = _serve(stack, logs, *command.split())
+        url = _address(server)
+        page = open_page("one run", "text", "lockstep").context.new_page()
+        stack.callback(page.close)
+        page.goto(f"{url}data/runs")
+        page.wait_for_function(LOADED, arg=["."])
+        page.goto(f"{url}{place}")
+        yield page
+
+
+def _address(server):
+    """Where a server listens, once it does."""
+    address = next(line for line in server.stderr if "http://" in line)
+    return re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+
+
+def _train(logs, *arguments, status=0):
     """Run the program there; what it prints."""
     with redirect_stdout(StringIO()) as out, pytest.MonkeyPatch.context() as patch:
         patch.chdir(logs)
-        assert main([*arguments]) == 0
+        assert main([*arguments]) == status
     return out.getvalue()
 
 
@@ -312,6 +334,18 @@ def test_a_name_above_the_list_ticks_its_runs_among_many(many):
     assert lines.count() == 0
     many.locator("tf-runs-selector #names-regex input").fill("start-14")
     expect(lines.first).to_be_attached()
+
+
+def test_lockstep_opens_on_the_cause_and_its_charts(lockstep):
+    groups = lockstep.locator("tf-category-paginated-view .category-name")
+    expect(groups).to_have_text(
+        [re.compile(r"Do they agree\? \(cause: "), "How large are the weights?"]
+    )
+    cards = lockstep.locator("tf-custom-scalar-multi-line-chart-card")
+    # Of two weights a distance and its two limits, a logarithm, and two norms and their limits.
+    expect(cards.locator("path.line")).to_have_count(2 * (3 + 1 + 4))
+    lockstep.locator(".plugins .mat-mdc-tab", has_text="Text").click()
+    expect(lockstep.locator("tf-text-loader")).to_contain_text("First difference: step 1")
 
 
 def test_the_picture_of_the_printed_address(questions, printed):

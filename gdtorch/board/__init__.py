@@ -9,6 +9,7 @@ __all__ = [
     "Board",
     "EventFile",
     "event_files",
+    "layout_of_lockstep",
     "layout_of_quartic",
     "of_differences",
     "show_ensemble",
@@ -18,4 +19,4 @@ __all__ = [
 from .board import Board, of_differences
 from .ensemble import OF_ENSEMBLE, show_ensemble
 from .events import EventFile, event_files, show_ranges
-from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic
+from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_lockstep, layout_of_quartic

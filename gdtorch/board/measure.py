@@ -7,11 +7,13 @@ __all__ = [
     "OF_LOCKSTEP",
     "OF_QUARTIC",
     "layout",
+    "layout_of_lockstep",
     "layout_of_quartic",
     "measure",
 ]
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -73,6 +75,7 @@ OF_LOCKSTEP = {
     "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0; "
     "*difference log10* does not.",
     "difference_log10": DESCRIPTIONS["difference_log10"],
+    "range": RANGE,
 }
 
 
@@ -163,6 +166,18 @@ def layout_of_quartic(*, steepest: bool) -> Layout:
     if steepest:
         groups["How steep is it there?"]["step size that the line search chose"] = "step_size"
     return _charts(groups)
+
+
+def layout_of_lockstep(weights: Iterable[str], cause: str) -> Layout:
+    """The same for two trajectories; the cause that was found stands in the title."""
+    agree, norms = {}, {}
+    for name in weights:
+        tag = re.escape(name)
+        agree[f"{name}: largest distance of mine from theirs"] = _whole(f"difference/{tag}")
+        agree[f"{name}: log10 of it (−20: no distance)"] = f"difference_log10/{tag}"
+        norms[f"{name}: Euclidean norm"] = _whole(f"weight_norm/{tag}")
+    told = f"{cause}; the report is on the Text page"
+    return _charts({f"Do they agree? ({told})": agree, "How large are the weights?": norms})
 
 
 def _whole(tag: str) -> str:
