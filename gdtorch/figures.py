@@ -180,8 +180,10 @@ def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
         curve.plot(path, _f(np.array(path)), ".", color=colour, markersize=4)
         track.plot(path, steps, line, color=colour, markersize=4, linewidth=1, label=name)
         for axes, heights in ((curve, _f(np.array(path))), (track, steps)):
-            axes.plot(path[0], heights[0], "o", color=colour, markerfacecolor="w", markersize=9)
             axes.plot(path[-1], heights[-1], "D", color=colour, markeredgecolor="w", markersize=8)
+            around = path[0] == path[-1] and heights[0] == heights[-1]  # the diamond
+            face, size = ("none", 14) if around else ("w", 9)
+            axes.plot(path[0], heights[0], "o", color=colour, markerfacecolor=face, markersize=size)
     top = max(0.3, *_f(np.array(starts)))
     curve.set(xlim=(left, right), ylim=(-0.06 * top, 1.1 * top), ylabel="f(x) = x⁴/4 − x³ + x²")
     curve.set_title("circle: start, dot: a step, diamond: where it ended", fontsize=10)
@@ -201,7 +203,10 @@ def _f(x: Any) -> Any:  # noqa: ANN401 (an array of NumPy's)
 
 
 def ensemble(
-    rates: Sequence[float], shares: Mapping[str, Sequence[float]], losses: Sequence[Sequence[float]]
+    rates: Sequence[float],
+    shares: Mapping[str, Sequence[float]],
+    losses: Sequence[Sequence[float]],
+    title: str,
 ) -> Figure:
     """Outcomes of very many starts against the learning rate: shares of the starts, and the loss.
 
@@ -209,6 +214,7 @@ def ensemble(
         rates: learning rates.
         shares: label → the share at each rate, in [0, 1].
         losses: minimum, 1 % quantile, median, 99 % quantile and maximum, of shape (5, rates).
+        title: how many starts and steps these are.
     """
     order = np.argsort(rates)
     x = np.array(rates)[order]
@@ -219,6 +225,7 @@ def ensemble(
         percent = 100 * np.array(share)[order]
         above.plot(x, percent, marker=marker, markersize=5, color=colour, label=name)
     above.set(ylabel="share of the starts, in %", ylim=(-4, 104))
+    above.set_title(title, fontsize=10)
     above.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     finite = np.where(np.isfinite(losses), losses, np.nan)[:, order]
     least, low, median, high, greatest = finite

@@ -97,7 +97,39 @@ def test_every_tag_at_every_step(run):
         assert set(run[trainer].Tags()["scalars"]) == wanted
         for tag in wanted:
             assert scalars(run[trainer], tag)[0] == list(range(1001))
-    assert run[""].Tags()["scalars"] == []
+
+
+def test_lines_hold_every_point_that_the_scale_would_leave_out(run):
+    """Of a chart's points, by default, it leaves out those beyond the 5th and 95th percentile."""
+    assert set(run[""].Tags()["scalars"]) == {
+        f"range/{tag}/{end}"
+        for tag in ("loss", "accuracy", "held_out/loss")
+        for end in ("least", "greatest")
+    }
+    for chart in layout_of(run[""]).category[1].chart:
+        points = np.concatenate(
+            [
+                scalars(reader, tag)[1]
+                for reader in (run[name] for name in ("", "post", "manual", "sgd"))
+                for tag in reader.Tags()["scalars"]
+                if re.match(chart.multiline.tag[0], tag)
+            ]
+        )
+        held = np.quantile(points, [0.05, 0.95])
+        assert held.tolist() == [points.min(), points.max()], chart.title
+    for end in ("least", "greatest"):
+        assert scalars(run[""], f"range/loss/{end}")[0][:: 400 // 4] == [0, 250, 500, 750, 1000]
+    assert "leaves out" in run[""].SummaryMetadata("range/loss/least").summary_description
+
+
+def test_what_is_not_finite_is_no_end(tmp_path):
+    with events.event_files(tmp_path, ["a"], {}) as files:
+        for x in (np.nan, 2.0, np.inf, 1.0, 3.0, -np.inf):
+            files["a"].add_scalars({"x": x}, 0)
+        events.show_ranges(files, ["x", "y"], 0)
+    whole = read(tmp_path)
+    ends = {tag: scalars(whole, tag)[1].tolist() for tag in whole.Tags()["scalars"]}
+    assert ends == {"range/x/least": [1.0], "range/x/greatest": [3.0]}
 
 
 def test_manual_never_differs_and_post_does_from_the_first_step(run):

@@ -81,8 +81,7 @@ def open_page(logs, printed):
         context.route(re.compile("^http(?!://127[.])"), lambda route: route.abort())
         urls = {}
         for name, server in servers.items():
-            address = next(line for line in server.stderr if "http://" in line)
-            urls[name] = re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+            urls[name] = _address(server)
             page = context.new_page()
             page.goto(f"{urls[name]}data/runs")  # a page of that server, and a light one
             page.wait_for_function(LOADED, arg=runs[name])
@@ -99,11 +98,52 @@ def open_page(logs, printed):
         yield go
 
 
-def _train(logs, *arguments):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, open_page):
+    """The page on which TensorBoard opens after 15 comparisons: 60 runs, more than it ticks."""
+    folder = tmp_path_factory.mktemp("many")
+    for start in range(15):
+        _train(folder, "--start", str(start), "--steps", "50", "--name", f"start-{start}")
+    with ExitStack() as stack:
+        server = _serve(stack, folder, "--logdir", "runs")
+        url = _address(server)
+        page = open_page("one run", "text", "many").context.new_page()
+        stack.callback(page.close)
+        page.goto(f"{url}data/runs")
+        page.wait_for_function(LOADED, arg=["start-0", "start-14", "start-14/sgd"])
+        page.goto(url)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def lockstep(logs, open_page):
+    """The page whose address lockstep prints, of the post's loop against SGD."""
+    command = ("lockstep", "builtin:post", "builtin:sgd", "--steps", "50", "--name", "lockstep")
+    out = _train(logs, *command, status=1)
+    (command,) = re.findall(r"^To see it:  tensorboard (.*)", out, re.MULTILINE)
+    (place,) = re.findall(r"http://localhost:6006/(#\S+)", out)
+    with ExitStack() as stack:
+        server = _serve(stack, logs, *command.split())
+        url = _address(server)
+        page = open_page("one run", "text", "lockstep").context.new_page()
+        stack.callback(page.close)
+        page.goto(f"{url}data/runs")
+        page.wait_for_function(LOADED, arg=["."])
+        page.goto(f"{url}{place}")
+        yield page
+
+
+def _address(server):
+    """Where a server listens, once it does."""
+    address = next(line for line in server.stderr if "http://" in line)
+    return re.search(r"http://127\.0\.0\.1:\d+/", address).group()
+
+
+def _train(logs, *arguments, status=0):
     """Run the program there; what it prints."""
     with redirect_stdout(StringIO()) as out, pytest.MonkeyPatch.context() as patch:
         patch.chdir(logs)
-        assert main([*arguments]) == 0
+        assert main([*arguments]) == status
     return out.getvalue()
 
 
@@ -127,9 +167,9 @@ def questions(open_page, printed):
     page = open_page("one run", f"{place}&_smoothingWeight=0", "questions")
     cards = page.locator("tf-custom-scalar-multi-line-chart-card")
     # Two trainers differ from sgd, in 4 charts; three have a loss, an accuracy, a loss on the row
-    # held out, an output for it, and one for each of 7 rows.
+    # held out, an output for it, and one for each of 7 rows; to each of the former 2 limits.
     for what in (".match-list-entry", "path.line"):
-        expect(cards.locator(what)).to_have_count(2 * 4 + 3 * (3 + 1 + 7))
+        expect(cards.locator(what)).to_have_count(2 * 4 + 3 * (3 + 1 + 7) + 2 * 3)
     titles = cards.locator("tf-card-heading .heading-row:first-child")
     return page, dict(zip(titles.all_inner_texts(), cards.all(), strict=True))
 
@@ -143,7 +183,7 @@ def curves(card):
         colour: np.array(re.findall(r"[-\d.]+", path), float).reshape(-1, 2)
         for colour, _, path in card.locator("path.line").evaluate_all(look, "stroke")
     }
-    return {re.search(r"\((\w+)\)", text).group(1): paths[colour] for colour, text, _ in entries}
+    return {re.search(r"\(([\w.]+)\)", text).group(1): paths[colour] for colour, text, _ in entries}
 
 
 def test_all_three_trainers_are_listed(questions):
@@ -177,7 +217,8 @@ def test_the_printed_address_asks_three_questions_in_order(questions):
 def test_loss_curves_lie_over_one_another(questions):
     _, charts = questions
     drawn = curves(charts["loss (curves that coincide hide one another)"])
-    assert set(drawn) == {"post", "manual", "sgd"}
+    assert set(drawn) == {"post", "manual", "sgd", "."}
+    del drawn["."]  # the limits, of one colour
     assert np.array_equal(drawn["manual"], drawn["sgd"])
     assert not np.array_equal(drawn["post"], drawn["sgd"])
     steps, height = drawn["sgd"].T
@@ -186,6 +227,7 @@ def test_loss_curves_lie_over_one_another(questions):
         steps, height = line.T
         assert np.ptp(steps) > 200  # pixels, of a chart that is 330 wide
         assert np.ptp(height) > 100
+        assert height.min() > 0  # the start, which the scale would leave out by itself
 
 
 @pytest.mark.parametrize("weight", ["syn0", "syn1"])
@@ -239,15 +281,18 @@ def test_images_are_shown(open_page):
 
 def test_an_ensemble_is_drawn_over_the_logarithm_of_the_learning_rate(open_page):
     page = open_page("all runs", "custom_scalars&_smoothingWeight=0", "ensemble")
-    titles = ("all rows right", "row 111 right", "stuck", "still falling")
-    for kind, title in (
-        *(("multi-line", f"share: {title}") for title in titles),
-        ("margin", "log10 of the loss: median, 1 to 99 %"),
-    ):
-        card = page.locator(f"tf-custom-scalar-{kind}-chart-card").filter(has_text=title)
+    titles = [
+        *(f"share: {kind}" for kind in ("all rows right", "row 111 right", "stuck")),
+        *("share: still falling", "log10 of the loss: median, 1 to 99 %"),
+    ]
+    cards = page.locator("tf-custom-scalar-margin-chart-card")
+    expect(cards.locator("tf-card-heading .heading-row:first-child")).to_have_text(titles)
+    for title in titles:
+        card = cards.filter(has_text=title)
         line = card.locator("path.line").first
         expect(line).to_be_attached()
-        at, *_ = np.array(re.findall(r"[-\d.]+", line.get_attribute("d")), float).reshape(-1, 2).T
+        at, up = np.array(re.findall(r"[-\d.]+", line.get_attribute("d")), float).reshape(-1, 2).T
+        assert up.min() > 0  # within the chart
         assert len(at) == 3  # learning rates 0.1, 1 and 10
         # Equally far from one another, to a pixel.
         assert abs(at[2] - 2 * at[1] + at[0]) < 1
@@ -270,6 +315,37 @@ def test_charts_say_what_they_show(open_page, dashboard):
         charts = tags[run if dashboard == "one run" else f"first/{run}"]
         assert {"loss", "accuracy", "held_out/111", "weight_norm/syn0"} <= set(charts)
         assert all(chart["description"] for chart in charts.values())
+
+
+def test_after_many_comparisons_it_opens_on_curves(many):
+    card = many.locator("scalar-card").first
+    expect(card).to_contain_text("start-0/manual")  # in the table below its chart
+    many.wait_for_timeout(1000)  # a curve has no mark of having been drawn
+    shown = Image.open(BytesIO(card.locator("line-chart").screenshot())).convert("HSV")
+    saturation = np.asarray(shown)[..., 1]
+    assert (saturation > 100).sum() > 300  # pixels in colour: axes and labels are grey
+
+
+def test_a_name_above_the_list_ticks_its_runs_among_many(many):
+    many.locator(".plugins .mat-mdc-tab", has_text="Custom Scalars").click()
+    lines = many.locator("tf-custom-scalar-multi-line-chart-card path.line")
+    expect(many.locator("tf-runs-selector .item-label-container")).to_have_count(60)
+    expect(many.locator(".matches-text").first).to_be_attached()
+    assert lines.count() == 0
+    many.locator("tf-runs-selector #names-regex input").fill("start-14")
+    expect(lines.first).to_be_attached()
+
+
+def test_lockstep_opens_on_the_cause_and_its_charts(lockstep):
+    groups = lockstep.locator("tf-category-paginated-view .category-name")
+    expect(groups).to_have_text(
+        [re.compile(r"Do they agree\? \(cause: "), "How large are the weights?"]
+    )
+    cards = lockstep.locator("tf-custom-scalar-multi-line-chart-card")
+    # Of two weights a distance and its two limits, a logarithm, and two norms and their limits.
+    expect(cards.locator("path.line")).to_have_count(2 * (3 + 1 + 4))
+    lockstep.locator(".plugins .mat-mdc-tab", has_text="Text").click()
+    expect(lockstep.locator("tf-text-loader")).to_contain_text("First difference: step 1")
 
 
 def test_the_picture_of_the_printed_address(questions, printed):

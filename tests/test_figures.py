@@ -37,6 +37,7 @@ DRAWN = {
         [1, 0.1, 10],
         {"all rows right": [1, 0, 0.5], "stuck": [0, 0.2, 0.5]},
         [[quantile, 2 * quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
+        "5 starts at each learning rate, 9 steps",
     ),
 }
 
@@ -113,13 +114,14 @@ def drawn(axes, label):
 
 def test_the_ensembles_learning_rates_stand_in_order():
     above, below = DRAWN["ensemble"]().axes
+    assert above.get_title() == "5 starts at each learning rate, 9 steps"
     assert drawn(above, "stuck").get_xdata().tolist() == [0.1, 1, 10]
     assert drawn(above, "stuck").get_ydata().tolist() == [20, 0, 50]
     assert drawn(below, "median").get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.03])
 
 
 def test_an_ensemble_of_which_all_diverged_is_drawn():
-    everything = figures.ensemble([1, 10], {"diverged": [1, 1]}, [[np.inf, np.inf]] * 5)
+    everything = figures.ensemble([1, 10], {"diverged": [1, 1]}, [[np.inf, np.inf]] * 5, "")
     assert figures.png(everything)
     assert everything.axes[1].get_yscale() == "linear"  # a logarithm of nothing warns
 
@@ -141,6 +143,15 @@ def test_the_last_step_of_the_quartics_paths_is_labelled_and_has_room(last):
     *before, end = track.get_yticks()
     assert end == last
     assert max(before) < 0.8 * last
+
+
+def test_a_start_that_stays_is_a_circle_around_its_diamond():
+    curve, _ = figures.quartic({"1: maximum": [1.0, 1.0], "3: minimum": [3.0, 2.0]}).axes
+    sizes = [
+        {line.get_marker(): line.get_markersize() for line in curve.lines[start : start + 3]}
+        for start in (1, 4)  # after the curve, three lines each
+    ]
+    assert [size["o"] > 1.5 * size["D"] for size in sizes] == [True, False]
 
 
 def test_seven_paths_have_seven_colours():

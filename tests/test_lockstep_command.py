@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 # A linear layer, as somebody might write it in NumPy, and the same with torch.optim.SGD.
 MINE = """
@@ -122,7 +123,7 @@ def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
     assert status == 1
     assert out.splitlines()[-2:] == [
         "To see it:  tensorboard --logdir runs/x",
-        "then open   http://localhost:6006/#scalars&_smoothingWeight=0",
+        "then open   http://localhost:6006/#custom_scalars&_smoothingWeight=0",
     ]
     folder = tmp_path / "runs" / "x"
     readers = {part: EventAccumulator(str(folder / part)) for part in ("", "mine", "theirs")}
@@ -141,7 +142,13 @@ def test_norms_and_differences_go_to_tensorboard(main, tmp_path):
     assert logarithms[0].value == -20  # the same at first
     for distance, logarithm in zip(differences[1:], logarithms[1:], strict=True):
         assert logarithm.value == pytest.approx(math.log10(distance.value), abs=1e-5)  # in float32
-    for part in ("mine", "theirs"):
+    ends = {
+        f"range/{tag}/weight/{end}"
+        for tag in ("difference", "weight_norm")
+        for end in ("least", "greatest")
+    }
+    assert set(readers[""].Tags()["scalars"]) == ends
+    for part in ("", "mine", "theirs"):
         for tag in readers[part].Tags()["scalars"]:
             assert readers[part].SummaryMetadata(tag).summary_description
     assert "mine from theirs" in (
@@ -229,6 +236,33 @@ def test_an_interrupt_reports_what_was_seen(tmp_path):
     said = r"Of 1000000 steps 5\d could be compared: the comparison was interrupted there\."
     assert re.fullmatch(said, last)
     assert re.fullmatch(r"gdtorch: interrupted \(SIGINT\) after step 5\d\n", result.stderr)
+
+
+@pytest.mark.parametrize("name", ["weight", "a.b (c)/d*"])
+def test_charts_of_each_weight_stand_under_the_cause(main, tmp_path, name):
+    (tmp_path / "two.py").write_text(
+        f"def mine(): return [{{{name!r}: [0.0]}}, {{{name!r}: [0.25]}}, {{{name!r}: [0.5]}}]\n"
+        f"def theirs(): return [{{{name!r}: [0.0]}}, {{{name!r}: [0.5]}}, {{{name!r}: [1.0]}}]\n"
+    )
+    _, out, _ = main("lockstep", "two.py:mine", "two.py:theirs", "--name", "x", "--steps", 2)
+    tags = set()
+    for part in ("", "mine", "theirs"):
+        reader = EventAccumulator(str(tmp_path / "runs" / "x" / part))
+        tags |= set(reader.Reload().Tags()["scalars"])
+        if part == "":
+            proto = reader.Tensors("custom_scalars__config__")[0].tensor_proto
+    agree, norms = layout_pb2.Layout.FromString(proto.string_val[0]).category
+    assert agree.title == f"Do they agree? ({out.splitlines()[0]}; the report is on the Text page)"
+    assert out.startswith("cause: ")
+    shown = [
+        {tag.removesuffix(f"/{name}") for tag in tags if re.match(chart.multiline.tag[0], tag)}
+        for chart in (*agree.chart, *norms.chart)
+    ]
+    ends = [
+        {f"range/{tag}/{name}/{end}" for end in ("least", "greatest")}
+        for tag in ("difference", "weight_norm")
+    ]
+    assert shown == [{"difference", *ends[0]}, {"difference_log10"}, {"weight_norm", *ends[1]}]
 
 
 def test_a_dashboard_that_is_open_sees_the_run_under_way(main, tmp_path):

@@ -78,6 +78,25 @@ def test_each_start_is_a_run_in_tensorboard(main, tmp_path):
         assert not any(values["difference/x"])
 
 
+def test_every_start_is_within_the_scale(main, tmp_path):
+    """TensorBoard's leaves out what is beyond the 5th and 95th percentile of a chart's points."""
+    main("quartic", *EXAMPLE, "--name", "x", "--quiet")
+    folder = tmp_path / "runs" / "x"
+    whole = read(folder)
+    for tag in ("x", "loss", "gradient"):
+        readers = [(tag, read(folder / f"from_{start}")) for start in STARTS]
+        readers += [(f"range/{tag}/{end}", whole) for end in ("least", "greatest")]
+        points = [event.value for name, reader in readers for event in reader.Scalars(name)]
+        assert np.quantile(points, [0.05, 0.95]).tolist() == [min(points), max(points)]
+    assert "leaves out" in whole.SummaryMetadata("range/x/least").summary_description
+
+
+def test_the_scale_is_not_that_of_a_start_that_runs_away(main, tmp_path):
+    main("quartic", "--from", "3", "10", "--lr", "0.2", "--steps", "9", "--name", "x", "--quiet")
+    (greatest, *_) = read(tmp_path / "runs" / "x").Scalars("range/x/greatest")
+    assert greatest.value == 3
+
+
 def test_charts_say_what_they_show(main, tmp_path):
     main("quartic", "--from", "3", "--descent", "steepest", "--name", "x", "--quiet")
     reader = read(tmp_path / "runs/x/from_3")

@@ -23,7 +23,7 @@ from ..descent import Steepest
 from ..net import SigmoidNet
 from ..rundir import write
 from ..trainers import Trainer
-from .events import event_files
+from .events import event_files, show_ranges
 from .measure import DESCRIPTIONS, layout, measure
 
 HISTOGRAMS = 50  # a run
@@ -200,6 +200,7 @@ class Board:
             texts: Markdown for each trainer, and under "" for the comparison.
             complete: whether the run took all the steps that it was to take.
         """
+        show_ranges(self.files, ("loss", "accuracy", "held_out/loss"), step)
         for name, text in texts.items():
             self.files[name].add(summary.text("summary", text), step)
         for trainer in self.trainers:

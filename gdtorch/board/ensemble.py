@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import summary
 
 from .board import log10
-from .events import EventFile
+from .events import RANGE, EventFile, range_of
 
 AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
 OF_ENSEMBLE = {
@@ -28,6 +28,7 @@ OF_ENSEMBLE = {
     "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
     "end: the median, the band of 98 % around it, and the band of all.",
     "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
+    "range": RANGE,
 }
 
 
@@ -47,18 +48,24 @@ def show_ensemble(
         counts: of each learning rate the histograms, tag → n counts.
         edges: tag → the n + 1 edges of its bins.
     """
-    charts = {f"share: {name}": ["Multiline", [f"^share/{kind}$"]] for kind, name in kinds.items()}
-    charts["steps to all rows right, median"] = ["Multiline", ["^median_steps$"]]
+    medians = [rate["median_steps"] for rate in rates if rate["median_steps"] is not None]
+    shares, steps = range_of("share", 0, 1), {}
+    charts = {f"share: {name}": ["Margin", [f"share/{k}", *shares]] for k, name in kinds.items()}
+    if medians:
+        steps = range_of("median_steps", min(medians), max(medians))
+        charts["steps to all rows right, median"] = ["Margin", ["median_steps", *steps]]
     band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
     charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
+    charts = dict(reversed(charts.items()))  # TensorBoard shows the last chart with a band first
     file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
     for rate, counted in zip(rates, counts, strict=True):
         step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
-        scalars = {f"share/{kind}": rate["shares"][kind] for kind in kinds}
+        scalars = shares | {f"share/{kind}": rate["shares"][kind] for kind in kinds}
         scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
         scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
         if rate["median_steps"] is not None:
             scalars["median_steps"] = rate["median_steps"]
+            scalars |= steps
         file.add_scalars(scalars, step)
         for tag, of_bins in counted.items():
             if of_bins.any():

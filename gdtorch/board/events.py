@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["EventFile", "event_files"]
+__all__ = ["RANGE", "EventFile", "event_files", "range_of", "show_ranges"]
 
+import math
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,11 @@ DESCRIBED = {
     "image": ("images", DATA_CLASS_BLOB_SEQUENCE),
 }
 
+NO_RANGE = math.inf, -math.inf
+RANGE = """Where the curves of a chart on the Custom Scalars page begin and end, as level lines or \
+a band. TensorBoard's scale leaves out a twentieth of a chart's points at either end, and these \
+hold it open. On other pages, untick *Ignore outliers in chart scaling* to see every point."""
+
 
 class EventFile:
     """One event file. Each event goes to the operating system at once, so that a kill loses none.
@@ -44,6 +50,9 @@ class EventFile:
         descriptions: what TensorBoard says of the chart of a tag, in Markdown: under the tag, or
             under its part before the slash.
 
+    Attributes:
+        ranges: tag → the least and the greatest finite number written so far.
+
     Raises:
         OSError: here or later, if the disk or the folder gives out.
     """
@@ -52,6 +61,7 @@ class EventFile:
         folder.mkdir(exist_ok=True)
         self.descriptions = descriptions
         self.described: set[str] = set()
+        self.ranges: dict[str, tuple[float, float]] = {}
         self.path = folder / f"events.out.tfevents.{int(time.time()):010d}{OUR_SUFFIX}"
         self.writer = RecordWriter(self.path.open("xb"))
         try:
@@ -62,6 +72,10 @@ class EventFile:
 
     def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Write the scalars of one step, tag → value, as one event."""
+        for tag, x in scalars.items():
+            ends = self.ranges.get(tag, NO_RANGE)
+            if not ends[0] <= x <= ends[1] and math.isfinite(x):
+                self.ranges[tag] = min(ends[0], x), max(ends[1], x)
         values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
         self.add(Summary(value=values), step)
 
@@ -115,3 +129,28 @@ def event_files(
             files[part] = EventFile(folder / part, descriptions)
             opened.callback(files[part].close)
         yield files
+
+
+def show_ranges(files: Mapping[str, EventFile], tags: Iterable[str], last: int) -> None:
+    """Draw lines, up to a last step, at the least and the greatest value of tags in any file.
+
+    Of a chart's points they are more than a twentieth each, so that TensorBoard's scale holds them.
+
+    Args:
+        files: those of one run; the lines go into "".
+        tags: which.
+        last: the last step.
+    """
+    lines: dict[str, float] = {}
+    for tag in tags:
+        ends = [end for file in files.values() for end in file.ranges.get(tag, ())]
+        if ends:
+            lines |= range_of(tag, min(ends), max(ends))
+    points = max(1, min(last, 100 * len(files)))  # TensorBoard takes up to 1000 of each curve
+    for step in sorted({last * point // points for point in range(points + 1)}):
+        files[""].add_scalars(lines, step)
+
+
+def range_of(tag: str, least: float, greatest: float) -> dict[str, float]:
+    """One point of the lines that stand for a tag's ends."""
+    return {f"range/{tag}/least": least, f"range/{tag}/greatest": greatest}

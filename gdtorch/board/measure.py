@@ -7,16 +7,19 @@ __all__ = [
     "OF_LOCKSTEP",
     "OF_QUARTIC",
     "layout",
+    "layout_of_lockstep",
     "layout_of_quartic",
     "measure",
 ]
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 
 from ..data import Rows, Table
 from ..net import SigmoidNet, squared_error
+from .events import RANGE
 
 Layout = dict[str, dict[str, list[str | list[str]]]]
 BY_HAND = {"post", "manual"}  # all others are of torch.optim, and what those are held against
@@ -51,6 +54,7 @@ DESCRIPTIONS = {
     "syn0": "The weights from the inputs to the hidden units, all elements.",
     "syn1": "The weights from the hidden units to the output, all elements.",
     "hidden": "The outputs of the hidden units for all rows learned.",
+    "range": RANGE,
 }
 OF_QUARTIC = {
     "loss": "f(x) = x⁴/4 − x³ + x²: 0 at both minima, x = 0 and x = 2, and ¼ at the maximum "
@@ -63,6 +67,7 @@ OF_QUARTIC = {
     "step_size": DESCRIPTIONS["step_size"],
     "quartic": "f(x) and the path from each start on it, and below it x at each step. A circle is "
     "a start, a dot a step, a diamond where it ended.",
+    "range": RANGE,
 }
 OF_LOCKSTEP = {
     "weight_norm": DESCRIPTIONS["weight_norm"],
@@ -70,6 +75,7 @@ OF_LOCKSTEP = {
     "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0; "
     "*difference log10* does not.",
     "difference_log10": DESCRIPTIONS["difference_log10"],
+    "range": RANGE,
 }
 
 
@@ -122,8 +128,8 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
     groups = {
         "Do they agree?": {},
         "Do they learn?": {
-            "loss (curves that coincide hide one another)": "loss",
-            "accuracy: share of rows right": "accuracy",
+            "loss (curves that coincide hide one another)": _whole("loss"),
+            "accuracy: share of rows right": _whole("accuracy"),
         },
         "What do they predict?": _outputs(table),
     }
@@ -135,7 +141,8 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
             logarithm = f"{weight}: log10 of it (−20: no distance)"
             groups["Do they agree?"][logarithm] = f"difference_log10/{weight}"
     if table.held_out_labels:
-        groups["Do they learn?"]["loss on the rows held out, which nobody learns"] = "held_out/loss"
+        held_out = "loss on the rows held out, which nobody learns"
+        groups["Do they learn?"][held_out] = _whole("held_out/loss")
     if steepest:
         groups["How far?"] = {
             "step size that the line search chose": "step_size",
@@ -152,13 +159,30 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
 def layout_of_quartic(*, steepest: bool) -> Layout:
     """The same for starts on the quartic, each of them a run; `steepest` as for `layout`."""
     groups = {
-        "Where do they go?": {"x": "x", "f(x)": "loss"},
-        "How steep is it there?": {"f′(x)": "gradient"},
+        "Where do they go?": {"x": _whole("x"), "f(x)": _whole("loss")},
+        "How steep is it there?": {"f′(x)": _whole("gradient")},
         "Do manual and sgd agree?": {"distance of manual's x from sgd's": "difference/x"},
     }
     if steepest:
         groups["How steep is it there?"]["step size that the line search chose"] = "step_size"
     return _charts(groups)
+
+
+def layout_of_lockstep(weights: Iterable[str], cause: str) -> Layout:
+    """The same for two trajectories; the cause that was found stands in the title."""
+    agree, norms = {}, {}
+    for name in weights:
+        tag = re.escape(name)
+        agree[f"{name}: largest distance of mine from theirs"] = _whole(f"difference/{tag}")
+        agree[f"{name}: log10 of it (−20: no distance)"] = f"difference_log10/{tag}"
+        norms[f"{name}: Euclidean norm"] = _whole(f"weight_norm/{tag}")
+    told = f"{cause}; the report is on the Text page"
+    return _charts({f"Do they agree? ({told})": agree, "How large are the weights?": norms})
+
+
+def _whole(tag: str) -> str:
+    """What a chart of a tag matches that is to cut off none of its points (see `show_ranges`)."""
+    return f"({tag}|range/{tag}/.*)"
 
 
 def _charts(groups: Mapping[str, Mapping[str, str]]) -> Layout:

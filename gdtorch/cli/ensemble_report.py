@@ -117,6 +117,9 @@ def write(
     show_ensemble(file, kinds, rates, counts, edges)
     shares = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
     losses = [[tally.loss(percent) for tally in tallies] for percent in QUANTILES]
-    file.add_picture("ensemble", ensemble([rate["lr"] for rate in rates], shares, losses))
+    s = facts["settings"]
+    title = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
+    picture = ensemble([rate["lr"] for rate in rates], shares, losses, title)
+    file.add_picture("ensemble", picture)
     file.add(summary.text("summary", page(facts).markdown()))
     write_file(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)

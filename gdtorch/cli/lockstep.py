@@ -35,8 +35,6 @@ from .report import ended, show, to_see
 if TYPE_CHECKING:
     from ..lockstep import Inspection, Report
 
-CHARTS = "scalars&_smoothingWeight=0"
-
 
 def _pair(text: str) -> tuple[str, str]:
     """An option's type: OLD=NEW."""
@@ -94,7 +92,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         said = " ".join([str(error), *getattr(error, "__notes__", ())])
         raise RefusedError(f"{said}; the traceback above is of that code") from error
     logged = args.name is not None and not full
-    where = to_see(Path(args.logdir) / args.name, CHARTS) if logged else ""
+    where = to_see(Path(args.logdir) / args.name) if logged else ""
     printed = show(args, _facts(report), str(report), where)
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}) after step {report.steps}", 128 + received)
@@ -128,9 +126,15 @@ def _inspect(
                 break
         return inspection.report(), ""
 
-    from torch.utils.tensorboard.summary import text
+    from torch.utils.tensorboard import summary
 
-    from ..board import OF_LOCKSTEP, event_files, of_differences
+    from ..board import (
+        OF_LOCKSTEP,
+        event_files,
+        layout_of_lockstep,
+        of_differences,
+        show_ranges,
+    )
     from ..rundir import clear, unwritable
 
     parts = ("mine", "theirs")
@@ -147,7 +151,12 @@ def _inspect(
                     if interrupts.received:
                         break
                 report = inspection.report()
-                files[""].add(text("summary", str(report).replace("\n", "\n\n")), report.steps)
+                told, names = str(report), inspection.differences
+                whole = [f"{tag}/{n}" for tag in ("difference", "weight_norm") for n in names]
+                show_ranges(files, whole, report.steps)
+                charts = layout_of_lockstep(names, told.partition("\n")[0])
+                files[""].add(summary.custom_scalars(charts))
+                files[""].add(summary.text("summary", told.replace("\n", "\n\n")), report.steps)
         except (ValueError, UsersError):
             clear(folder)
             raise

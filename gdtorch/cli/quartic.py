@@ -52,7 +52,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     from torch.utils.tensorboard import summary
 
-    from ..board import OF_QUARTIC, event_files, layout_of_quartic
+    from ..board import OF_QUARTIC, event_files, layout_of_quartic, show_ranges
     from ..descent import BATCH, Steepest
     from ..figures import quartic
     from ..loop import walk
@@ -81,6 +81,9 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
                 )
                 if interrupts.received:
                     break
+            away = [f"from_{start}" for start, end in walks.items() if end["ran_away"]]
+            near = {part: file for part, file in files.items() if part not in away}
+            show_ranges(near, ("x", "loss", "gradient"), args.steps)
             page = _page(args, paths, walks)
             drawn = {f"{x}: {_outcome(end)}": paths[x] for x, end in walks.items()}
             files[""].add_picture("quartic", quartic(drawn))
