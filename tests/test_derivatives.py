@@ -52,9 +52,9 @@ def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
 @pytest.mark.slow
 @every_network
 def test_no_mistake_in_the_gradient_is_taken_for_another(network):
-    """Three seeds, SGD and Adam, both precisions: none wrong, under 5 % unnamed."""
+    """SGD and Adam, both precisions: none wrong, under 5 % unnamed."""
     wrong, unnamed, count = [], [], 0
-    for (optimizer, dtype), seed in itertools.product(HOW, range(3)):
+    for (optimizer, dtype), seed in itertools.product(HOW, range(1)):
         for mistake, told in network.MISTAKES.items():
             report = report_on(network, seed, dtype, optimizer, mistake)
             count += 1
