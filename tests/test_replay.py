@@ -64,15 +64,21 @@ def test_an_edit_is_named(optimizer, name, problem, dtype):
     assert is_named(optimizer, name, cause, edit, found), str(found)
 
 
+EACH = [
+    (rule, problem, DTYPES[(k + j) % 2])
+    for k, rule in enumerate(RULES)
+    for j, problem in enumerate(PROBLEMS)
+    if (k + j) % 3
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1))
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("optimizer", RULES)
-def test_no_edit_is_taken_for_another(optimizer, problem, dtype, seed):
+@pytest.mark.parametrize(("optimizer", "problem", "dtype"), EACH)
+def test_no_edit_is_taken_for_another(optimizer, problem, dtype):
+    """Each optimizer on two of the problems; one unexplained in ten is let pass."""
     wrong, unexplained, tried = [], [], cases(optimizer, problem)
     for name, cause, edit, mine, theirs in tried:
-        found = lockstep(*pair(PROBLEMS[problem](seed), dtype, optimizer, mine, theirs), 40)
+        found = lockstep(*pair(PROBLEMS[problem](0), dtype, optimizer, mine, theirs), 40)
         if found.cause in UNEXPLAINED:
             unexplained.append(name)
         elif not is_named(optimizer, name, cause, edit, found):
@@ -90,12 +96,11 @@ def test_honest_rules_agree(optimizer, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("optimizer", RULES)
-def test_honest_rules_agree_over_300_steps(optimizer, problem, dtype):
-    for seed in range(2):
-        p = PROBLEMS[problem](seed)
+def test_honest_rules_agree_over_300_steps(optimizer, problem):
+    for dtype in DTYPES:
+        p = PROBLEMS[problem](1)
         found = lockstep(by_hand(p, dtype, optimizer), by_torch(p, dtype, optimizer), 300)
         assert found, str(found)
 

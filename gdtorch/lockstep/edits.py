@@ -415,9 +415,12 @@ class _Search:
         for one in fitted:
             program = one.apply(program)
         try:
-            missed = self.window.missed(program)
-            left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
-            if left > 1 and (left < NEARLY or few):  # the edited program may round by more
+            for replay in (self.small, self.window):  # the small one refuses most, and is quick
+                missed = replay.missed(program)
+                left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
+                if left >= NEARLY and not few:
+                    return left
+            if left > 1:  # the edited program may round by more
                 left = float(self.window.missed(program, self.window.rounding(program)).max())
         except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
             return math.inf
