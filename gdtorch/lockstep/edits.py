@@ -24,6 +24,7 @@ SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
+NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
 WEAK = 4  # roundings: a smaller difference tells no cause from another
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
@@ -219,7 +220,7 @@ class _Search:
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
             found = self._others() or found
-        if not found and not self.agreeing:
+        if not found and not self.agreeing and type(self._rule()).__name__ not in NO_SCHEDULE:
             self.deadline = time.thread_time() + SECONDS
             found = self._schedules(singles)
         return found
@@ -539,7 +540,7 @@ class _Search:
         ):
 
             def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
-                return replace(program, used=False, clip=(how, abs(numbers[0])))
+                return replace(program, clip=(how, abs(numbers[0])))
 
             found = sorted(start for start in starts if start > 0)
             if found:

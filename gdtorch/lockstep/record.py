@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from ..optimizers import RULES
 from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
 from .observe import Observer, taken
@@ -92,6 +93,12 @@ class Record:
     def stack(self, what: str) -> Tensor:
         """One of a step's tensors over all steps, of shape (steps, elements)."""
         return torch.stack([getattr(step, what) for step in self.steps])
+
+    @property
+    def known(self) -> bool:
+        """Whether theirs was seen to step by an optimizer that has a page in `optimizers/`."""
+        kinds = {kind.__name__ for step in self.steps for kind, _ in step.rules.values()}
+        return not kinds.isdisjoint(RULES)
 
     @property
     def broken(self) -> int | None:

@@ -24,6 +24,10 @@ from .reading import Trajectory, check_memory, on_one_device, plain_defaults, re
 from .record import Keeper
 from .words import diagnose
 
+UNKNOWN = (
+    "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
+)
+
 
 class Lockstep:
     """Advance trajectories together, one step at a time, each compared to the reference.
@@ -248,6 +252,8 @@ class Inspection:
         if self.comparable and self.keeper.complete and not identical:
             record = self.keeper.record()
             diagnosis = diagnose(record, self.lr)
+            if not diagnosis and self.keeper.parted and (record.known or not self.monitor.found):
+                diagnosis = Diagnosis("unexplained", step=self.keeper.parting, evidence=UNKNOWN)
             if diagnosis and diagnosis.step:
                 self.parting = record.farthest(diagnosis.step)
         if diagnosis is None:
