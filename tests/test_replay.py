@@ -165,9 +165,7 @@ def groups(w):
     return plain(w, torch.optim.SGD([{"params": [v], "lr": 0.1} for v in w.values()], lr=1.0))
 
 
-def a_closure(w):
-    optimizer = torch.optim.SGD(w.values(), lr=0.1)
-
+def with_closure(w, optimizer):
     def closure():
         optimizer.zero_grad()
         value = loss(w)
@@ -175,6 +173,10 @@ def a_closure(w):
         return value
 
     return lambda: optimizer.step(closure)
+
+
+def a_closure(w):
+    return with_closure(w, torch.optim.SGD(w.values(), lr=0.1))
 
 
 def no_optimizer(w):
@@ -241,15 +243,7 @@ def test_what_cannot_be_observed_is_not_called_agreement(way):
 
 
 def lbfgs(w):
-    optimizer = torch.optim.LBFGS(w.values(), lr=0.1)
-
-    def closure():
-        optimizer.zero_grad()
-        value = loss(w)
-        value.backward()
-        return value
-
-    return lambda: optimizer.step(closure)
+    return with_closure(w, torch.optim.LBFGS(w.values(), lr=0.1))
 
 
 def three_steps(w):

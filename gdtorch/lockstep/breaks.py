@@ -86,11 +86,9 @@ SHOWN_ELSEWHERE = replace(
 # (how it is written, what it is of the function's input x and its output y).
 
 Slope = Callable[[Tensor, Tensor], Tensor]
-TANH = "1 − h², with h = tanh(z)"
-SIGMOID = "a(1 − a), with a = σ(z)"
 WRITTEN: dict[str, tuple[str, tuple[tuple[str, Slope], ...]]] = {
     "tanh": (
-        TANH,
+        "1 − h², with h = tanh(z)",
         (
             ("takes tanh′ from the input of tanh, 1 − z²,", lambda x, _: 1 - x * x),
             ("has 1 − h for tanh′", lambda _, y: 1 - y),
@@ -98,7 +96,7 @@ WRITTEN: dict[str, tuple[str, tuple[tuple[str, Slope], ...]]] = {
         ),
     ),
     "sigmoid": (
-        SIGMOID,
+        "a(1 − a), with a = σ(z)",
         (
             ("takes σ′ from the input of the sigmoid, z(1 − z),", lambda x, _: x * (1 - x)),
             ("has a alone for σ′", lambda _, y: y),

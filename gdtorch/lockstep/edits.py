@@ -17,8 +17,9 @@ from torch import Tensor
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
-from .record import GRADIENT, WINDOW, Record
-from .replay import SMALLEST, Program, Replay, options_of
+from .evidence import GRADIENT
+from .record import WINDOW, Record
+from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
@@ -166,8 +167,7 @@ class _Search:
     def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
         self.tried = 0
-        self.whole = Replay(record, theirs, of_theirs=of_theirs)
-        missed = self.whole.missed(theirs)
+        missed = Replay(record, theirs, of_theirs=of_theirs).missed(theirs)
         self.worst = float(missed.max())
         steps = (missed > 1).any(dim=1).nonzero().flatten().tolist()
         self.step = steps[0] if steps else None
@@ -401,10 +401,9 @@ class _Search:
     def _left(self, fitted: Fitted) -> float:
         """The root mean square of what it leaves, in roundings."""
         try:
-            missed = self.small.missed(fitted.apply(self.theirs))
-        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
+            return self.small.left(fitted.apply(self.theirs))
+        except IMPOSSIBLE:
             return math.inf
-        return float(missed.square().mean().sqrt())
 
     def holds(self, *fitted: Fitted) -> bool:
         """Whether theirs with these edits takes mine's steps to rounding."""
@@ -412,9 +411,7 @@ class _Search:
 
     def largest(self, *fitted: Fitted) -> float:
         """The most that theirs with these edits leaves, in roundings."""
-        program = self.theirs
-        for one in fitted:
-            program = one.apply(program)
+        program = _edited(self.theirs, fitted)
         try:
             for replay in (self.small, self.window):  # the small one refuses most, and is quick
                 missed = replay.missed(program)
@@ -423,7 +420,7 @@ class _Search:
                     return left
             if left > 1:  # the edited program may round by more
                 left = float(self.window.missed(program, self.window.rounding(program)).max())
-        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
+        except IMPOSSIBLE:
             return math.inf
         return left
 
@@ -614,6 +611,13 @@ class _Search:
         return []
 
 
+def _edited(program: Program, edits: Sequence[Fitted]) -> Program:
+    """A program with all of some edits."""
+    for edit in edits:
+        program = edit.apply(program)
+    return program
+
+
 def _same(one: Tensor, other: Tensor, record: Record) -> bool:
     """Whether two gradients are the same but for rounding."""
     off = GRADIENT * record.epsilon * other.abs().max()
@@ -697,9 +701,7 @@ def theirs_program(record: Record) -> Program | None:
     except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
         return None
     found = search.run()
-    for edit in found[0] if found else ():
-        program = edit.apply(program)
-    return program if found else None
+    return _edited(program, found[0]) if found else None
 
 
 def _as_it_takes_gradients(record: Record, program: Program) -> Program:
@@ -717,12 +719,10 @@ def _as_it_takes_gradients(record: Record, program: Program) -> Program:
         ],
         dim=1,
     )
-    norms = torch.tensor([[s.norms[n] for n in replay.names] for s in record.steps]).double()
-    together = norms.square().sum(dim=1, keepdim=True).sqrt()
     cut = (shares - 1).abs() > CUT
     levels = {
-        "together": (shares * (together + 1e-6))[cut],
-        "each": (shares * (norms + 1e-6))[cut],
+        "together": (shares * (replay.together + 1e-6))[cut],
+        "each": (shares * (replay.norms + 1e-6))[cut],
         "value": used.abs()[used.abs() < (1 - CUT) * fresh.abs()],
     }
     ways: list[dict[str, Any]] = [{"adds_up": "always"}, {"adds_up": "first"}]
@@ -753,7 +753,13 @@ def find(record: Record) -> Finding | None:
     causes = {one.candidate.cause for pair in found for one in pair}
     few = len(search.window.steps) - search.step < FEW and found
     base = Finding(
-        (), theirs, theirs, search.step + 1, search.parted, 0, search.worst, (), search.agreeing
+        (),
+        theirs,
+        theirs,
+        step=search.step + 1,
+        weights=search.parted,
+        largest=search.worst,
+        agreeing=search.agreeing,
     )
     if not found:
         return replace(base, tried=search.tried)
@@ -761,13 +767,10 @@ def find(record: Record) -> Finding | None:
         return replace(base, weak=True)
     if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
         return replace(base, several=tuple(sorted(causes)))
-    program = theirs
-    for edit in found[0]:
-        program = edit.apply(program)
     return replace(
         base,
         causes=tuple(map(_plain_cause, found[0])),
-        program=program,
+        program=_edited(theirs, found[0]),
         steps=len(search.window.steps),
         largest=search.largest(*found[0]),
         alike=tuple((one[0].candidate.cause, one[0].apply(theirs)) for one in found[1:]),

@@ -10,7 +10,7 @@ import torch
 
 from .diagnosis import Diagnosis, listed
 from .distance import Difference
-from .words import describe
+from .words import describe, usual_factors
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -193,12 +193,7 @@ def _where(first: Difference | None) -> str:
 def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[str]:
     """What a factor may come from, where it is one of the usual ones."""
     error = diagnosis.error
-    known = {2.0: "a ½ missing from the squared error", 0.5: "a ½ too many in the squared error"}
-    if rows and rows > 1:
-        known |= {
-            float(rows): f"a sum over {rows} rows where theirs takes the mean",
-            1 / rows: f"a mean over {rows} rows where theirs takes the sum",
-        }
+    known = dict(usual_factors(rows or 1))
     lines = [text for value, text in known.items() if _near(factor, value, error)]
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
         if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):

@@ -7,7 +7,7 @@ torch as it is called. Both are in place only while the program runs, in its thr
 
 from __future__ import annotations
 
-__all__ = ["Observer", "Seen", "taken"]
+__all__ = ["Observer", "Seen", "hooks", "taken"]
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +47,6 @@ class Seen:
         used: the gradients with which the optimizer stepped, likewise, after clipping and with
             what earlier steps have left.
         rules: the optimizer's class and the options of the parameter's group.
-        steps: how often an optimizer stepped.
         kinks: by how much a gradient is uncertain, since the input of a function with a kink, as
             ReLU has it at 0, was there on the kink but for rounding.
         tape: of the loss, where one was taken.
@@ -57,7 +56,6 @@ class Seen:
     norms: dict[int, float] = field(default_factory=dict)
     used: dict[int, Tensor] = field(default_factory=dict)
     rules: dict[int, tuple[type[Optimizer], dict[str, Any]]] = field(default_factory=dict)
-    steps: dict[int, int] = field(default_factory=dict)
     kinks: dict[int, Tensor] = field(default_factory=dict)
     tape: Tape | None = None
 
@@ -73,6 +71,17 @@ def taken(tensor: Tensor, places: Tensor | None) -> Tensor:
     flat = tensor.detach().flatten()
     chosen = flat[:0] if places is None else flat[places.to(flat.device)]
     return chosen.cpu().double()
+
+
+@contextmanager
+def hooks(before: Callable[..., None], after: Callable[..., None]) -> Iterator[None]:
+    """Within the block, call these before and after each step of any optimizer."""
+    handles = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Observer(TorchFunctionMode):
@@ -112,14 +121,8 @@ class Observer(TorchFunctionMode):
     def watching(self) -> Iterator[None]:
         """Look on while the block runs, in this thread."""
         self.thread, self.stepping = threading.get_ident(), False
-        before = register_optimizer_step_pre_hook(self._before)
-        after = register_optimizer_step_post_hook(self._after)
-        try:
-            with self:
-                yield
-        finally:
-            before.remove()
-            after.remove()
+        with hooks(self._before, self._after), self:
+            yield
 
     def __torch_function__(
         self,
@@ -264,7 +267,6 @@ class Observer(TorchFunctionMode):
                 if parameter.grad is None or key not in self.options:  # which it does not step
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
-                self.seen.steps[key] = self.seen.steps.get(key, 0) + 1
                 fresh, used = self.seen.fresh.get(key), _dense(parameter.grad)
                 if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
                     fresh = self.keep(key, used)

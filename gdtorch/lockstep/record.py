@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GRADIENT", "GROWTH", "WINDOW", "Keeper", "Record", "Step"]
+__all__ = ["WINDOW", "Keeper", "Record", "Step"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,10 @@ from torch.optim.optimizer import Optimizer
 from ..optimizers import RULES
 from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
+from .evidence import GRADIENT, GROWTH
 from .observe import Observer, taken
 from .tape import Tape
 
-GRADIENT = 64  # roundings of the largest element that a gradient may be off by: a sum that cancels
-GROWTH = 10  # how much a step may stretch the distance of two trajectories, and be mere rounding
 SAMPLE = 1 << 16  # elements at most
 STORE = 1 << 22  # numbers kept of each kind, over all steps
 FEW = 64  # elements of each weight that are in the sample, where it has as many
@@ -46,7 +45,6 @@ class Step:
         carried: the largest distance of `before` and `base`.
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the optimizer's class and its options; empty where none was seen.
-        stepped: how often the optimizer stepped.
         tape: of theirs' loss; None where none is kept.
     """
 
@@ -60,7 +58,6 @@ class Step:
     carried: float
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
-    stepped: int
     tape: Tape | None = None
 
 
@@ -243,7 +240,6 @@ class Keeper:
                 carried=self.distance,
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
-                stepped=max(seen.steps.values(), default=0),
                 tape=seen.tape,
             )
         )

@@ -6,7 +6,7 @@ rounding, at every step looked at.
 
 from __future__ import annotations
 
-__all__ = ["SMALLEST", "Program", "Replay", "make_rule", "options_of"]
+__all__ = ["IMPOSSIBLE", "SMALLEST", "Program", "Replay", "make_rule", "options_of"]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +18,10 @@ from torch import Tensor
 
 from ..optimizers import RULES, Rule
 from .breaks import Break
-from .record import GRADIENT, GROWTH, Record
+from .evidence import GRADIENT, GROWTH
+from .record import Record, Step
 
+IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range
 SMALLEST = 1e-300  # so that nothing is divided by 0
 MEMORY = 1 - 1e-6  # the slowest average
 PATIENCE = 2  # rounds that may gain little
@@ -148,11 +150,20 @@ class Replay:
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
         self.grouped: dict[frozenset[str], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
+        self.norms = self._of_steps(lambda step, name: step.norms[name])
+        self.together = self.norms.square().sum(1, keepdim=True).sqrt().expand_as(self.norms)
+        sizes = self._of_steps(lambda step, name: float(step.fresh[record.parts[name]].abs().max()))
+        self.largest = sizes.cummax(0).values
         self.coefficients = self._coefficients(theirs)
         self.noise = self.rounding(theirs)
 
     def _stack(self, what: str) -> Tensor:
         return torch.stack([getattr(step, what)[self.chosen] for step in self.steps])
+
+    def _of_steps(self, number: Callable[[Step, str], float]) -> Tensor:
+        """A number of each weight in each step, of shape (steps, weights)."""
+        rows = [[number(step, name) for name in self.names] for step in self.steps]
+        return torch.tensor(rows, dtype=torch.float64)
 
     def _groups(self, only: frozenset[str]) -> list[tuple[Tensor, str]]:
         """Elements that are stepped alike, and a weight that they belong to."""
@@ -229,11 +240,7 @@ class Replay:
     def _clipped(self, grads: Tensor, how: str, most: float) -> Tensor:
         if how == "value":
             return grads.clamp(-most, most)
-        norms = torch.tensor(
-            [[step.norms[name] for name in self.names] for step in self.steps], dtype=torch.float64
-        )
-        if how == "together":
-            norms = norms.square().sum(1, keepdim=True).sqrt().expand_as(norms)
+        norms = self.together if how == "together" else self.norms
         # As torch.nn.utils.clip_grad_norm_ has it.
         return grads * (most / (norms + 1e-6)).clamp(max=1.0)[:, self.weight_of]
 
@@ -277,11 +284,7 @@ class Replay:
         rule's coefficients.
         """
         epsilon = self.record.epsilon
-        sizes = [
-            [step.fresh[part].abs().max() for part in self.record.parts.values()]
-            for step in self.steps
-        ]
-        largest = torch.tensor(sizes, dtype=torch.float64).cummax(0).values
+        largest = self.largest
         if program.broken:
             broken = self._broken(program).abs()
             made = [broken[:, self.of(name)].amax(1) for name in self.names]
@@ -363,7 +366,7 @@ class Replay:
         """What a program with these numbers misses, in roundings; None where it cannot be run."""
         try:
             rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
-        except (ValueError, RuntimeError, ArithmeticError):  # an option out of its range
+        except IMPOSSIBLE:
             return None
         return rest if bool(rest.isfinite().all()) else None
 

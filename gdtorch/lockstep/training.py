@@ -9,7 +9,7 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Semaphore, Thread
 from typing import Any
@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.optim.optimizer import (
-    Optimizer,
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
+from torch.optim.optimizer import Optimizer
+
+from .observe import hooks
 
 
 def weights_of(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -147,7 +145,7 @@ class Training:
 
         plain = device == torch.device("cpu")
         try:
-            with nullcontext() if plain else device, self.watching(), _hooks(before, after):
+            with nullcontext() if plain else device, self.watching(), hooks(before, after):
                 self.made = self.function()
         except BaseException as error:  # whatever it is, it is to be raised where lockstep runs
             if not self.stopped and not self.error:
@@ -181,13 +179,3 @@ def _set_randomness(by_torch: Tensor, by_numpy: Any, by_python: Any) -> None:  #
     torch.set_rng_state(by_torch)
     np.random.set_state(by_numpy)  # noqa: NPY002
     random.setstate(by_python)
-
-
-@contextmanager
-def _hooks(before: Callable[..., None], after: Callable[..., None]) -> Iterator[None]:
-    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["describe", "diagnose"]
+__all__ = ["describe", "diagnose", "phrase", "usual_factors"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -308,6 +308,32 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
+    """Factors that a loss may have beside theirs, with where they come from; none of them is 1.
+
+    Args:
+        rows: how many rows the loss is over.
+        outputs: how many outputs each row has.
+    """
+    every = rows * outputs
+    usual = [
+        (2.0, "a ½ missing from the squared error"),
+        (0.5, "a ½ too many in the squared error"),
+        (rows, f"a sum over {rows} rows where theirs takes the mean"),
+        (1 / rows, f"a mean over {rows} rows where theirs takes the sum"),
+    ]
+    if outputs > 1:
+        of_rows = f"a mean over the rows where theirs takes that over all {outputs} outputs, too"
+        of_all = f"a mean over all {outputs} outputs, too, where theirs takes that over rows"
+        usual += [
+            (outputs, of_rows),
+            (1 / outputs, of_all),
+            (every, f"a sum over all {every} elements where theirs takes the mean"),
+            (1 / every, f"a mean over {every} elements where theirs takes the sum"),
+        ]
+    return [(float(number), text) for number, text in usual if number != 1]
+
+
 def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
     """What a factor of the gradient may be, where it is one of the usual ones.
 
@@ -319,34 +345,9 @@ def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
     if edit.what != "gradient" or not edit.mine:
         return ""
     count, *outputs = (*((rows,) if rows else ()), *reduced[1 if rows else 0 :]) or (1,)
-    across = math.prod(outputs)
-    usual = [
-        (2.0, "a ½ missing from the squared error"),
-        (0.5, "a ½ too many in the squared error"),
-        (count, f"a sum over {count} rows where theirs takes the mean"),
-        (1 / count, f"a mean over {count} rows where theirs takes the sum"),
-    ]
-    if across > 1:
-        usual += [
-            (
-                across,
-                f"a mean over the rows where theirs takes that over all {across} outputs, too",
-            ),
-            (
-                1 / across,
-                f"a mean over all {across} outputs, too, where theirs takes that over rows",
-            ),
-            (
-                count * across,
-                f"a sum over all {count * across} elements where theirs takes the mean",
-            ),
-            (
-                1 / (count * across),
-                f"a mean over {count * across} elements where theirs takes the sum",
-            ),
-        ]
+    usual = usual_factors(count, math.prod(outputs))
     factor = edit.mine / edit.theirs
-    found = {text: None for number, text in usual if number != 1 and _near([factor], [number])}
+    found = {text: None for number, text in usual if _near([factor], [number])}
     percent = round(100 * (1 - factor))
     if 40 <= percent < 100 and math.isclose(100 * (1 - factor), percent, abs_tol=1e-4):
         found[f"1 − momentum, with a momentum of {percent / 100:.2g}, as an average has it"] = None
