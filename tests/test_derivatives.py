@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from backward import NETWORKS, by_hand, by_torch
+from backward import NETWORKS, Sigmoid, by_hand, by_torch
 
 from gdtorch import lockstep
 
@@ -72,3 +72,13 @@ def test_no_mistake_in_the_gradient_is_taken_for_another(network):
 def test_an_honest_gradient_is_not_accused(network, optimizer, dtype):
     report = report_on(network, 0, dtype, optimizer)
     assert report.agree, str(report)
+
+
+def test_a_wrong_sign_in_one_weight_is_told_as_such():
+    net = Sigmoid(0)
+    right = net.gradient
+    net.gradient = lambda *given: (g := right(*given)) | {"syn0": -g["syn0"]}
+    report = lockstep(by_hand(net, "float64", "SGD"), by_torch(net, "float64", "SGD"), 20)
+    assert (report.cause, report.diagnosis.weights) == ("sign", ("syn0",))
+    assert "it steps syn0 the other way" in str(report)
+    assert "Change: look for a minus sign in the gradient of syn0." in str(report)

@@ -45,6 +45,10 @@ WORDS = {
         "forgets its velocities or averages after each step",
         "make them once, before the loop",
     ),
+    "maximize": (
+        "steps {weights} the other way",
+        "look for a minus sign in the gradient of {weights}",
+    ),
     "still": ("does not move {weights}", "update {weights}, too"),
     "moves": ("moves {weights}, which theirs does not", "leave out the update of {weights}"),
     "borrowed": (
