@@ -72,7 +72,8 @@ def claim(
         ValueError: the name is no folder name, or is taken, be it by a run under way, or the
             earlier run cannot be removed; the message names the remedy, and nothing has changed.
         OSError: the folder cannot be made; then nothing is left of it. If the block raises, the
-            folders that were made here and are empty are removed, too.
+            folders that were made here and are empty are removed, too; the run's own only by
+            the one who holds its lock.
     """
     if name is not None:
         _check_name(name)
@@ -93,6 +94,8 @@ def claim(
         yield folder
     except BaseException:
         for place in made:
+            if place == folder and lock is None:
+                continue  # another run may have it
             with contextlib.suppress(OSError):  # where something has been written
                 place.rmdir()
         raise
@@ -165,15 +168,22 @@ def _lock(folder: Path) -> int:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ValueError(f"{folder} is not a folder; choose another --name")
+    taken = ValueError(f"{folder} is that of a run under way; choose another --name")
     folder.mkdir(exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:  # its run failed just now and removed it
+        raise taken from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise ValueError(f"{folder} is that of a run under way; choose another --name") from None
+        raise taken from None
     except OSError:  # a file system without locks
         pass
+    if not os.fstat(handle).st_nlink:  # removed between the two calls
+        os.close(handle)
+        raise taken
     return handle
 
 

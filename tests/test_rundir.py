@@ -194,3 +194,26 @@ def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rundir.fcntl, "flock", without)
     assert claim(tmp_path, "x") == tmp_path / "x"
+
+
+def test_rivals_for_a_new_folder_do_not_take_it_from_its_winner(tmp_path):
+    """A refused rival may have made the folder that the winner has locked, and is to leave it."""
+
+    def rival(contest):
+        try:
+            with rundir.claim(tmp_path / f"{contest}", "x") as folder:
+                rundir.write(folder / "events.gdtorch", b"events")
+        except ValueError:  # the name is taken: what the others are told
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(rival, [contest for contest in range(100) for _ in range(8)]))
+    assert [sum(won[8 * contest :][:8]) for contest in range(100)] == [1] * 100
+
+
+def test_a_folder_that_its_failed_run_removes_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "x").mkdir()
+    monkeypatch.setattr(rundir.fcntl, "flock", lambda *_: (tmp_path / "x").rmdir())
+    with pytest.raises(ValueError, match="is that of a run under way"):
+        claim(tmp_path, "x")
