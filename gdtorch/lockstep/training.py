@@ -57,6 +57,11 @@ def _names(module: Module) -> dict[int, str]:
 
 
 PATIENCE = 100  # times that a function may catch what is to end it
+RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [  # numbers on the CPU
+    (torch.get_rng_state, torch.set_rng_state),
+    (np.random.get_state, np.random.set_state),
+    (random.getstate, random.setstate),
+]
 MOST_PASSES = 1000  # backward passes without a step, after which none is to be expected
 
 
@@ -108,7 +113,8 @@ class Training:
         thread.start()
         try:
             while True:
-                self._resume()
+                self.go.release()
+                self.here.acquire()
                 if self.ended:
                     break
                 yield self.weights
@@ -124,10 +130,6 @@ class Training:
             thread.join()
         if self.error:
             raise self.error
-
-    def _resume(self) -> None:
-        self.go.release()
-        self.here.acquire()
 
     def _run(self, device: torch.device) -> None:
         """What the thread does."""
@@ -191,10 +193,11 @@ class Training:
 
     def _hand_over(self) -> None:
         if not self.stopped:
-            state = _randomness()
+            drawn = [get() for get, _ in RANDOM]
             self.here.release()
             self.go.acquire()
-            _set_randomness(*state)  # the other program may have drawn numbers meanwhile
+            for (_, put), state in zip(RANDOM, drawn, strict=True):
+                put(state)  # the other program may have drawn numbers meanwhile
         if self.stopped:
             self._end()
 
@@ -229,13 +232,3 @@ class _Passes(TorchFunctionMode):
 
 def _stepped(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _randomness() -> tuple[Tensor, Any, Any]:
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-
-
-def _set_randomness(by_torch: Tensor, by_numpy: Any, by_python: Any) -> None:  # noqa: ANN401
-    torch.set_rng_state(by_torch)
-    np.random.set_state(by_numpy)  # noqa: NPY002
-    random.setstate(by_python)
