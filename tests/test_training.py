@@ -153,6 +153,13 @@ def test_both_may_be_functions_that_train():
     assert lockstep(train, by_hand(), 20)
 
 
+def test_two_in_the_wrong_order_are_told_so():
+    swap = "If mine does, swap the two"
+    assert swap in str(lockstep(train, by_hand(lr=0.3), 20))
+    assert swap not in str(lockstep(by_hand(lr=0.3), train, 20))
+    assert swap not in str(lockstep(train, by_hand(), 20))
+
+
 def test_the_first_step_is_seen_whole():
     """What was seen of it before its optimizer was: its gradients, its loss."""
 
