@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Pair", "Pairing", "pair"]
 
 import math
+import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -60,9 +61,14 @@ class Pairing:
     pairs: Mapping[str, Pair]
     refusal: Diagnosis | None
 
-    def view(self, mine: Weights) -> dict[str, Tensor]:
-        """Mine's weights with theirs' names, each laid out as theirs."""
-        return {name: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()}
+    def named(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
+        """Both under theirs' names, or mine's where theirs has but numbers; laid out as theirs."""
+        numbers = all(re.fullmatch(r"p?\d+", name) for name in theirs)
+        names = {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
+        return (
+            {names[name]: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()},
+            {names[name]: weight for name, weight in theirs.items()},
+        )
 
     def __str__(self) -> str:
         """How they were paired, in one line; empty where all have the same name and shape."""

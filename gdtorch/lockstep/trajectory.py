@@ -196,7 +196,7 @@ class Inspection:
             self.monitor.found = self.pairing.refusal
             if self.monitor.found:
                 return False
-        mine = self.pairing.view(mine)
+        mine, theirs = self.pairing.named(mine, theirs)
         if step == 1:
             check_memory(mine, theirs)
         mine, theirs = on_one_device(mine, theirs)
