@@ -24,6 +24,7 @@ PATHS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)  # not yellow: too 
 DPI = 200  # twice what a screen shows
 LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
 LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
+FLAT = 2e-3  # of the limit 2 / lr: the picture of sharpness ends there: a curve below is flat
 
 
 class _Picture(Figure):
@@ -91,10 +92,12 @@ def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figu
     for lr, sharp, loss, colour, style in zip(
         rates, sharpness, losses, (SKY, BLUE, ORANGE, VERMILION), LINE_STYLES, strict=True
     ):
-        above.semilogy(sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
+        shares = sharp * lr / 2
+        leaves = f" (falls to {shares.min():.0e})" if shares.min() < FLAT else ""
+        above.semilogy(shares, style, color=colour, label=f"lr = {lr:g}{leaves}")
         below.semilogy(loss, style, color=colour)
     above.axhline(1, color="0.4", linewidth=1, label="limit 2 / lr")
-    above.set(ylabel="sharpness, in units of 2 / lr")
+    above.set(ylabel="sharpness, in units of 2 / lr", ylim=(FLAT, None))
     below.set(ylabel="loss L", xlabel="steps of training")
     below.set_xscale("symlog", linthresh=1)
     below.set_xlim(left=0)

@@ -66,7 +66,7 @@ OF_QUARTIC = {
     "difference": "|x of manual − x of sgd| at the same step; 0 is the same bits.",
     "step_size": DESCRIPTIONS["step_size"],
     "quartic": "f(x) and the path from each start on it, and below it x at each step. A circle is "
-    "a start, a dot a step, a diamond where it ended.",
+    "a start, a dot a step, a diamond where it ended. Click the picture to enlarge it.",
     "range": RANGE,
 }
 OF_LOCKSTEP = {
