@@ -54,6 +54,8 @@ DESCRIPTIONS = {
     "syn0": "The weights from the inputs to the hidden units, all elements.",
     "syn1": "The weights from the hidden units to the output, all elements.",
     "hidden": "The outputs of the hidden units for all rows learned.",
+    "curves": "Above, the loss along training; below, the largest distance of any weight from the "
+    "reference's, where 0 is the same bits. Click the picture to enlarge it.",
     "range": RANGE,
 }
 OF_QUARTIC = {
