@@ -127,7 +127,7 @@ def edits_of(
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     if program.broken:
         broken = program.broken
-        tape = next((step.tape for step in record.steps if step.tape), None)
+        tape = next((step.whole.tape for step in record.steps if step.whole), None)
         weights = tuple(name for name in record.parts if name in program.spoiled)
         said = broken_in_words(broken, tape, weights)
         edits.append(
