@@ -378,8 +378,9 @@ class _Search:
     def _counts(self) -> list[float]:
         """Factors that a mean for a sum, or a forgotten ½, may have."""
         rows, *outputs = self.record.reduced or (1,)
-        counts = {2.0, float(rows), float(math.prod(outputs)), float(rows * math.prod(outputs))}
-        return [x for count in counts for x in (count, 1 / count) if x != 1]
+        counts: set[float] = {1, rows, math.prod(outputs), rows * math.prod(outputs)}
+        counts |= {count / 2 for count in counts}
+        return [x for count in counts for x in (float(count), 1 / count) if x != 1]
 
     def _is_a_limit(self, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
         """Whether a number of the edits is only known to be extreme: it can be doubled or halved.
