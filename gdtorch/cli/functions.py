@@ -9,12 +9,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .options import RefusedError
 
 BUILT_IN = ("post", "manual", "sgd")
+WHOLE = (Mapping, str, list, tuple)  # not one step after another
 
 
 class UsersError(Exception):
@@ -66,25 +68,28 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
             return Recorder.load(file)
         except OSError as error:
             raise RefusedError(f"{name}: {error.strerror}") from error
-    try:
+    with _users(name):
         found = _function(name, file, function, folders)
-    except RefusedError:
-        raise
-    except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
-        raise UsersError(f"{name} raised {type(error).__name__}") from error
 
     def called() -> Any:  # noqa: ANN401
         """What the function returns; what it raises, at once or later, is the user's own."""
-        try:
+        with _users(name):
             made = found()
-            yields = isinstance(made, Iterable) and not isinstance(
-                made, (Mapping, str, list, tuple)
-            )
+            yields = isinstance(made, Iterable) and not isinstance(made, WHOLE)
             return _guarded(name, iter(made)) if yields else made
-        except BaseException as error:
-            raise UsersError(f"{name} raised {type(error).__name__}") from error
 
     return called
+
+
+@contextmanager
+def _users(name: str) -> Iterator[None]:
+    """What the block raises is the user's own; Ctrl-C never gets here (see `Interrupts`)."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except BaseException as error:
+        raise UsersError(f"{name} raised {type(error).__name__}") from error
 
 
 def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
@@ -118,13 +123,12 @@ def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
 
 def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
     """Pass the weights on; an exception on the way is the user's own."""
+    end = object()
     while True:
-        try:
-            weights = next(steps)
-        except StopIteration:
+        with _users(name):
+            weights = next(steps, end)
+        if weights is end:
             return
-        except BaseException as error:
-            raise UsersError(f"{name} raised {type(error).__name__}") from error
         yield weights
 
 
