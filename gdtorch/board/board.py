@@ -87,7 +87,7 @@ class Board:
         self.networks = copy.deepcopy(net).requires_grad_(requires_grad=False)
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
-        self.table = table
+        self.table, self.settings = table, settings
         self.curvature, self.limit = curvature, limit
         self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
@@ -96,10 +96,10 @@ class Board:
         self.histogram_steps = set(shown.tolist())
         with ExitStack() as opened:
             self.files = opened.enter_context(event_files(folder, self.names, DESCRIPTIONS))
-            self._begin(settings)
+            self._begin()
             self.close = opened.pop_all().close
 
-    def _begin(self, settings: Mapping[str, float | str | bool | tuple[float, ...]]) -> None:
+    def _begin(self) -> None:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
@@ -108,7 +108,7 @@ class Board:
         )
         self.files[""].add(summary.custom_scalars(charts))
         # TensorBoard takes no pairs, such as betas.
-        plain = {n: str(v) if isinstance(v, tuple) else v for n, v in settings.items()}
+        plain = {n: str(v) if isinstance(v, tuple) else v for n, v in self.settings.items()}
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **plain}, metrics

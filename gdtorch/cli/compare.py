@@ -25,10 +25,9 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +39,7 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Record, Table
-    from ..lockstep import Comparison, Difference, Lockstep
+    from ..lockstep import Difference, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
@@ -104,9 +103,8 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
     _settle_optimizer(args)
-    left_out = _choose_trainers(args)
-    stride = _settle_stride(args) if args.compile else 1
-    args.log_every = args.log_every or 1
+    _choose_trainers(args)
+    _settle_stride(args)
     if args.curvature and args.curvature > args.steps:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
@@ -118,11 +116,11 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
             check_readable(args.init)
     with refusing():
         records = read_table(args.table)
-        table, net, trainers = _prepare(args, records, stride)
+        table, net, trainers = _prepare(args, records)
     interrupts.defer()
     few = table.learned.inputs.numel() * args.hidden < THREADED
     with options.loaded(one_thread=few), options.claimed(args, args.trainers) as folder:
-        return _train(args, folder, table, net, trainers, left_out, interrupts)
+        return _train(args, folder, table, net, trainers, interrupts)
 
 
 def _settle_optimizer(args: argparse.Namespace) -> None:
@@ -176,8 +174,8 @@ def _within_parentheses(args: argparse.Namespace, rule: Rule) -> Rule:
     return replace(rule, **floats, maximize=args.maximize or rule.maximize)
 
 
-def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
-    """Settle `args.trainers`; trainer → why it is left out."""
+def _choose_trainers(args: argparse.Namespace) -> None:
+    """Settle `args.trainers`, and `args.left_out`: trainer → why it is left out."""
     asked = args.trainers
     kind = type(args.optimizer).__name__
     known = ("post", "manual", kind.lower())
@@ -191,21 +189,21 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
     used += [flag(name) for name in SGD_OPTIONS if vars(args).get(name)]
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
-    if not asked and args.compile:
-        args.trainers = ["manual"]
-        return ALONE
-    args.trainers = asked or known
-    if not used or "post" not in args.trainers:
-        return {}
     reason = f"its loop has no {', '.join(used)}"
-    if asked:
+    if used and "post" in (asked or ()):
         raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
-    args.trainers = [name for name in known if name != "post"]
-    return {"post": reason}
+    args.left_out = {}
+    if not asked:
+        args.left_out = ALONE if args.compile else {"post": reason} if used else {}
+    args.trainers = asked or [name for name in known if name not in args.left_out]
 
 
-def _settle_stride(args: argparse.Namespace) -> int:
-    """How many steps `--compile` takes at a time; settle `--log-every`."""
+def _settle_stride(args: argparse.Namespace) -> None:
+    """Settle `args.stride`, how many steps `--compile` takes at a time, and `args.log_every`."""
+    if not args.compile:
+        args.stride, args.log_every = 1, args.log_every or 1
+        return
+
     from ..ensemble import CALL
 
     if args.descent != "batch":
@@ -221,11 +219,11 @@ def _settle_stride(args: argparse.Namespace) -> int:
                 f"it; {value + CALL - value % CALL} is"
             )
     calls = math.gcd(*counts.values()) // CALL
-    return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+    args.stride = CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
 
 
 def _prepare(
-    args: argparse.Namespace, records: Sequence[Record], stride: int
+    args: argparse.Namespace, records: Sequence[Record]
 ) -> tuple[Table, SigmoidNet, list[Trainer]]:
     """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
     import torch
@@ -244,12 +242,10 @@ def _prepare(
         with refusing("--init "):
             load_weights(net, args.init)
     _try_out(args.optimizer, args.dtype)
-    return table, net, [_make(name, args, net, table, stride) for name in args.trainers]
+    return table, net, [_make(name, args, net, table) for name in args.trainers]
 
 
-def _make(
-    name: str, args: argparse.Namespace, net: SigmoidNet, table: Table, stride: int
-) -> Trainer:
+def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
     """Make one trainer, at the network's weights."""
     import torch
 
@@ -263,7 +259,7 @@ def _make(
     if name == "manual" and args.compile:
         from ..ensemble import LongRun
 
-        return LongRun(net, rows, stride=stride, **rule.options())
+        return LongRun(net, rows, stride=args.stride, **rule.options())
     descents = {"batch": Batch, "steepest": Steepest}
     descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
     if name == "manual":
@@ -292,7 +288,6 @@ def _train(
     table: Table,
     net: SigmoidNet,
     trainers: list[Trainer],
-    left_out: Mapping[str, str],
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
@@ -307,10 +302,8 @@ def _train(
     kind, every = type(args.optimizer).__name__, args.curvature
     settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
-    stride = max(trainer.stride for trainer in trainers)
-    lockstep = Lockstep(
-        {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
-    )
+    strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
+    lockstep = Lockstep(strided, reference, args.stride)
     limit = math.nan  # where it is not asked for, or the step size not known
     if args.curvature and kind == "SGD" and args.lr is not None:
         momentum = (args.momentum, args.dampening)
@@ -335,8 +328,7 @@ def _train(
             except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
                 step = min(trainer.steps for trainer in trainers)
                 ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
-        make = partial(_make, args=args, net=net, table=table, stride=stride)
-        facts = _facts(board, net, lockstep, ending, settings, left_out, make)
+        facts = _facts(args, net, board, lockstep, ending)
         page = _page(facts, board, reference)
         try:
             board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
@@ -353,89 +345,63 @@ def _train(
 
 
 def _facts(
-    board: Board,
-    net: SigmoidNet,
-    lockstep: Lockstep,
-    ending: Ending,
-    settings: dict[str, Any],
-    left_out: Mapping[str, str],
-    make: Callable[[str], Trainer],
+    args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep, ending: Ending
 ) -> dict[str, Any]:
-    """What was run and what came out, for a program.
-
-    Args:
-        board: what was logged.
-        net: it holds the initial weights.
-        lockstep: what compared the trainers.
-        ending: how the run ended.
-        settings: those of the run.
-        left_out: trainer → why it was not run.
-        make: a trainer's name → another one, at the initial weights.
-    """
-    trainers = board.outcomes()
-    weights = {trainer.name: trainer.weights for trainer in board.trainers}
+    """What was run and what came out, for a program; the network holds the initial weights."""
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
-        moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
-        first, why = comparison.first_difference, ""
-        if settings["compile"]:
+        why = ""
+        if args.compile:
             why = "; compiled steps round otherwise"
-        elif first:
-            why = _why(make(name), make(lockstep.reference), first)
-        verdict = _verdict(name, comparison, lockstep, board.size, why, moved=moved)
+        elif first := comparison.first_difference:
+            both = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
+            why = _why(both, first)
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": verdict,
+            "verdict": _verdict(name, net, board, lockstep, why),
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
-    agree = (
-        manual is None or manual.identical or lockstep.reference != settings["optimizer"].lower()
-    )
+    of_torch = lockstep.reference not in {"post", "manual"}
+    differ = manual is not None and not manual.identical and of_torch and not args.compile
     return {
         "run": str(board.folder),
-        "settings": settings,
+        "settings": board.settings,
         "steps": ending.step,
-        "status": ending.status or int(not agree and not settings["compile"]),
+        "status": ending.status or int(differ),
         "reason": ending.reason,
-        "trainers": trainers,
-        "left_out": left_out,
+        "trainers": board.outcomes(),
+        "left_out": args.left_out,
         "comparisons": comparisons,
     }
 
 
-def _verdict(
-    name: str,
-    comparison: Comparison,
-    lockstep: Lockstep,
-    size: int,
-    why: str,
-    *,
-    moved: bool,
-) -> str:
+def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: str) -> str:
     """Whether a trainer holds the same bits as the reference; if not, where and why they part.
 
     Args:
         name: the trainer's.
-        comparison: that of the two.
+        net: it holds the initial weights.
+        board: it has the trainers.
         lockstep: what compared them.
-        size: how many weights the network has.
         why: why they part, where that is known.
-        moved: whether any of them moved.
     """
     from ..lockstep import in_ulps
 
+    comparison = lockstep.comparisons[name]
     first, taken = comparison.first_difference, count(comparison.steps, "step")
     if first is None:
         same = f"{name} = {lockstep.reference}"
-        if comparison.steps and not moved:
+        weights = board.trainers[board.names.index(name)].weights
+        still = all(w.equal(weights[weight]) for weight, w in net.named_parameters())
+        if comparison.steps and still:
             short = f"each of {taken} was too short to change one"
             return f"{same}, but no weight moved in either: {short}"
         each = "" if comparison.steps == 1 else "each of "
         if lockstep.stride > 1:
             each = f"every {lockstep.stride} of "
-        return f"{same}: the same bits in all {size} weights after {each}{taken}"
+        return f"{same}: the same bits in all {board.size} weights after {each}{taken}"
     at = "at" if lockstep.stride == 1 else "by"
     parted = (
         f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
@@ -446,12 +412,13 @@ def _verdict(
     return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
 
 
-def _why(mine: Trainer, theirs: Trainer, first: Difference) -> str:
+def _why(both: Iterable[Trainer], first: Difference) -> str:
     """Why a trainer parts from its reference, as a replay of the first steps shows it."""
     from ..lockstep import lockstep, phrase
 
     if first.step > LATE or not math.isfinite(first.absolute):
         return ""
+    mine, theirs = both
     try:
         report = lockstep(mine, theirs, first.step + SHOWN)
     except ArithmeticError:  # where a step cannot be taken

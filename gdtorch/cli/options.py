@@ -94,7 +94,8 @@ SHARED: Declarations = {
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 RUN = ("logdir", "name", "overwrite")
 OUTPUT = (*RUN, "json", "quiet")
-NO_SETTINGS = {*OUTPUT, "points", "trainers", "log_every", "curvature", "resume"}
+SETTLED = ("left_out", "stride")  # beside what was asked
+NO_SETTINGS = {*OUTPUT, *SETTLED, "points", "trainers", "log_every", "curvature", "resume"}
 
 
 def flag(name: str) -> str:
