@@ -247,8 +247,6 @@ def _prepare(
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
     """Make one trainer, at the network's weights."""
-    import torch
-
     from ..descent import Batch, Steepest, Stochastic
     from ..trainers import Manual, Post, Torch
 
@@ -264,8 +262,7 @@ def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) ->
     descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
     if name == "manual":
         return Manual(net, rows, optimizer=rule, descent=descent)
-    kind = getattr(torch.optim, type(rule).__name__)
-    return Torch(net, rows, kind, descent=descent, **rule.options())
+    return Torch(net, rows, type(rule).__name__, descent=descent, **rule.options())
 
 
 def _try_out(rule: Rule, dtype: str) -> None:

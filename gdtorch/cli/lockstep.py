@@ -126,37 +126,19 @@ def _inspect(
                 break
         return inspection.report(), ""
 
-    from torch.utils.tensorboard import summary
-
-    from ..board import (
-        OF_LOCKSTEP,
-        event_files,
-        layout_of_lockstep,
-        of_differences,
-        show_ranges,
-    )
+    from ..board import OF_LOCKSTEP, PAIR, end_pair, event_files, log_pair
     from ..rundir import clear, unwritable
 
-    parts = ("mine", "theirs")
     step = 0
-    with options.claimed(args, parts) as folder:
+    with options.claimed(args, PAIR) as folder:
         try:
-            with event_files(folder, parts, OF_LOCKSTEP) as files:
+            with event_files(folder, PAIR, OF_LOCKSTEP) as files:
                 for step in inspection:
-                    for part, weights in zip(parts, inspection.weights, strict=True):
-                        scalars = {f"weight_norm/{n}": w.norm().item() for n, w in weights.items()}
-                        if part == "mine":
-                            scalars |= of_differences(inspection.differences)
-                        files[part].add_scalars(scalars, step)
+                    log_pair(files, inspection.weights, inspection.differences, step)
                     if interrupts.received:
                         break
                 report = inspection.report()
-                told, names = str(report), inspection.differences
-                whole = [f"{tag}/{n}" for tag in ("difference", "weight_norm") for n in names]
-                show_ranges(files, whole, report.steps)
-                charts = layout_of_lockstep(names, told.partition("\n")[0])
-                files[""].add(summary.custom_scalars(charts))
-                files[""].add(summary.text("summary", told.replace("\n", "\n\n")), report.steps)
+                end_pair(files, inspection.differences, str(report), report.steps)
         except (ValueError, UsersError):
             clear(folder)
             raise
