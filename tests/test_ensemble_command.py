@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gdtorch import Manual, SigmoidNet, figures, initial_weights, load_table
-from gdtorch.cli import COMMANDS, ensemble, ensemble_report, report
+from gdtorch.cli import COMMANDS, ensemble, report
 from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
@@ -461,7 +461,7 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                 )
             )
     totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
-    facts = ensemble_report.facts(settings, tmp_path, totals)
+    facts = ensemble.facts(settings, tmp_path, totals)
     assert facts["rates"] == expected["rates"]
 
 
