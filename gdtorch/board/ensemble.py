@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OF_ENSEMBLE", "show_ensemble"]
+__all__ = ["OF_ENSEMBLE", "show_ensemble", "shown_kinds"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,13 @@ from torch.utils.tensorboard import summary
 from .board import log10
 from .events import RANGE, EventFile, range_of
 
+KINDS = {
+    "learned": "all rows right",
+    "held_out": "row 111 right",
+    "stuck": "stuck",
+    "falling": "still falling",
+    "diverged": "diverged",
+}
 AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
 OF_ENSEMBLE = {
     "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
@@ -32,22 +39,33 @@ OF_ENSEMBLE = {
 }
 
 
+def shown_kinds(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The kinds of end that are shown, each with a name: divergence only where there is any."""
+    diverged = any(rate["counts"]["diverged"] for rate in rates)
+    return {kind: name for kind, name in KINDS.items() if kind != "diverged" or diverged}
+
+
 def show_ensemble(
     file: EventFile,
-    kinds: Mapping[str, str],
     rates: Sequence[Mapping[str, Any]],
     counts: Sequence[Mapping[str, NDArray[Any]]],
     edges: Mapping[str, NDArray[Any]],
+    title: str,
+    text: str,
 ) -> None:
     """Write what became of the starts at each learning rate, and the page of custom scalars.
 
     Args:
         file: the run's.
-        kinds: of end, those that are shown, each with a name.
         rates: of each `lr` what came out: `shares`, the quantiles of the `loss`, `median_steps`.
         counts: of each learning rate the histograms, tag → n counts.
         edges: tag → the n + 1 edges of its bins.
+        title: of the picture.
+        text: the summary, in Markdown.
     """
+    kinds = shown_kinds(rates)
+    from .. import figures  # loads matplotlib
+
     medians = [rate["median_steps"] for rate in rates if rate["median_steps"] is not None]
     shares, steps = range_of("share", 0, 1), {}
     charts = {f"share: {name}": ["Margin", [f"share/{k}", *shares]] for k, name in kinds.items()}
@@ -70,6 +88,11 @@ def show_ensemble(
         for tag, of_bins in counted.items():
             if of_bins.any():
                 file.add(_histogram(tag, of_bins, edges[tag]), step)
+    drawn = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
+    losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
+    picture = figures.ensemble([rate["lr"] for rate in rates], drawn, losses, title)
+    file.add_picture("ensemble", picture)
+    file.add(summary.text("summary", text))
 
 
 def _histogram(tag: str, counts: NDArray[Any], edges: NDArray[Any]) -> Any:  # noqa: ANN401

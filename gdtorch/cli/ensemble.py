@@ -56,13 +56,6 @@ OPTIONS = {
     "--resume": option("go on with the run of that --name, or begin it", bool),
     **options.shared(*OUTPUT),
 }
-SHARES = {
-    "learned": "all rows right",
-    "held_out": "row 111 right",
-    "stuck": "stuck",
-    "falling": "still falling",
-    "diverged": "diverged",
-}
 MEANING = """\
 stuck: a row is wrong, and by its gradient as many steps again would change the loss by less than
 1 %. Of a sample of these the Hessian tells the saddles, where curvature leads away within as many
@@ -217,25 +210,10 @@ def _announced(args: argparse.Namespace, settings: Settings, processes: Processe
 
 def facts(settings: Settings, folder: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
     """What was run and what came out, for a program; the tallies are those of `settings.lr`."""
-    from ..ensemble import QUANTILES, checkpoints
-
-    at = checkpoints(settings.steps).tolist()
-    rates = []
+    rates: list[dict[str, Any]] = []
     for lr, tally in zip(settings.lr, tallies, strict=True):
-        telling = {"the worst": tally.worst, "the median": tally.median}
-        for kind in ("plateau", "saddle"):
-            start = tally.lowest(kind)
-            if start is not None:
-                telling[f"stuck on a {kind}"] = start
-        rates.append({
-            "lr": lr,
-            "starts": tally.starts,
-            "counts": tally.counts,
-            "shares": {kind: tally.counts[kind] / tally.starts for kind in SHARES},
-            "median_steps": tally.median_steps(at),
-            "loss": {str(percent): tally.loss(percent) for percent in QUANTILES},
-            "replay": {kind: _replay(settings, start, lr) for kind, start in telling.items()},
-        })  # fmt: skip
+        replay = {kind: _replay(settings, start, lr) for kind, start in tally.telling().items()}
+        rates.append({"lr": lr, **tally.facts(settings.steps), "replay": replay})
     return {"run": str(folder), "settings": settings.facts(), "rates": rates}
 
 
@@ -252,16 +230,12 @@ def _replay(settings: Settings, start: int, lr: float) -> str:
     return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
 
 
-def _kinds(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What is shown: divergence where there is any."""
-    diverged = any(rate["counts"]["diverged"] for rate in rates)
-    return {kind: name for kind, name in SHARES.items() if kind != "diverged" or diverged}
-
-
 def _page(facts: Mapping[str, Any]) -> Page:
     """The facts for a person."""
+    from ..board import shown_kinds
+
     s, rates = facts["settings"], facts["rates"]
-    kinds = _kinds(rates)
+    kinds = shown_kinds(rates)
     heading = (
         f"network 3-{s['hidden']}-1, {s['dtype']}, from starts {s['first_start']} to "
         f"{s['first_start'] + s['starts'] - 1} of seed {s['seed']}; table post; "
@@ -291,24 +265,15 @@ def _write(
         OSError: the folder takes no more.
     """
     import numpy as np
-    from torch.utils.tensorboard import summary
 
     from ..board import show_ensemble
     from ..ensemble import EDGES, HELD_OUT_BINS
-    from ..figures import ensemble
     from ..rundir import write
 
-    rates = facts["rates"]
-    kinds = _kinds(rates)
     edges = {"held_out": np.linspace(0, 1, HELD_OUT_BINS + 1), "log10_loss": np.log10(EDGES)}
     # Of the losses without the bins below all edges and above, which have no width.
     counts = [{"held_out": t.held_out, "log10_loss": t.losses[1:-1]} for t in tallies]
-    show_ensemble(file, kinds, rates, counts, edges)
-    shares = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
-    losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
     s = facts["settings"]
     title = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
-    picture = ensemble([rate["lr"] for rate in rates], shares, losses, title)
-    file.add_picture("ensemble", picture)
-    file.add(summary.text("summary", _page(facts).markdown()))
+    show_ensemble(file, facts["rates"], counts, edges, title, _page(facts).markdown())
     write(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)
