@@ -83,8 +83,15 @@ class Table:
         return self.learned.inputs.shape[1]
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Table:
-        """The same table in another dtype or on another device."""
+        """The same table in another dtype or on another device.
+
+        Raises:
+            ValueError: a number overflows the dtype.
+        """
         learned, held_out = (rows.to(dtype, device) for rows in (self.learned, self.held_out))
+        if not all(part.isfinite().all() for part in (*learned, *held_out)):
+            kind = str(dtype).removeprefix("torch.")
+            raise ValueError(f"table {self.name} holds numbers too large for {kind}")
         return replace(self, learned=learned, held_out=held_out)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SGD", "Manual", "Post", "Torch", "Trainer"]
+__all__ = ["SGD", "Manual", "Post", "Torch", "Trainer", "named"]
 
 import copy
 from abc import ABC, abstractmethod
@@ -271,6 +271,25 @@ class SGD(Torch):
         **options: Any,  # noqa: ANN401 (as of `Torch`)
     ) -> None:
         super().__init__(objective, rows, torch.optim.SGD, lr=lr, **options)
+
+
+def named(
+    name: str, objective: Objective, rows: Rows, rule: Rule, descent: Descent = BATCH
+) -> Trainer:
+    """The trainer of that name: `post`, `manual`, or else `torch.optim`'s own of the rule's class.
+
+    Args:
+        name: the trainer's.
+        objective: what to descend.
+        rows: the rows that the loss is over.
+        rule: the optimizer with its options; of these `post` takes lr alone.
+        descent: which of the rows a step sees, and how far it goes; `post` sees all, and goes lr.
+    """
+    if name == "post":
+        return Post(objective, rows, rule.lr)
+    if name == "manual":
+        return Manual(objective, rows, optimizer=rule, descent=descent)
+    return Torch(objective, rows, type(rule).__name__, descent=descent, **rule.options())
 
 
 WANTED = {

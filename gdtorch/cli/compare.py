@@ -234,49 +234,28 @@ def _prepare(
     dtype = getattr(torch, args.dtype)
     options.check_device(args.device, args.dtype)
     table = make_table(args.table, records).to(dtype, args.device)
-    if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
-        raise ValueError(f"table {table.name} holds numbers too large for {args.dtype}")
     net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
     net.to(args.device, dtype)
     if args.init is not None:
         with refusing("--init "):
             load_weights(net, args.init)
-    _try_out(args.optimizer, args.dtype)
+    with refusing("--optimizer: "):
+        args.optimizer.try_out(dtype)
     return table, net, [_make(name, args, net, table) for name in args.trainers]
 
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
     """Make one trainer, at the network's weights."""
     from ..descent import Batch, Steepest, Stochastic
-    from ..trainers import Manual, Post, Torch
+    from ..trainers import named
 
-    rule: Rule = args.optimizer
-    rows = table.learned
-    if name == "post":
-        return Post(net, rows, rule.lr)
     if name == "manual" and args.compile:
         from ..ensemble import LongRun
 
-        return LongRun(net, rows, stride=args.stride, **rule.options())
+        return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
     descents = {"batch": Batch, "steepest": Steepest}
     descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
-    if name == "manual":
-        return Manual(net, rows, optimizer=rule, descent=descent)
-    return Torch(net, rows, type(rule).__name__, descent=descent, **rule.options())
-
-
-def _try_out(rule: Rule, dtype: str) -> None:
-    """Refuse numbers that are fine one by one, but not lr / (1 − β₁) made of them."""
-    import torch
-
-    weight = torch.zeros(1, dtype=getattr(torch, dtype))
-    try:
-        rule.step(weight, weight.clone(), {})
-    except (ArithmeticError, RuntimeError) as error:
-        raise ValueError(
-            f"--optimizer: with these numbers a step of {type(rule).__name__} divides by zero or "
-            f"overflows {dtype}; choose others"
-        ) from error
+    return named(name, net, table.learned, args.optimizer, descent)
 
 
 def _train(

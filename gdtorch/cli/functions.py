@@ -135,10 +135,10 @@ def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
 def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
     from ..data import load_table
     from ..net import SigmoidNet
-    from ..trainers import SGD, Manual, Post
+    from ..optimizers import SGD
+    from ..trainers import named
 
-    trainer = {"post": Post, "manual": Manual, "sgd": SGD}[name]
-    return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
+    return iter(named(name, SigmoidNet().double(), load_table("post").learned, SGD(lr)))
 
 
 def show_users(error: UsersError) -> None:

@@ -63,7 +63,8 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     rename = dict(args.rename)
     if len(rename) < len(args.rename):
         raise RefusedError("--rename names a weight twice; name it once")
-    for name in (args.mine, args.theirs):
+    who = (args.mine, args.theirs)
+    for name in who:
         locate(name)
     # All of ours is imported before any code of theirs, which may bear the names of what we need.
     from ..lockstep import Inspection
@@ -74,16 +75,9 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     folders: list[Path] = []
     try:
         with options.loaded(), options.refusing():
-            mine = trajectory(args.mine, args.lr, folders)
-            theirs = trajectory(args.theirs, args.lr, folders)
+            mine, theirs = [trajectory(name, args.lr, folders) for name in who]
             inspection = Inspection(
-                mine,
-                theirs,
-                args.steps,
-                rows=args.rows,
-                rename=rename,
-                lr=args.lr,
-                who=(args.mine, args.theirs),
+                mine, theirs, args.steps, rows=args.rows, rename=rename, lr=args.lr, who=who
             )
             interrupts.defer()
             report, full = _inspect(inspection, args, interrupts)

@@ -9,8 +9,8 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # no page loads torch, so that options can be read and refused before it is
+    import torch
     from torch import Tensor
-
 
 NOT_NEGATIVE = {  # and how torch.optim calls them
     "lr": "learning rate",
@@ -74,6 +74,23 @@ class Rule(ABC):
             state: what this weight's steps hand on, under the names that `torch.optim` gives them;
                 empty before the first.
         """
+
+    def try_out(self, dtype: torch.dtype) -> None:
+        """Refuse numbers that are fine one by one, but not lr / (1 − β₁) made of them.
+
+        Raises:
+            ValueError: a first step in this dtype fails.
+        """
+        import torch
+
+        weight = torch.zeros(1, dtype=dtype)
+        try:
+            self.step(weight, weight.clone(), {})
+        except (ArithmeticError, RuntimeError) as error:
+            raise ValueError(
+                f"with these numbers a step of {type(self).__name__} divides by zero or overflows "
+                f"{str(dtype).removeprefix('torch.')}; choose others"
+            ) from error
 
     def options(self) -> dict[str, Any]:
         """Name → value of PyTorch's own options, as the class in `torch.optim` takes them."""
