@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             program = f"{program} {command}"
         _check(command)
         run = import_module(f".{command}", __name__).main
-        status: int = run(program, arguments, interrupts)
+        return int(run(program, arguments, interrupts))
     except RefusedError as error:
         return ended(error, 2)
     except ModuleNotFoundError as error:
@@ -59,7 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended(f"the run could not go on: {error}")
     finally:
         interrupts.restore()
-    return status
 
 
 def _check(command: str) -> None:

@@ -38,7 +38,7 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 
 if TYPE_CHECKING:
     from ..board import Board
-    from ..data import Record, Table
+    from ..data import Table
     from ..lockstep import Difference, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
@@ -109,14 +109,28 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
-    from ..data import check_readable, read_table
+    from ..data import check_readable, make_table, read_table
 
     with refusing("--init "):
         if args.init is not None:
             check_readable(args.init)
     with refusing():
         records = read_table(args.table)
-        table, net, trainers = _prepare(args, records)
+        import torch
+
+        from ..net import SigmoidNet, load_weights
+
+        dtype = getattr(torch, args.dtype)
+        options.check_device(args.device, args.dtype)
+        table = make_table(args.table, records).to(dtype, args.device)
+        net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
+        net.to(args.device, dtype)
+        if args.init is not None:
+            with refusing("--init "):
+                load_weights(net, args.init)
+        with refusing("--optimizer: "):
+            args.optimizer.try_out(dtype)
+        trainers = [_make(name, args, net, table) for name in args.trainers]
     interrupts.defer()
     few = table.learned.inputs.numel() * args.hidden < THREADED
     with options.loaded(one_thread=few), options.claimed(args, args.trainers) as folder:
@@ -220,28 +234,6 @@ def _settle_stride(args: argparse.Namespace) -> None:
             )
     calls = math.gcd(*counts.values()) // CALL
     args.stride = CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
-
-
-def _prepare(
-    args: argparse.Namespace, records: Sequence[Record]
-) -> tuple[Table, SigmoidNet, list[Trainer]]:
-    """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
-    import torch
-
-    from ..data import make_table
-    from ..net import SigmoidNet, load_weights
-
-    dtype = getattr(torch, args.dtype)
-    options.check_device(args.device, args.dtype)
-    table = make_table(args.table, records).to(dtype, args.device)
-    net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
-    net.to(args.device, dtype)
-    if args.init is not None:
-        with refusing("--init "):
-            load_weights(net, args.init)
-    with refusing("--optimizer: "):
-        args.optimizer.try_out(dtype)
-    return table, net, [_make(name, args, net, table) for name in args.trainers]
 
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:

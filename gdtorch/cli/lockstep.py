@@ -85,8 +85,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         show_users(error)
         said = " ".join([str(error), *getattr(error, "__notes__", ())])
         raise RefusedError(f"{said}; the traceback above is of that code") from error
-    logged = args.name is not None and not full
-    where = to_see(Path(args.logdir) / args.name) if logged else ""
+    where = to_see(Path(args.logdir) / args.name) if args.name and not full else ""
     printed = show(args, _facts(report), str(report), where)
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}) after step {report.steps}", 128 + received)
@@ -142,8 +141,7 @@ def _inspect(
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    facts = asdict(report)
+    facts, second = asdict(report), report.diagnosis.second
     del facts["diagnosis"]
-    second = report.diagnosis.second
     facts["second"] = dict([second]) if second else None
     return facts | {"identical": report.identical, "agree": report.agree}

@@ -148,7 +148,7 @@ def _cells(walk: Mapping[str, Any]) -> list[str]:
     there = [f"{walk['f']:.6f}", f"{walk['second_derivative']:.2f}", walk["kind"]]
     if walk["at_rest_after"] is None:
         return [f"not at rest: {walk['x']:.6g}", *there, ""]
-    return [f"{_near(walk):.6f}", *there, str(walk["at_rest_after"])]
+    return [f"{walk['x']:z.6f}", *there, str(walk["at_rest_after"])]
 
 
 def _outcome(walk: Mapping[str, Any]) -> str:
@@ -156,8 +156,4 @@ def _outcome(walk: Mapping[str, Any]) -> str:
     if walk["ran_away"]:
         return f"ran away after step {walk['steps']}"
     moving = "not at rest" if walk["at_rest_after"] is None else walk["kind"]
-    return f"{moving}, at {_near(walk):.3g}"
-
-
-def _near(walk: Mapping[str, Any]) -> float:
-    return round(float(walk["x"]), 6) + 0.0  # 0, not −0
+    return f"{moving}, at {round(walk['x'], 6):z.3g}"
