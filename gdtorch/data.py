@@ -16,7 +16,7 @@ from itertools import product
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-if TYPE_CHECKING:  # torch takes a second to load; a fault in a file is reported before that
+if TYPE_CHECKING:  # torch takes a second to load; an error in a file is reported before that
     import torch
     from torch import Tensor
 
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn and rows held out. Each row has a label, by which people know it.
+    """Rows to learn and rows held out. Each row has a label, for people to name it.
 
     Where every input of the table is 0 or 1 and no two rows are the same, a label is the row's
     inputs, written as bits. Elsewhere it is the row's number, counted from 1.

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of very many starts: what became of them, over the learning rate."""
+"""What TensorBoard shows of very many starts: what became of them at each learning rate."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def show_ensemble(
         charts["steps to all rows right, median"] = ["Margin", ["median_steps", *steps]]
     band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
     charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
-    charts = dict(reversed(charts.items()))  # TensorBoard shows the last chart with a band first
+    charts = dict(reversed(charts.items()))  # TensorBoard puts the last chart with a band first
     file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
     for rate, counted in zip(rates, counts, strict=True):
         step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
@@ -96,7 +96,7 @@ def show_ensemble(
 
 
 def _histogram(tag: str, counts: NDArray[Any], edges: NDArray[Any]) -> Any:  # noqa: ANN401
-    """A histogram of counted bins."""
+    """A histogram from the counts of its bins."""
     filled = np.flatnonzero(counts)
     first, last = filled[0], filled[-1] + 1
     counts, low, high = counts[first:last], edges[first:last], edges[first + 1 : last + 1]

@@ -22,7 +22,7 @@ def log_pair(
     differences: Mapping[str, float],
     step: int,
 ) -> None:
-    """Write the norms of mine and theirs after a step, and how far they lie apart."""
+    """Write the norms of both weights after a step, and the largest differences."""
     for part, own in zip(PAIR, weights, strict=True):
         scalars = {f"weight_norm/{name}": weight.norm().item() for name, weight in own.items()}
         if part == "mine":
@@ -31,7 +31,7 @@ def log_pair(
 
 
 def end_pair(files: Mapping[str, EventFile], names: Iterable[str], report: str, last: int) -> None:
-    """Write the report and, under its first line, the charts of the weights with these names."""
+    """Write the report, and the charts of these weights; its first line is their title."""
     whole = [f"{tag}/{name}" for tag in ("difference", "weight_norm") for name in names]
     show_ranges(files, whole, last)
     charts = layout_of_lockstep(names, report.partition("\n")[0])

@@ -49,13 +49,13 @@ LR = 1.0  # the post's alpha
 LONG_RUN = "--compile is for a long run of manual"
 ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
-COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
-LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
-THREADED = 1_000_000  # products smaller than that only wait for threads
-SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
-LATE = 100  # steps: a trainer that parts later is not asked why
-SHOWN = 10  # steps by which a reason is shown
-FEW_ROWS = 4  # held out: each gets a column of its own
+COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
+LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
+THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
+SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
+LATE = 100  # steps; where a trainer parts later, no reason is looked for
+SHOWN = 10  # steps after the parting that are replayed as well
+FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
     "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
@@ -152,7 +152,7 @@ def _settle_optimizer(args: argparse.Namespace) -> None:
                 raise RefusedError(f"--compile is for SGD alone; {leave_out}")
             if args.descent == "steepest":
                 raise RefusedError(f"--descent steepest goes along the gradient alone; {leave_out}")
-            for name in ("lr", *SGD_OPTIONS):  # its own take their place among the settings
+            for name in ("lr", *SGD_OPTIONS):  # the settings have the rule's own instead
                 delattr(args, name)
             args.optimizer, args.maximize = rule, rule.maximize
             return
@@ -237,7 +237,7 @@ def _settle_stride(args: argparse.Namespace) -> None:
 
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
-    """Make one trainer, at the network's weights."""
+    """Make one trainer; it begins at the network's weights."""
     from ..descent import Batch, Steepest, Stochastic
     from ..trainers import named
 
@@ -272,7 +272,7 @@ def _train(
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
     strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
     lockstep = Lockstep(strided, reference, args.stride)
-    limit = math.nan  # where it is not asked for, or the step size not known
+    limit = math.nan  # not asked for, or the step size is not known
     if args.curvature and kind == "SGD" and args.lr is not None:
         momentum = (args.momentum, args.dampening)
         limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
@@ -381,7 +381,7 @@ def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: 
 
 
 def _why(both: Iterable[Trainer], first: Difference) -> str:
-    """Why a trainer parts from its reference, as a replay of the first steps shows it."""
+    """Why a trainer parts from its reference, found by a replay of the first steps."""
     from ..lockstep import lockstep, phrase
 
     if first.step > LATE or not math.isfinite(first.absolute):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..board import EventFile
     from ..ensemble import BlockError, Engine, Processes, Settings, Tally
 
-MOST_HIDDEN = 10_000  # past that a block of networks takes gigabytes
+MOST_HIDDEN = 10_000  # with more, a block of networks takes gigabytes
 OPTIONS = {
     "--starts": option("how many, at each learning rate", integer(1), required=True),
     **options.shared("steps"),
@@ -80,7 +80,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     interrupts.defer()
     try:
-        # One thread: threads would wait for one another; processes do not.
+        # One thread a process: threads would wait for one another, processes do not.
         with options.loaded(one_thread=True), Processes(args.device, check) as processes:
             return _ensemble(args, processes)
     except InterruptedError as stop:
@@ -96,7 +96,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
 
 def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> str:
-    if args.name is None:  # and no folder has been claimed
+    if args.name is None:  # so no folder has been claimed
         return ""
     words = [word for word in arguments if word not in {"--overwrite", "--resume"}]
     named = any(word.partition("=")[0] == "--name" for word in words)
@@ -107,7 +107,7 @@ def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> 
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what does not go together; after a restart of torchrun's, resume."""
+    """Refuse options that exclude each other; after a restart by torchrun, resume."""
     args.lr = args.lr or [1.0]
     options.check_sgd(args, max(args.lr))
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
@@ -164,7 +164,7 @@ def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
             folder = _announced(args, chosen, processes)
         share = sum(unit.starts for unit in chosen.units(processes.rank, processes.count))
         with progress_bar(
-            processes.count * chosen.steps * share,  # of all, as far as this process can tell
+            processes.count * chosen.steps * share,  # for all processes, judged by this one
             " networks × steps",
             shown=processes.rank == 0 and not args.quiet,
         ) as bar:
@@ -196,7 +196,7 @@ def _check_alike(folder: Path, settings: Settings) -> None:
 
 
 def _announced(args: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
-    """The folder that rank 0 has claimed, if this process has been started alike."""
+    """The folder that rank 0 has claimed; refuse if this process was started differently."""
     from ..ensemble import difference
 
     text, facts = json.loads(processes.broadcast(""))
@@ -209,7 +209,7 @@ def _announced(args: argparse.Namespace, settings: Settings, processes: Processe
 
 
 def facts(settings: Settings, folder: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
-    """What was run and what came out, for a program; the tallies are those of `settings.lr`."""
+    """What was run and what came out, for a program; one tally for each of `settings.lr`."""
     rates: list[dict[str, Any]] = []
     for lr, tally in zip(settings.lr, tallies, strict=True):
         replay = {kind: _replay(settings, start, lr) for kind, start in tally.telling().items()}
@@ -271,7 +271,7 @@ def _write(
     from ..rundir import write
 
     edges = {"held_out": np.linspace(0, 1, HELD_OUT_BINS + 1), "log10_loss": np.log10(EDGES)}
-    # Of the losses without the bins below all edges and above, which have no width.
+    # The first and the last bin of the losses are left out: they have no width.
     counts = [{"held_out": t.held_out, "log10_loss": t.losses[1:-1]} for t in tallies]
     s = facts["settings"]
     title = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"

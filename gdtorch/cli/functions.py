@@ -16,7 +16,7 @@ from typing import Any
 from .options import RefusedError
 
 BUILT_IN = ("post", "manual", "sgd")
-WHOLE = (Mapping, str, list, tuple)  # not one step after another
+WHOLE = (Mapping, str, list, tuple)  # values that are not a series of steps
 
 
 class UsersError(Exception):
@@ -72,7 +72,7 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
         found = _function(name, file, function, folders)
 
     def called() -> Any:  # noqa: ANN401
-        """What the function returns; what it raises, at once or later, is the user's own."""
+        """Call the function; an exception, now or while it yields, counts as the user's."""
         with _users(name):
             made = found()
             yields = isinstance(made, Iterable) and not isinstance(made, WHOLE)
@@ -83,7 +83,7 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
 
 @contextmanager
 def _users(name: str) -> Iterator[None]:
-    """What the block raises is the user's own; Ctrl-C never gets here (see `Interrupts`)."""
+    """Turn an exception of the block into `UsersError`; Ctrl-C raises none (see `Interrupts`)."""
     try:
         yield
     except RefusedError:
@@ -108,7 +108,7 @@ def _function(name: str, file: str, function: str, folders: list[Path]) -> Any: 
 
 
 def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
-    """Let a file import what lies beside it, and not the other file's neighbour of that name."""
+    """Let a file import its neighbours, not the other file's neighbours of the same name."""
     names = {place.stem for place in folder.iterdir()}
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] not in names:
@@ -122,7 +122,7 @@ def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
 
 
 def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
-    """Pass the weights on; an exception on the way is the user's own."""
+    """Pass the weights on; an exception on the way counts as the user's."""
     end = object()
     while True:
         with _users(name):
@@ -142,7 +142,7 @@ def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
 
 
 def show_users(error: UsersError) -> None:
-    """Print the user's exception with the part of its traceback that is theirs."""
+    """Print the user's exception, with the part of the traceback that lies in their code."""
     ours = (str(Path(__file__).parents[1]), "<frozen importlib")
     theirs = error.__cause__
     assert theirs, "or it is none of ours"

@@ -66,7 +66,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     who = (args.mine, args.theirs)
     for name in who:
         locate(name)
-    # All of ours is imported before any code of theirs, which may bear the names of what we need.
+    # Import everything before the user's code runs: a file of theirs may have a name that we need.
     from ..lockstep import Inspection
 
     if args.name is not None:

@@ -1,4 +1,4 @@
-"""Counts over very many networks, as integers: in any order they add up to the same bits."""
+"""Counts over very many networks, as integers: their sum has the same bits in any order."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Each start is one of the first four; the last two are of a sample of those that are stuck.
+# Each start is one of the first four. The last two count a sample of those that are stuck.
 COUNTS = ("learned", "stuck", "falling", "diverged", "held_out", "plateau", "saddle")
 SHARES = ("learned", "held_out", "stuck", "falling", "diverged")
 QUANTILES = (0, 1, 50, 99, 100)  # per cent
-EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7; below and above is one each
+EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7, and one below and above
 HELD_OUT_BINS = 100  # of the output for the row held out, over [0, 1]
-NONE = np.iinfo(np.int64).max  # a start's number where there is none
+NONE = np.iinfo(np.int64).max  # stands for the number of a start that does not exist
 
 
 def checkpoints(steps: int) -> Integers:
