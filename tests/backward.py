@@ -47,8 +47,8 @@ SIGMOIDS = {
     "no σ′": "leaves out σ′",
     "σ′ of z": "takes σ′ from the input of the sigmoid",
     "σ′ of a": "takes σ′ at the output of sigmoid",
-    "a alone": "has a alone for σ′",
-    "1 − a alone": "has 1 − a alone for σ′",
+    "a alone": "has the output, a, for σ′",
+    "1 − a alone": "has 1 − a for σ′",
     "tanh′ for σ′": "has tanh's 1 − a² for σ′",
     "σ′ twice": "multiplies by σ′ twice",
 }
@@ -121,7 +121,7 @@ class ThreeLayers:
     MISTAKES = {
         **derivatives(TANHS, "the only tanh; it reaches W1 and b1"),
         "no mask": ("derivative", "leaves out relu's mask"),
-        "relu for its mask": ("derivative", "multiplies by relu(z) instead of its mask"),
+        "relu for its mask": ("derivative", "has the output, a, for relu's mask"),
         "W2 for its transpose": (
             "transposed product",
             "hands the gradient down by the weight itself",

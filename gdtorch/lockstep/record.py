@@ -132,7 +132,9 @@ class Record:
             return None
         keys = {name: id(parameter) for name, parameter in self.parameters.items()}
         names = {key: name for name, key in keys.items()}
-        found = gradient(tape, self._whole(weights), self._whole(at.after), names, one)
+        rates = {keys[name]: options["lr"] for name, (_, options) in at.rules.items()}
+        now, after = self._whole(weights), self._whole(at.after)
+        found = gradient(tape, now, after, names, one, rates)
         if found is None or not set(found) <= set(names):
             return None
         return torch.cat(
