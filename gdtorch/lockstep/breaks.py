@@ -16,9 +16,10 @@ __all__ = [
     "in_words",
 ]
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -68,7 +69,7 @@ class Break:
     @property
     def parts(self) -> tuple[Break, ...]:
         """It and what is made beside it, one by one."""
-        return (self, *(self.beside.parts if self.beside else ()))
+        return (replace(self, beside=None), *(self.beside.parts if self.beside else ()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,9 +81,15 @@ class Break:
         """How often mine then rounds its weights in a step."""
         return max(one.detail[0] if one.what == "row_by_row" else 1 for one in self.parts)
 
+    @property
+    def breadth(self) -> float:
+        """In how many places it is made."""
+        return sum(len(one.places) or math.inf for one in self.parts)
+
     def in_all(self) -> Break:
         """The same mistake in all functions of its name."""
-        return replace(self, places=(), where="")
+        beside = self.beside and self.beside.in_all()
+        return replace(self, places=(), where="", beside=beside)
 
     def concerns(self, function: Function) -> bool:
         """Whether it is made in this function."""
@@ -613,6 +620,25 @@ def _no(path: Tensor) -> Tensor:
     return path - path.detach()
 
 
+def _as_it_is(path: Tensor) -> Tensor:
+    return path
+
+
+@dataclass(frozen=True)
+class _Path:
+    """By which an input of a function gets its gradient.
+
+    Args:
+        place: the input's.
+        given: place → what the function is given there instead.
+        then: what is done with what it returns.
+    """
+
+    place: int
+    given: Mapping[int, Tensor] = field(default_factory=dict)
+    then: Callable[[Tensor], Tensor] = _as_it_is
+
+
 class _Maker:
     """Make mistakes while a tape is run; `instead` is called in place of each function."""
 
@@ -697,13 +723,17 @@ class _Maker:
         self.at = next((k for k, arg in enumerate(function.args) if isinstance(arg, Slot)), 0)
         if function.name in ELEMENTWISE and function.slots()[0] in self.slopes:
             self.slopes[function.slots()[0]] = self._derivative(self.args[self.at])
+        paths: list[_Path] = []
         for one in concerned:
             self.one = one
             changed = getattr(self, one.what)()
-            if changed is not NotImplemented:
-                self.made.add(one)
+            if changed is NotImplemented:
+                continue
+            self.made.add(one)
+            if not isinstance(changed, _Path):
                 return changed
-        return NotImplemented
+            paths.append(changed)
+        return self._apart(paths) if paths else NotImplemented
 
     @property
     def new(self) -> dict[int, Tensor]:
@@ -732,22 +762,20 @@ class _Maker:
         (made,) = torch.autograd.grad(self._run(args).sum(), inputs)
         return made
 
-    def _apart(
-        self, place: int, args: list[Any], then: Callable[[Tensor], Tensor] = lambda path: path
-    ) -> Tensor:
-        """The function's value, where one input's gradient comes by a path of its own.
-
-        Args:
-            place: the input's.
-            args: what the function is given in that path.
-            then: what is done with what it returns there.
-        """
+    def _apart(self, paths: Sequence[_Path]) -> Tensor:
+        """The function's value, where the gradients of some inputs come by paths of their own."""
         made: Tensor = self._run(self.args).detach()
-        for k, arg in enumerate(self.args):
+        for place, arg in enumerate(self.args):
             if isinstance(arg, Tensor) and arg.requires_grad:
-                given = args if k == place else self.args
-                path = self._run([_held(one) if n != k else one for n, one in enumerate(given)])
-                made = made + _no(then(path) if k == place else path)
+                args = [_held(one) if k != place else one for k, one in enumerate(self.args)]
+                mine = [path for path in paths if path.place == place]
+                for path in mine:
+                    for k, one in path.given.items():
+                        args[k] = one
+                given = self._run(args)
+                for path in mine:
+                    given = path.then(given)
+                made = made + _no(given)
         return made
 
     def slope(self) -> Any:  # noqa: ANN401
@@ -853,20 +881,19 @@ class _Maker:
             maker = self.tape.makers.get(min(maker.inputs()))
         if maker is None or maker.name not in ELEMENTWISE:
             return NotImplemented
-        args = list(self.args)
-        args[through] = self.values[maker.args[0].number].reshape(args[through].shape)
-        return self._apart(weight, args)
+        before = self.values[maker.args[0].number].reshape(self.args[through].shape)
+        return _Path(weight, {through: before.detach()})
 
     def turned(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
         which, what = self.one.detail
-        place, args = (through if which == "through" else weight), list(self.args)
-        other = through + weight - place
+        place = through if which == "through" else weight
         if what == "output":
-            return self._apart(place, args, self._turned)
-        at = place if what == "itself" else other
-        args[at] = self._turned(args[at])
-        return self._apart(place, args)
+            return _Path(place, then=self._turned)
+        if what == "itself":
+            return _Path(place, {place: self._turned(self.args[place])})
+        other = through + weight - place
+        return _Path(place, {other: self._turned(self.args[other]).detach()})
 
     def _turned(self, tensor: Tensor) -> Tensor:
         """A kernel flipped, or a square matrix transposed."""
@@ -902,7 +929,7 @@ class _Maker:
             path.register_hook(lambda grad: grad / self.slopes[slot].reshape(grad.shape))
             return path
 
-        return self._apart(through, self.args, undone)
+        return _Path(through, then=undone)
 
     def new_weights(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
@@ -915,9 +942,7 @@ class _Maker:
             or not (isinstance(inputs, Tensor) and inputs.requires_grad)
         ):
             return NotImplemented
-        args = list(self.args)
-        args[weight] = self.new[key]
-        return self._apart(through, args)
+        return _Path(through, {weight: self.new[key]})
 
     def _bias(self) -> tuple[int, Tensor, Tensor] | None:
         """A bias's place, itself, and what the function returns; None where there is no bias."""

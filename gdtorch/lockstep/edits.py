@@ -32,6 +32,7 @@ AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
+MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
@@ -257,22 +258,22 @@ class _Search:
         """
         first, record = self.step or 0, self.record
         tape, true = record.steps[first].tape, record.gradient(first, None)
-        if tape is None or true is None or not _same(true, record.steps[first].fresh, record):
+        if tape is None or true is None or not record.same(true, record.steps[first].fresh):
             return []
         self.limit = time.monotonic() + self.seconds
         names = {id(parameter): name for name, parameter in record.parameters.items()}
-        singles = list(breaks(tape, names))
-        candidates = [*self._made(singles, true), *self._ahead()]
+        candidates = [*self._made(list(breaks(tape, names)), true), *self._ahead()]
         found = self._least(candidates)
         if not any(self.holds(one) for one in found):
             own = [one for one in candidates if one.broken and one.broken.what != "other_rows"]
-            partly = sorted(own, key=self._right_weights, reverse=True)[:PARTLY]
+            right = {one: self._right_weights(one) for one in own}
+            most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
+            # Where one mistake explains some weights, the other one is sought for the rest.
+            both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
             pairs = [
-                replace(one, beside=candidate.broken)
-                for candidate in partly
-                if self._right_weights(candidate)
-                for one in singles
-                if one.what != "other_rows"
+                replace(one.broken, beside=other.broken)
+                for other, one in itertools.islice(both, MOST_PAIRS)
+                if one.broken
             ]
             found += self._least(self._made(pairs, true))
         return sorted(found, key=lambda one: one.candidate.partial)
@@ -292,7 +293,7 @@ class _Search:
             self.tried += 1
             key = made.numpy().tobytes()
             same = known.setdefault(key, one)
-            if one.places and same.in_all() == one.in_all():
+            if one.breadth < same.breadth and one.in_all() == same.in_all():
                 known[key] = one  # the same in fewer places
             partial[key] = self._differs(made, true, self.agreeing)
         spoiled = frozenset(self.parted)
@@ -337,7 +338,7 @@ class _Search:
         """Whether a gradient differs from the true one in some of these weights."""
         parts = (self.record.parts[name] for name in names)
         finite = bool(made.isfinite().all())
-        return finite and any(not _same(made[part], true[part], self.record) for part in parts)
+        return finite and any(not self.record.same(made[part], true[part]) for part in parts)
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
@@ -679,12 +680,6 @@ def _edited(program: Program, edits: Sequence[Fitted]) -> Program:
     for edit in edits:
         program = edit.apply(program)
     return program
-
-
-def _same(one: Tensor, other: Tensor, record: Record) -> bool:
-    """Whether two gradients are the same but for rounding."""
-    off = GRADIENT * record.epsilon * other.abs().max()
-    return bool(((one - other).abs() <= off).all())
 
 
 def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:

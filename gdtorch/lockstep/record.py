@@ -113,6 +113,11 @@ class Record:
                 return number
         return len(self.steps)
 
+    def same(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two gradients are the same but for rounding."""
+        off = GRADIENT * self.epsilon * other.abs().max()
+        return bool(((one - other).abs() <= off).all())
+
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
         key = step, one

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .breaks import CAUSES as BROKEN
-from .breaks import SHOWN_ELSEWHERE
+from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
@@ -126,11 +126,21 @@ def edits_of(
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     if program.broken:
-        weights = tuple(name for name in record.parts if name in program.spoiled)
         for one in program.broken.parts:
+            weights = reached(one, record, program)
             change = one.change.format(weights=listed(one.names))
             edits.append(Edit(one.cause, broken_in_words(one, weights), change, weights))
     return (*edits, *gradient_edits(theirs, program))
+
+
+def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
+    """The weights whose gradients a program has wrong, for one of its mistakes."""
+    step = next((k for k, step in enumerate(record.steps) if step.tape), 0)
+    made, true = record.gradient(step, one), record.gradient(step, None)
+    if made is None or true is None:
+        return tuple(name for name in record.parts if name in program.spoiled)
+    differ = [n for n, part in record.parts.items() if not record.same(made[part], true[part])]
+    return tuple(name for name in differ if name in program.spoiled)
 
 
 def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
