@@ -150,20 +150,6 @@ LINEAR_LAYERS = {"matmul": (0, 1), "mm": (0, 1), "mv": (0, 1), "linear": (0, 1),
 CONVOLUTIONS = {"conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1)}
 PRODUCTS = LINEAR_LAYERS | CONVOLUTIONS | {"bmm": (0, 1)}
 BROADCASTING = {"add", "sub", "mul", "div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
-TURNED = (  # the gradient of which input, what is transposed in it, and how that is told
-    (
-        *("through", "other"),
-        "hands the gradient down by the weight itself, where its transpose should stand",
-    ),
-    ("weight", "itself", "has a weight's gradient transposed"),
-    ("weight", "other", "multiplies δ by the layer's input itself, not by its transpose"),
-    ("weight", "output", "transposes δ where it multiplies the layer's input"),
-    ("through", "output", "transposes δ where it is handed down"),
-)
-FLIPPED = (
-    ("through", "other", "hands the gradient down by the kernel as it is, not flipped"),
-    ("weight", "itself", "has a kernel's gradient flipped"),
-)
 RESHAPING = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
 TAKING = {"embedding", "__getitem__", "index_select"}
 GATHERING = {"cat", "stack", "embedding"}
@@ -180,6 +166,134 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
 }
 
 
+# Mistakes of other functions. In which, and the report's word for them → each of them: what it is,
+# with which detail, how it is told, and what to write instead.
+ADDITION = ("linear", "addmm", "add")
+NORMS = ("batch_norm", "layer_norm")
+SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
+MATRICES = tuple(PRODUCTS.keys() - CONVOLUTIONS.keys())
+DELTAS = "for a = x W and its δ: the gradient of W is xᵀ δ, and what is handed down δ Wᵀ"
+SLIDING = "slide δ over the input for the kernel, and the flipped kernel over δ for the input"
+BIAS = "sum δ over the rows"
+STATISTICS = "let the gradient go through the mean and the variance, too"
+ALREADY = "{squash}(z) − y is the derivative with respect to the scores already"
+ITSELF = "hands the gradient down by the weight itself, where its transpose should stand"
+AS_IT_IS = "hands the gradient down by the kernel as it is, not flipped"
+MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...]] = {
+    (tuple(PRODUCTS), "input of the layer"): (
+        (
+            *("before_activation", None),
+            "takes a weight's gradient from what comes before the activation",
+            "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
+        ),
+    ),
+    (MATRICES, "transposed product"): (
+        ("turned", ("through", "other"), ITSELF, DELTAS),
+        ("turned", ("weight", "itself"), "has a weight's gradient transposed", DELTAS),
+        ("turned", ("weight", "other"), "multiplies δ by the input, not by its transpose", DELTAS),
+        ("turned", ("weight", "output"), "transposes δ where it multiplies the input", DELTAS),
+        ("turned", ("through", "output"), "transposes δ where it is handed down", DELTAS),
+    ),
+    (tuple(CONVOLUTIONS), "transposed product"): (
+        ("turned", ("through", "other"), AS_IT_IS, SLIDING),
+        ("turned", ("weight", "itself"), "has a kernel's gradient flipped", SLIDING),
+    ),
+    (tuple(PRODUCTS), "derivative"): (
+        (
+            *("handed_down_bare", None),
+            "hands the gradient down without multiplying by the weight",
+            "multiply by the weight's transpose",
+        ),
+        (
+            *("handed_before_derivative", None),
+            "hands the error down without the activation's derivative",
+            "hand down δ, the error times the activation's derivative, not the error itself",
+        ),
+    ),
+    (ADDITION, "bias gradient"): (
+        ("bias_axis", None, "sums a bias's gradient over the wrong axis", BIAS),
+        ("bias_of_all", None, "sums a bias's gradient over all outputs, too", BIAS),
+        ("one_row", 0, "takes a bias's gradient from the first row alone", BIAS),
+        ("one_row", -1, "takes a bias's gradient from the last row alone", BIAS),
+        ("of_the_weight", "sum", "has a bias's gradient as the sum of its weight's gradient", BIAS),
+        ("of_the_weight", "mean", "has a bias's gradient as the mean of its weight's", BIAS),
+    ),
+    (tuple(SCORED), "{squash} twice"): (
+        (
+            *("squashed_twice", None),
+            "applies {squash} before {name}, which has one of its own",
+            "hand the scores to {name} as they are",
+        ),
+    ),
+    (tuple(SCORED), "derivative"): (
+        (
+            *("squash_once_more", None),
+            *("multiplies the loss's derivative by that of {squash} once more", ALREADY),
+        ),
+        (
+            *("scores_for_probabilities", None),
+            *("takes z − y for the derivative of {name}, without the {squash}", "{squash}(z) − y"),
+        ),
+    ),
+    (("cross_entropy",), "derivative"): (
+        (
+            *("jacobian_once_more", None),
+            *("multiplies the loss's derivative by softmax's Jacobian once more", ALREADY),
+        ),
+        (
+            *("target_alone", None),
+            *("has the derivative in the target's column alone", "softmax(z) − y in every column"),
+        ),
+    ),
+    (tuple(BROADCASTING), "broadcast"): (
+        (
+            *("flat", None),
+            "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)",
+            "give both one shape: targets[:, None], or outputs.squeeze(1)",
+        ),
+        (
+            *("same_shape", None),
+            "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)",
+            "nothing in mine; in theirs give both one shape",
+        ),
+    ),
+    (NORMS, "batch statistics"): (
+        (
+            "statistics",
+            ("mean", "var"),
+            "takes mean and variance of {name} as constant",
+            STATISTICS,
+        ),
+        ("statistics", ("var",), "takes the variance of {name} as constant", STATISTICS),
+        ("statistics", ("mean",), "takes the mean of {name} as constant", STATISTICS),
+        ("statistics", ("unbiased",), "divides the variance of {name} by n − 1", "divide it by n"),
+        ("statistics", ("bare",), "leaves out {name}'s weight γ on the way back", "multiply by γ"),
+        (
+            "statistics",
+            ("raw",),
+            "takes γ's gradient from {name}'s input",
+            "take it from (x − μ)/σ",
+        ),
+    ),
+    (tuple(REDUCING), "derivative"): (
+        ("scaled", None, "sums where {name} takes the mean", "divide by the count there, too"),
+    ),
+    (("sum",), "derivative"): (
+        ("scaled", None, "averages where theirs sums", "leave out the division there"),
+    ),
+    (("pow", "square"), "derivative"): (
+        ("scaled", None, "leaves the exponent out", "multiply by it: (w²)′ = 2 w"),
+    ),
+    (tuple(TAKING), "overwritten gradient"): (
+        (
+            *("last_of_index", None),
+            "keeps the last gradient alone of rows that are taken several times",
+            "add them up: np.add.at(grad, index, g) for grad[index] += g",
+        ),
+    ),
+}
+
+
 def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     """All mistakes that may have been made: everywhere, then from the loss backwards.
 
@@ -191,8 +305,7 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     for function in tape.functions:
         groups.setdefault(function.name, []).append(function)
     of_weights = _of_weights(tape, names)
-    made_in = (_slopes, _products, _biases, _whole_losses, _shapes, _statistics, _others)
-    mistakes = [one for make in made_in for name in groups for one in make(name)]
+    mistakes = [one for name in groups for one in (*_slopes(name), *_listed_mistakes(name))]
     mistakes += [one for some in groups.values() for one in _cuts(some)]
     everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
     yield from (one for some in everywhere for one in some if len(one.places) != 1)
@@ -353,71 +466,19 @@ def _slopes(name: str) -> Iterator[Break]:
         )
 
 
-def _others(name: str) -> Iterator[Break]:
-    """The same function with another option; reductions, powers and rows that are taken."""
+def _listed_mistakes(name: str) -> Iterator[Break]:
+    """Those of the table, and the same function with another option."""
+    words = {"name": name, "squash": SCORED.get(name, ""), "place": "({place})"}
+    for (where, cause), ones in MISTAKES.items():
+        for what, detail, mine, change in ones if name in where else ():
+            said, told, write = (x.format(**words) for x in (cause, f"{mine} {{place}}", change))
+            yield Break(said, told, write, what, name, detail=detail)
     option, place, values = OPTIONS.get(name, ("", 0, ()))
     for value in values:
-        detail = option, place, value
-        other = partial(Break, function=name, detail=detail, change=f"give both the same {option}")
-        yield other(
-            "another function", f"has {name} with {option}={value} ({{place}})", what="other"
-        )
-        said = f"has the derivative of {name} with {option}={value} ({{place}})"
-        yield other("derivative", said, what="derivative_of_other")
-    scaled = partial(Break, "derivative", function=name, what="scaled")
-    if name in REDUCING:
-        said = f"sums where {name} takes the mean ({{place}})"
-        yield scaled(said, "divide this part of the gradient by the count, too")
-    if name == "sum":
-        yield scaled("averages where theirs sums ({place})", "leave out the division there")
-    if name in {"pow", "square"}:
-        yield scaled("leaves the exponent out of the derivative ({place})", "(w²)′ = 2 w")
-    if name in TAKING:
-        yield Break(
-            "overwritten gradient",
-            "keeps the last gradient alone of rows that are taken several times ({place})",
-            "add them up: np.add.at(grad, index, g) for grad[index] += g",
-            "last_of_index",
-            name,
-        )
-
-
-def _products(name: str) -> Iterator[Break]:
-    if name not in PRODUCTS:
-        return
-    yield Break(
-        "input of the layer",
-        "takes a weight's gradient from what comes before the activation ({place})",
-        "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
-        "before_activation",
-        name,
-    )
-    for place, what, said in FLIPPED if name in CONVOLUTIONS else TURNED:
-        yield Break(
-            "transposed product",
-            f"{said} ({{place}})",
-            "for a = x W and its δ: the gradient of W is xᵀ δ, and what is handed down δ Wᵀ"
-            if name not in CONVOLUTIONS
-            else "slide δ over the input for the kernel's gradient, and the flipped kernel over δ "
-            "for what is handed down",
-            "turned",
-            name,
-            detail=(place, what),
-        )
-    yield Break(
-        "derivative",
-        "hands the gradient down without multiplying by the weight ({place})",
-        "multiply by the weight's transpose",
-        "handed_down_bare",
-        name,
-    )
-    yield Break(
-        "derivative",
-        "hands the error down without the activation's derivative ({place})",
-        "hand down δ, the error times the activation's derivative, not the error itself",
-        "handed_before_derivative",
-        name,
-    )
+        said, change = f"{name} with {option}={value} ({{place}})", f"give both the same {option}"
+        other = partial(Break, change=change, function=name, detail=(option, place, value))
+        yield other("another function", f"has {said}", what="other")
+        yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
 
 
 def _new_weights(
@@ -441,100 +502,6 @@ def _new_weights(
             "new_weights",
             name,
             detail=tuple(some),
-        )
-
-
-def _biases(name: str) -> Iterator[Break]:
-    if name not in {"linear", "addmm", "add"}:
-        return
-    bias = partial(Break, "bias gradient", function=name)
-    right = "sum δ over the rows"
-    yield bias("sums a bias's gradient over the wrong axis ({place})", right, "bias_axis")
-    yield bias("sums a bias's gradient over all outputs, too ({place})", right, "bias_of_all")
-    yield bias("takes a bias's gradient from the first row alone ({place})", right, "first_row")
-    yield bias("takes a bias's gradient from the last row alone ({place})", right, "last_row")
-    for how in ("sum", "mean"):
-        yield bias(
-            f"takes a bias's gradient as the {how} of its weight's gradient ({{place}})",
-            f"{right} themselves, not the weight's gradient",
-            "of_the_weight",
-            detail=how,
-        )
-
-
-def _whole_losses(name: str) -> Iterator[Break]:
-    if name not in LOSSES:
-        return
-    squash = "softmax" if name == "cross_entropy" else "σ"
-    derivative = partial(Break, "derivative", function=name)
-    if name != "binary_cross_entropy":
-        yield Break(
-            "softmax twice" if name == "cross_entropy" else "sigmoid twice",
-            f"applies {squash} before {name}, which has one of its own",
-            f"hand the scores to {name} as they are",
-            "squashed_twice",
-            name,
-        )
-        yield derivative(
-            f"multiplies the loss's derivative by that of {squash} once more",
-            f"{squash}(z) − y is the derivative with respect to the scores already",
-            "squash_once_more",
-        )
-        if name == "cross_entropy":
-            yield derivative(
-                "multiplies the loss's derivative by softmax's Jacobian once more",
-                "softmax(z) − y is the derivative with respect to the scores already",
-                "jacobian_once_more",
-            )
-        yield derivative(
-            f"takes z − y for the derivative of {name}, without the {squash}",
-            f"{squash}(z) − y",
-            "scores_for_probabilities",
-        )
-    if name == "cross_entropy":
-        yield derivative(
-            "has the derivative in the target's column alone",
-            "softmax(z) − y in every column",
-            "target_alone",
-        )
-
-
-def _shapes(name: str) -> Iterator[Break]:
-    if name in BROADCASTING:
-        broadcast = partial(Break, "broadcast", function=name)
-        yield broadcast(
-            "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n) "
-            "({place})",
-            "give both one shape: targets[:, None], or outputs.squeeze(1)",
-            "flat",
-        )
-        yield broadcast(
-            "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1) to "
-            "(n, n) ({place})",
-            "nothing in mine; in theirs give both one shape",
-            "same_shape",
-        )
-
-
-def _statistics(name: str) -> Iterator[Break]:
-    if name in {"batch_norm", "layer_norm"}:
-        statistics = partial(Break, "batch statistics", what="statistics", function=name)
-        yield statistics(
-            f"hands the gradient down {name} without multiplying by its weight",
-            "multiply by the weight (γ) as well",
-            detail=("bare",),
-        )
-        yield statistics(
-            f"takes the gradient of {name}'s weight from its input as it is",
-            "take it from the normalized input",
-            detail=("raw",),
-        )
-        through = "let the gradient go through the mean and the variance, too"
-        for parts, what in ((("mean", "var"), "both"), (("var",), "variance"), (("mean",), "mean")):
-            words = "the mean and the variance" if what == "both" else f"the {what}"
-            yield statistics(f"takes {words} of {name} as constant", through, detail=parts)
-        yield statistics(
-            f"divides the variance of {name} by n − 1", "divide it by n", detail=("unbiased",)
         )
 
 
@@ -973,11 +940,8 @@ class _Maker:
     def bias_of_all(self) -> Any:  # noqa: ANN401
         return self._biased(lambda bias, made: bias.sum().expand_as(made))
 
-    def first_row(self) -> Any:  # noqa: ANN401
-        return self._biased(partial(_one_row, 0))
-
-    def last_row(self) -> Any:  # noqa: ANN401
-        return self._biased(partial(_one_row, -1))
+    def one_row(self) -> Any:  # noqa: ANN401
+        return self._biased(partial(_one_row, self.one.detail))
 
     def of_the_weight(self) -> Any:  # noqa: ANN401
         found = self._bias()

@@ -275,7 +275,9 @@ class _Search:
                 for other, one in itertools.islice(both, MOST_PAIRS)
                 if one.broken
             ]
+            looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
             found += self._least(self._made(pairs, true))
+            self.looked = looked  # of single ones; pairs are sought for a while
         return sorted(found, key=lambda one: one.candidate.partial)
 
     def _made(self, tried: Sequence[Break], true: Tensor) -> list[Candidate]:
@@ -285,7 +287,7 @@ class _Search:
         partial: dict[bytes, bool] = {}
         for number, one in enumerate(tried):
             if time.monotonic() > self.limit or self.progress(number + 1, len(tried)):
-                self.looked = number, len(tried)
+                self.looked = self.looked or (number, len(tried))
                 break
             made = record.gradient(first, one)
             if made is None or not self._differs(made, true, self.parted):
