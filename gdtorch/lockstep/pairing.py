@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["Pair", "Pairing", "pair"]
 
 import math
+import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 
 import torch
 from torch import Tensor
@@ -60,9 +61,14 @@ class Pairing:
     pairs: Mapping[str, Pair]
     refusal: Diagnosis | None
 
-    def view(self, mine: Weights) -> dict[str, Tensor]:
-        """Mine's weights with theirs' names, each laid out as theirs."""
-        return {name: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()}
+    def named(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
+        """Both under theirs' names, or mine's where theirs has but numbers; laid out as theirs."""
+        numbers = all(re.fullmatch(r"p?\d+", name) for name in theirs)
+        names = {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
+        return (
+            {names[name]: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()},
+            {names[name]: weight for name, weight in theirs.items()},
+        )
 
     def __str__(self) -> str:
         """How they were paired, in one line; empty where all have the same name and shape."""
@@ -83,7 +89,7 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
     values make a pair, transposed or with axes of length 1 more or less, if no other weight has
     them; then the same name, unless values have shown that names mislead; then a shape that one
     weight alone has on either side; then the order, if between two pairs that are known there is
-    but one of a shape.
+    but one of a shape, or if all of a shape hold the same, as biases of 0 do.
 
     Args:
         mine: the initial weights of the one.
@@ -93,13 +99,13 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
     search = _Search(mine, theirs)
     both = [name for name in mine if name in theirs]
     alike = len(both) == len(mine) == len(theirs)
-    search.by_name(both if alike else [name for name in both if name in renamed])
+    search.by_name(both if alike else renamed)
     search.by_values()
     if not alike:
         if not any(
             one != name and {one, name} & {*both} for name, (one, *_) in search.found.items()
         ):
-            search.by_name(search.common())
+            search.by_name(both)
         search.by_shape()
         search.by_order()
     return Pairing(dict(search.oriented()), search.refusal())
@@ -119,14 +125,11 @@ class _Search:
         self.found: dict[str, tuple[str, list[Axes], str]] = {}
         self.sum = cache(lambda weight: weight.double().abs().sum().item())
 
-    def common(self) -> list[str]:
-        """The names that both have, of what is left."""
-        return [name for name in self.left if name in self.others]
-
     def by_name(self, names: Iterable[str]) -> None:
-        """Pair those that have the same name, where their shapes allow it."""
+        """Pair what is left of these names on both sides, where the shapes allow it."""
         for name in names:
-            self._settle(name, name)
+            if name in self.left and name in self.others:
+                self._settle(name, name)
 
     def refusal(self) -> Diagnosis | None:
         """What is left, in words."""
@@ -179,7 +182,10 @@ class _Search:
         self._alone(dict.fromkeys(self.left, 0), dict.fromkeys(self.others, 0), "by shape")
 
     def by_order(self) -> None:
-        """Pair what stands between the same two pairs, if these are in one order on both sides."""
+        """Pair what stands between the same two pairs, and then what holds the same numbers.
+
+        Only if the pairs that are known stand in one order on both sides.
+        """
         places = {name: place for place, name in enumerate(self.mine)}
         others = {name: place for place, name in enumerate(self.theirs)}
         known = sorted((places[mine], others[theirs]) for theirs, (mine, *_) in self.found.items())
@@ -191,6 +197,13 @@ class _Search:
             {name: bisect(two, others[name]) for name in self.others},
             "by order",
         )
+        for mine in list(self.left):
+            if mine in self.left:
+                ones = [n for n in self.left if _lengths(self.left[n]) == _lengths(self.left[mine])]
+                same = [name for name in self.others if self.equal(mine, name)]
+                if len(ones) == len(same) and all(self.equal(*two) for two in product(ones, same)):
+                    for name, other in zip(ones, same, strict=True):
+                        self._settle(name, other, "by order")
 
     def _alone(self, mine: dict[str, int], theirs: dict[str, int], by: str) -> None:
         """Pair those that are alone of their shape at their place, on both sides."""
