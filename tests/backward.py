@@ -1,4 +1,4 @@
-"""Backward passes by hand, with a mistake to choose, and the same networks in PyTorch.
+"""Backward passes by hand, with mistakes to choose, and the same networks in PyTorch.
 
 Nothing of gdtorch is used here. Each network has `MISTAKES`: the mistake's name → the word by which
 `lockstep` is to call it, and what the report is to say.
@@ -19,9 +19,14 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def slope_of_sigmoid(mistake, z, a):
-    """σ′, or what people write for it; `mistake` without the layer's name."""
-    return {
+def pick(mistakes, written, right):
+    """What is written in place of what is right, by the mistake that is made there."""
+    return next((written[one] for one in mistakes if one in written), right)
+
+
+def slope_of_sigmoid(mistakes, z, a):
+    """σ′, or what people write for it; the mistakes without the layer's name."""
+    written = {
         "no σ′": np.ones_like(a),
         "σ′ of z": z * (1 - z),
         "σ′ of a": sigmoid(a) * (1 - sigmoid(a)),
@@ -29,26 +34,28 @@ def slope_of_sigmoid(mistake, z, a):
         "1 − a alone": 1 - a,
         "tanh′ for σ′": 1 - a * a,
         "σ′ twice": (a * (1 - a)) ** 2,
-    }.get(mistake, a * (1 - a))
+    }
+    return pick(mistakes, written, a * (1 - a))
 
 
-def slope_of_tanh(mistake, z, h):
-    return {
+def slope_of_tanh(mistakes, z, h):
+    written = {
         "no tanh′": np.ones_like(h),
         "tanh′ of z": 1 - z * z,
         "tanh′ of h": 1 - np.tanh(h) ** 2,
         "1 − h": 1 - h,
         "σ′ for tanh′": h * (1 - h),
         "tanh′ twice": (1 - h * h) ** 2,
-    }.get(mistake, 1 - h * h)
+    }
+    return pick(mistakes, written, 1 - h * h)
 
 
 SIGMOIDS = {
     "no σ′": "leaves out σ′",
     "σ′ of z": "takes σ′ from the input of the sigmoid",
     "σ′ of a": "takes σ′ at the output of sigmoid",
-    "a alone": "has a alone for σ′",
-    "1 − a alone": "has 1 − a alone for σ′",
+    "a alone": "has the output, a, for σ′",
+    "1 − a alone": "has 1 − a for σ′",
     "tanh′ for σ′": "has tanh's 1 − a² for σ′",
     "σ′ twice": "multiplies by σ′ twice",
 }
@@ -96,22 +103,21 @@ class Sigmoid:
         x, y = (torch.tensor(a).to(w["syn0"].dtype) for a in (self.x, self.y))
         return ((torch.sigmoid(torch.sigmoid(x @ w["syn0"]) @ w["syn1"]) - y) ** 2).sum() / 2
 
-    def gradient(self, w, mistake, new, step):
+    def gradient(self, w, mistakes, new, step):
         x, y = (a.astype(w["syn0"].dtype) for a in (self.x, self.y))
         z1 = x @ w["syn0"]
         a1 = sigmoid(z1)
         z2 = a1 @ w["syn1"]
         a2 = sigmoid(z2)
-        delta = (a2 - y) * slope_of_sigmoid(mistake.removeprefix("output: "), z2, a2)
-        if not mistake.startswith("output: "):
-            delta = (a2 - y) * a2 * (1 - a2)
-        syn1 = (z1 if mistake == "input before σ" else a1).T @ delta
-        if mistake == "all with new syn1":
-            other = {**w, "syn1": new("syn1", syn1)}
-            return {"syn0": self.gradient(other, "", new, step)["syn0"], "syn1": syn1}
-        down = new("syn1", syn1) if mistake == "new syn1" else w["syn1"]
-        handed = a2 - y if mistake == "no σ′ in what is handed down" else delta
-        return {"syn0": x.T @ (handed @ down.T * slope_of_sigmoid(mistake, z1, a1)), "syn1": syn1}
+        output = [one.removeprefix("output: ") for one in mistakes if "output: " in one]
+        delta = (a2 - y) * slope_of_sigmoid(output, z2, a2)
+        syn1 = (z1 if "input before σ" in mistakes else a1).T @ delta
+        if "all with new syn1" in mistakes:
+            other, rest = {**w, "syn1": new("syn1", syn1)}, set(mistakes) - {"all with new syn1"}
+            return {"syn0": self.gradient(other, rest, new, step)["syn0"], "syn1": syn1}
+        down = new("syn1", syn1) if "new syn1" in mistakes else w["syn1"]
+        handed = a2 - y if "no σ′ in what is handed down" in mistakes else delta
+        return {"syn0": x.T @ (handed @ down.T * slope_of_sigmoid(mistakes, z1, a1)), "syn1": syn1}
 
 
 class ThreeLayers:
@@ -121,7 +127,7 @@ class ThreeLayers:
     MISTAKES = {
         **derivatives(TANHS, "the only tanh; it reaches W1 and b1"),
         "no mask": ("derivative", "leaves out relu's mask"),
-        "relu for its mask": ("derivative", "multiplies by relu(z) instead of its mask"),
+        "relu for its mask": ("derivative", "has the output, a, for relu's mask"),
         "W2 for its transpose": (
             "transposed product",
             "hands the gradient down by the weight itself",
@@ -153,29 +159,30 @@ class ThreeLayers:
         hidden = torch.relu(hidden @ w["W2"] + w["b2"])
         return F.mse_loss(hidden @ w["W3"] + w["b3"], y)
 
-    def gradient(self, w, mistake, new, _):
+    def gradient(self, w, mistakes, new, _):
         x, y = (a.astype(w["W1"].dtype) for a in (self.x, self.y))
         z1 = x @ w["W1"] + w["b1"]
         h1 = np.tanh(z1)
         z2 = h1 @ w["W2"] + w["b2"]
         h2 = np.maximum(z2, 0)
         d3 = 2 * (h2 @ w["W3"] + w["b3"] - y) / y.size
-        g = {"W3": (z2 if mistake == "input before relu" else h2).T @ d3, "b3": d3.sum(0)}
-        down3 = new("W3", g["W3"]) if mistake in {"new W3", "new W2 and W3"} else w["W3"]
-        mask = {"no mask": np.ones_like(h2), "relu for its mask": h2}.get(mistake, z2 > 0)
+        g = {"W3": (z2 if "input before relu" in mistakes else h2).T @ d3, "b3": d3.sum(0)}
+        down3 = new("W3", g["W3"]) if mistakes & {"new W3", "new W2 and W3"} else w["W3"]
+        mask = pick(mistakes, {"no mask": np.ones_like(h2), "relu for its mask": h2}, z2 > 0)
         d2 = d3 @ down3.T * mask
-        g["W2"] = (h1.T @ d2).T if mistake == "W2's gradient transposed" else h1.T @ d2
-        g["b2"] = d2.sum(1 if mistake == "b2 over the wrong axis" else 0)
-        down2 = new("W2", g["W2"]) if mistake in {"new W2", "new W2 and W3"} else w["W2"]
-        d1 = d2 @ (down2 if mistake == "W2 for its transpose" else down2.T)
-        d1 = d1 * slope_of_tanh(mistake, z1, h1)
+        g["W2"] = (h1.T @ d2).T if "W2's gradient transposed" in mistakes else h1.T @ d2
+        g["b2"] = d2.sum(1 if "b2 over the wrong axis" in mistakes else 0)
+        down2 = new("W2", g["W2"]) if mistakes & {"new W2", "new W2 and W3"} else w["W2"]
+        d1 = d2 @ (down2 if "W2 for its transpose" in mistakes else down2.T)
+        d1 = d1 * slope_of_tanh(mistakes, z1, h1)
         g["W1"] = x.T @ d1
-        g["b1"] = {
+        written = {
             "b1 of the first row": d1[0],
             "b1 of the last row": d1[-1],
             "b1 from W1": g["W1"].sum(0),
             "b1 averaged": d1.mean(0),
-        }.get(mistake, d1.sum(0))
+        }
+        g["b1"] = pick(mistakes, written, d1.sum(0))
         return g
 
 
@@ -213,8 +220,8 @@ class Softmax:
         hidden = torch.sigmoid(F.linear(x, w["W1"], w["b1"]))
         return F.cross_entropy(F.linear(hidden, w["W2"], w["b2"]), y)
 
-    def gradient(self, w, mistake, new, step):
-        step = max(0, step + {"a step ahead": 1, "a step behind": -1}.get(mistake, 0))
+    def gradient(self, w, mistakes, new, step):
+        step = max(0, step + pick(mistakes, {"a step ahead": 1, "a step behind": -1}, 0))
         x = self.x[self.batches[step]].astype(w["W1"].dtype)
         y = np.eye(3, dtype=x.dtype)[self.y[self.batches[step]]]
         z1 = x @ w["W1"].T + w["b1"]
@@ -222,19 +229,19 @@ class Softmax:
         z = hidden @ w["W2"].T + w["b2"]
         p = softmax(z)
         d = p - y
-        if mistake == "p(1 − p) once more":
-            d = d * p * (1 - p)
-        elif mistake == "target's column alone":
-            d = d * y
-        elif mistake == "no softmax":
+        if "no softmax" in mistakes:
             d = z - y
-        elif mistake in {"Jacobian once more", "softmax twice"}:
-            d = d if mistake == "Jacobian once more" else softmax(p) - y
+        if "p(1 − p) once more" in mistakes:
+            d = d * p * (1 - p)
+        if "target's column alone" in mistakes:
+            d = d * y
+        if mistakes & {"Jacobian once more", "softmax twice"}:
+            d = softmax(p) - y if "softmax twice" in mistakes else d
             d = p * (d - (d * p).sum(1, keepdims=True))
-        d = d if mistake == "sum for mean" else d / len(x)
+        d = d if "sum for mean" in mistakes else d / len(x)
         g = {"W2": d.T @ hidden, "b2": d.sum(0)}
-        down = new("W2", g["W2"]) if mistake == "new W2" else w["W2"]
-        back = d @ down * slope_of_sigmoid(mistake, z1, hidden)
+        down = new("W2", g["W2"]) if "new W2" in mistakes else w["W2"]
+        back = d @ down * slope_of_sigmoid(mistakes, z1, hidden)
         return g | {"W1": back.T @ x, "b1": back.sum(0)}
 
 
@@ -251,7 +258,7 @@ class Recurrent:
         **derivatives(TANHS, "in each of the 5 tanh; it reaches W, U and b"),
         "no tanh′ at the end": ("derivative", "leaves out tanh′ (tanh number 5 of 5"),
         "truncated": ("branch cut off", "hands no gradient on to input 1 of matmul"),
-        "U for its transpose": ("transposed product", "(in each of the 11 matmul"),
+        "U for its transpose": ("transposed product", "(matmul number 2, 4, 6, 8 and 10 of 11"),
         "new V": (EARLY, "by V after V was updated"),
     }
 
@@ -270,7 +277,7 @@ class Recurrent:
             h = torch.tanh(step @ w["W"] + h @ w["U"] + w["b"])
         return F.mse_loss(h @ w["V"], y)
 
-    def gradient(self, w, mistake, new, _):
+    def gradient(self, w, mistakes, new, _):
         x, y = (a.astype(w["W"].dtype) for a in (self.x, self.y))
         states, inputs = [np.zeros((8, 5), dtype=x.dtype)], []
         for row in x:
@@ -279,15 +286,15 @@ class Recurrent:
         d = 2 * (states[-1] @ w["V"] - y) / y.size
         g = {n: np.zeros_like(v) for n, v in w.items()}
         g["V"] = states[-1].T @ d
-        back = d @ (new("V", g["V"]) if mistake == "new V" else w["V"]).T
+        back = d @ (new("V", g["V"]) if "new V" in mistakes else w["V"]).T
         for t in reversed(range(5)):
-            last = "no tanh′" if mistake == "no tanh′ at the end" and t == 4 else mistake
+            last = {"no tanh′"} if "no tanh′ at the end" in mistakes and t == 4 else mistakes
             dz = back * slope_of_tanh(last, inputs[t], states[t + 1])
             g["W"] += x[t].T @ dz
             g["U"] += states[t].T @ dz
             g["b"] += dz.sum(0)
-            back = dz @ (w["U"] if mistake == "U for its transpose" else w["U"].T)
-            if mistake == "truncated":
+            back = dz @ (w["U"] if "U for its transpose" in mistakes else w["U"].T)
+            if "truncated" in mistakes:
                 break
         return g
 
@@ -316,27 +323,27 @@ class Convolution:
         hidden = torch.relu(F.conv2d(x[:, None], w["K"], w["c"]))
         return F.mse_loss(F.linear(hidden.flatten(1), w["W"], w["b"]), y)
 
-    def gradient(self, w, mistake, new, _):
+    def gradient(self, w, mistakes, new, _):
         x, y = (a.astype(w["K"].dtype) for a in (self.x, self.y))
         windows = sliding_window_view(x, (3, 3), axis=(1, 2))
         z = np.einsum("nijab,kab->nkij", windows, w["K"][:, 0]) + w["c"][:, None, None]
         hidden = np.maximum(z, 0).reshape(5, -1)
         d = 2 * (hidden @ w["W"].T + w["b"] - y) / y.size
-        seen = z.reshape(5, -1) if mistake == "input before relu" else hidden
+        seen = z.reshape(5, -1) if "input before relu" in mistakes else hidden
         g = {"W": d.T @ seen, "b": d.sum(0)}
-        down = new("W", g["W"]) if mistake == "new W" else w["W"]
+        down = new("W", g["W"]) if "new W" in mistakes else w["W"]
         back = (d @ down).reshape(z.shape)
-        back = back if mistake == "no mask" else back * (z > 0)
+        back = back if "no mask" in mistakes else back * (z > 0)
         g["K"] = np.einsum("nkij,nijab->kab", back, windows)[:, None]
-        g["c"] = back.mean((0, 2, 3)) if mistake == "c averaged" else back.sum((0, 2, 3))
+        g["c"] = back.mean((0, 2, 3)) if "c averaged" in mistakes else back.sum((0, 2, 3))
         return g
 
 
 NETWORKS = [Sigmoid, ThreeLayers, Softmax, Recurrent, Convolution]
 
 
-def by_hand(network, dtype, optimizer, mistake=""):
-    """NumPy, with a mistake in the gradient; `new` gives a weight as the step will leave it."""
+def by_hand(network, dtype, optimizer, *mistakes):
+    """NumPy, with mistakes in the gradient; `new` gives a weight as the step will leave it."""
     w = initial(network, dtype)
     lr, state = (
         (network.lr if optimizer == "SGD" else 0.01),
@@ -356,7 +363,7 @@ def by_hand(network, dtype, optimizer, mistake=""):
             m, v = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
             return w[n] - lr * m / (np.sqrt(v) + 1e-8)
 
-        grads = network.gradient(w, mistake, new, step)
+        grads = network.gradient(w, set(mistakes), new, step)
         after = {n: new(n, grads[n].astype(dtype)) for n in w}
         state = {n: averages(n, grads[n].astype(dtype)) for n in w}
         w = after

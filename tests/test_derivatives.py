@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from backward import NETWORKS, Sigmoid, by_hand, by_torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gdtorch import lockstep
 
@@ -24,9 +26,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def report_on(network, seed, dtype, optimizer, mistake=""):
+def report_on(network, seed, dtype, optimizer, *mistakes):
     net = network(seed)
-    mine, theirs = by_hand(net, dtype, optimizer, mistake), by_torch(net, dtype, optimizer)
+    mine, theirs = by_hand(net, dtype, optimizer, *mistakes), by_torch(net, dtype, optimizer)
     return lockstep(mine, theirs, 20, rows=net.rows)
 
 
@@ -72,6 +74,60 @@ def test_no_mistake_in_the_gradient_is_taken_for_another(network):
 def test_an_honest_gradient_is_not_accused(network, optimizer, dtype):
     report = report_on(network, 0, dtype, optimizer)
     assert report.agree, str(report)
+
+
+TWO = st.sampled_from(
+    [
+        (network, pair)
+        for network in NETWORKS
+        for pair in itertools.combinations(sorted(network.MISTAKES), 2)
+    ]
+)
+OTHER_WORDS = {
+    "sum for mean": ("scale", "sums where cross_entropy takes the mean"),
+    "no σ′ in what is handed down": ("derivative", "leaves out σ′"),
+}
+
+
+def told(net, report):
+    """The mistakes that a report may mean, by its words without the place."""
+    for name, ways in net.MISTAKES.items():
+        for _, text, *_ in (ways, OTHER_WORDS.get(name, ways)):
+            if text in str(report):
+                yield name
+
+
+def weights_of(net, optimizer, mistakes):
+    steps = itertools.islice(by_hand(net, "float64", optimizer, *mistakes), 10)
+    return [np.concatenate([w.ravel() for w in step.values()]) for step in steps]
+
+
+def two_at_once(network, pair, optimizer):
+    """What is named, made by hand, has to give the same weights; or nothing is named."""
+    net = network(0)
+    report = report_on(network, 0, "float64", optimizer, *pair)
+    if report.cause in UNNAMED or report.agree:
+        return
+    names = sorted(set(told(net, report)))
+    both = (some for count in (1, 2) for some in itertools.combinations(names, count))
+    mine = weights_of(net, optimizer, pair)
+    assert any(
+        np.allclose(mine, weights_of(net, optimizer, some), rtol=1e-7, equal_nan=True)
+        for some in both
+    ), (pair, str(report))
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(two=TWO)
+def test_two_mistakes_are_named_as_what_they_are_or_not_at_all(two):
+    two_at_once(*two, "SGD")
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(two=TWO, optimizer=st.sampled_from(["SGD", "Adam"]))
+def test_no_two_mistakes_are_taken_for_others(two, optimizer):
+    two_at_once(*two, optimizer)
 
 
 def test_a_wrong_sign_in_one_weight_is_told_as_such():

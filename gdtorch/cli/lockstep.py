@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from . import Interrupts, options
 from .functions import UsersError, locate, show_users, trajectory
 from .options import RUN, RefusedError, integer, number, option
-from .report import ended, show, to_see
+from .report import ended, progress_bar, show, to_see
 
 if TYPE_CHECKING:
     from ..lockstep import Inspection, Report
@@ -55,6 +55,9 @@ OPTIONS: options.Declarations = {
         "weights named differently", _pair, nargs="+", default=[], metavar="OLD=NEW"
     ),
     "--lr": option("learning rate, to give a weight decay as a number", number(0)),
+    "--seconds": option(
+        "how long to look for mistakes in the gradient at most", number(0), default=30.0
+    ),
     **options.shared(*RUN, "json"),
 }
 
@@ -119,7 +122,7 @@ def _inspect(
         for _ in inspection:
             if interrupts.received:
                 break
-        return inspection.report(), ""
+        return _reported(inspection, args, interrupts), ""
 
     from ..board import OF_LOCKSTEP, PAIR, end_pair, event_files, log_pair
     from ..rundir import clear, unwritable
@@ -132,14 +135,28 @@ def _inspect(
                     log_pair(files, inspection.weights, inspection.differences, step)
                     if interrupts.received:
                         break
-                report = inspection.report()
+                report = _reported(inspection, args, interrupts)
                 end_pair(files, inspection.differences, str(report), report.steps)
         except (ValueError, UsersError):
             clear(folder)
             raise
         except OSError as error:
-            return inspection.report(), unwritable(folder, f"step {step}", error)
+            return _reported(inspection, args, interrupts), unwritable(
+                folder, f"step {step}", error
+            )
     return report, ""
+
+
+def _reported(inspection: Inspection, args: argparse.Namespace, interrupts: Interrupts) -> Report:
+    """The report, with a bar that shows how far the search for mistakes in the gradient is."""
+    with progress_bar(0, "change", shown=not args.json) as bar:
+
+        def progress(tried: int, of: int) -> bool:
+            bar.total = of
+            bar.update(tried - bar.n)
+            return bool(interrupts.received)
+
+        return inspection.report(args.seconds, progress)
 
 
 def _facts(report: Report) -> dict[str, Any]:

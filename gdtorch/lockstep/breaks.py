@@ -16,9 +16,10 @@ __all__ = [
     "in_words",
 ]
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -33,8 +34,10 @@ CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
     *("bias gradient", "softmax twice", "log_softmax twice", "sigmoid twice", "broadcast"),
     *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
+    *("another function", "overwritten gradient", "unequal micro-batches"),
 }
-MOST_PLACES = 100  # of one function, that are looked at one by one
+WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
+MOST_ROWS = 64  # that are taken one by one, or in micro-batches
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ class Break:
         change: what to write instead.
         what: the mistake, by the name of the method that makes it.
         function: the function in which it is made, by its name; empty where it is none's.
-        place: in which of the functions of that name, from 0; None for all.
+        places: in which of the functions of that name, from 0; empty for all.
+        where: these places in words.
         detail: what else belongs to it: an input's number, the names of weights, a distance.
+        beside: another mistake that is made as well.
     """
 
     cause: str
@@ -56,17 +61,40 @@ class Break:
     change: str
     what: str
     function: str = ""
-    place: int | None = None
+    places: tuple[int, ...] = ()
+    where: str = ""
     detail: Any = None
+    beside: Break | None = None
+
+    @property
+    def parts(self) -> tuple[Break, ...]:
+        """It and what is made beside it, one by one."""
+        return (replace(self, beside=None), *(self.beside.parts if self.beside else ()))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The weights that it takes as they are after mine's step."""
         return self.detail if self.what == "new_weights" else ()
 
+    @property
+    def updates(self) -> int:
+        """How often mine then rounds its weights in a step."""
+        return max(one.detail[0] if one.what == "row_by_row" else 1 for one in self.parts)
+
+    @property
+    def breadth(self) -> float:
+        """In how many places it is made."""
+        return sum(len(one.places) or math.inf for one in self.parts)
+
+    def in_all(self) -> Break:
+        """The same mistake in all functions of its name."""
+        beside = self.beside and self.beside.in_all()
+        return replace(self, places=(), where="", beside=beside)
+
     def concerns(self, function: Function) -> bool:
         """Whether it is made in this function."""
-        return function.name == self.function and self.place in (None, function.place)
+        here = not self.places or function.place in self.places
+        return self.function in ("", function.name) and here
 
 
 LOOK_AHEAD = Break(
@@ -82,63 +110,192 @@ SHOWN_ELSEWHERE = replace(
 )
 
 
-# Derivatives of elementwise functions. Name → (what is right, its common mistakes); a mistake is
-# (how it is written, what it is of the function's input x and its output y).
+# What may stand where an elementwise function's derivative should, of the derivative that is right
+# and the function's input and output: (how that is told, what it is).
 
-Slope = Callable[[Tensor, Tensor], Tensor]
-WRITTEN: dict[str, tuple[str, tuple[tuple[str, Slope], ...]]] = {
-    "tanh": (
-        "1 − h², with h = tanh(z)",
-        (
-            ("takes tanh′ from the input of tanh, 1 − z²,", lambda x, _: 1 - x * x),
-            ("has 1 − h for tanh′", lambda _, y: 1 - y),
-            ("has sigmoid's h(1 − h) for tanh′", lambda _, y: y * (1 - y)),
-        ),
-    ),
-    "sigmoid": (
-        "a(1 − a), with a = σ(z)",
-        (
-            ("takes σ′ from the input of the sigmoid, z(1 − z),", lambda x, _: x * (1 - x)),
-            ("has a alone for σ′", lambda _, y: y),
-            ("has 1 − a alone for σ′", lambda _, y: 1 - y),
-            ("has tanh's 1 − a² for σ′", lambda _, y: 1 - y * y),
-        ),
-    ),
-    "relu": (
-        "1 where z > 0, else 0",
-        (("multiplies by relu(z) instead of its mask", lambda _, y: y),),
-    ),
-    "softmax": (
-        "p · (g − Σ g · p), not p(1 − p) · g",
-        (("reduces the softmax's Jacobian to its diagonal", lambda _, y: y * (1 - y)),),
-    ),
-    "log_softmax": (
-        "g − p · Σ g, with p = softmax(z)",
-        (("reduces log_softmax's Jacobian to its diagonal", lambda _, y: 1 - y.exp()),),
-    ),
+Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
+SLOPES: tuple[tuple[str, Slope], ...] = (
+    ("leaves out {plain}", lambda d, *_: torch.ones_like(d)),
+    ("takes tanh′ from the input of {name}, 1 − z²,", lambda _d, x, _y: 1 - x * x),
+    ("takes σ′ from the input of the {name}, z(1 − z),", lambda _d, x, _y: x * (1 - x)),
+    ("has tanh's 1 − {a}² for {plain}", lambda _d, _x, y: 1 - y * y),
+    ("has sigmoid's {a}(1 − {a}) for {plain}", lambda _d, _x, y: y * (1 - y)),
+    ("has 1 − {a} for {plain}", lambda _d, _x, y: 1 - y),
+    ("has the output, {a}, for {plain}", lambda _d, _x, y: y),
+    ("has the input, z, for {plain}", lambda _d, x, _y: x),
+    ("takes relu's mask for {plain}", lambda _d, x, _y: (x > 0).to(x)),
+    ("multiplies by {plain} twice", lambda d, *_: d * d),
+    ("has {plain} with the other sign", lambda d, *_: -d),
+    ("leaves the factor out of {plain}, not its mask", lambda d, *_: (d != 0).to(d)),
+    ("leaves the mask out of {plain}, not its factor", lambda d, *_: d.max().expand_as(d)),
+)
+RIGHT = {
+    "tanh": "1 − h², with h = tanh(z)",
+    "sigmoid": "a(1 − a), with a = σ(z)",
+    "relu": "1 where z > 0, else 0",
+    "softmax": "p · (g − Σ g · p), not p(1 − p) · g",
+    "log_softmax": "g − p · Σ g, with p = softmax(z)",
 }
-RELU_LIKE = ("leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6", "hardtanh")
-for _name in RELU_LIKE:
-    WRITTEN[_name] = (
-        f"the derivative of {_name}",
-        (("takes relu's mask for it", lambda x, _: (x > 0).to(x.dtype)),),
-    )
-ELEMENTWISE = {
-    *WRITTEN,
-    *("exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf"),
-    *("reciprocal", "pow", "dropout", "logsigmoid", "mish", "atan", "sinh", "cosh"),
-}
+PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
 ACROSS = {"softmax", "log_softmax"}  # whose derivative is no number for each element
-RANDOMLY = {"dropout"}
-PRODUCTS = {"matmul": (0, 1), "mm": (0, 1), "mv": (0, 1), "linear": (0, 1), "addmm": (1, 2)}
+PIECEWISE = {"relu", "leaky_relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"}
+BY_CONSTANTS = {"mul", "div"}  # elementwise functions of one input, where the other is constant
+ELEMENTWISE = {
+    *("tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6"),
+    *("relu", "hardtanh", "softmax", "log_softmax", "celu", "dropout", "logsigmoid", "mish"),
+    *("exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf"),
+    *("reciprocal", "pow", "atan", "sinh", "cosh", "clamp", "clamp_min"),
+}
+LINEAR_LAYERS = {"matmul": (0, 1), "mm": (0, 1), "mv": (0, 1), "linear": (0, 1), "addmm": (1, 2)}
+CONVOLUTIONS = {"conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1)}
+PRODUCTS = LINEAR_LAYERS | CONVOLUTIONS | {"bmm": (0, 1)}
 BROADCASTING = {"add", "sub", "mul", "div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 RESHAPING = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
+TAKING = {"embedding", "__getitem__", "index_select"}
+GATHERING = {"cat", "stack", "embedding"}
 LOSSES = {"cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy"}
-PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
+REDUCING = {"mean", "mse_loss", "l1_loss", "nll_loss", *LOSSES}
+OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, what it often is
+    "leaky_relu": ("negative_slope", 1, (0.01, 0.1, 0.2, 0.3)),
+    "elu": ("alpha", 1, (1.0, 0.1, 0.5)),
+    "gelu": ("approximate", 9, ("tanh", "none")),
+    "softmax": ("dim", 1, (0, 1, 2, 3)),
+    "log_softmax": ("dim", 1, (0, 1, 2, 3)),
+    "layer_norm": ("eps", 4, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
+    "batch_norm": ("eps", 7, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
+}
+
+
+# Mistakes of other functions. In which, and the report's word for them → each of them: what it is,
+# with which detail, how it is told, and what to write instead.
+ADDITION = ("linear", "addmm", "add")
+NORMS = ("batch_norm", "layer_norm")
+SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
+MATRICES = tuple(PRODUCTS.keys() - CONVOLUTIONS.keys())
+DELTAS = "for a = x W and its δ: the gradient of W is xᵀ δ, and what is handed down δ Wᵀ"
+SLIDING = "slide δ over the input for the kernel, and the flipped kernel over δ for the input"
+BIAS = "sum δ over the rows"
+STATISTICS = "let the gradient go through the mean and the variance, too"
+ALREADY = "{squash}(z) − y is the derivative with respect to the scores already"
+ITSELF = "hands the gradient down by the weight itself, where its transpose should stand"
+AS_IT_IS = "hands the gradient down by the kernel as it is, not flipped"
+MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...]] = {
+    (tuple(PRODUCTS), "input of the layer"): (
+        (
+            *("before_activation", None),
+            "takes a weight's gradient from what comes before the activation",
+            "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
+        ),
+    ),
+    (MATRICES, "transposed product"): (
+        ("turned", ("through", "other"), ITSELF, DELTAS),
+        ("turned", ("weight", "itself"), "has a weight's gradient transposed", DELTAS),
+        ("turned", ("weight", "other"), "multiplies δ by the input, not by its transpose", DELTAS),
+        ("turned", ("weight", "output"), "transposes δ where it multiplies the input", DELTAS),
+        ("turned", ("through", "output"), "transposes δ where it is handed down", DELTAS),
+    ),
+    (tuple(CONVOLUTIONS), "transposed product"): (
+        ("turned", ("through", "other"), AS_IT_IS, SLIDING),
+        ("turned", ("weight", "itself"), "has a kernel's gradient flipped", SLIDING),
+    ),
+    (tuple(PRODUCTS), "derivative"): (
+        (
+            *("handed_down_bare", None),
+            "hands the gradient down without multiplying by the weight",
+            "multiply by the weight's transpose",
+        ),
+        (
+            *("handed_before_derivative", None),
+            "hands the error down without the activation's derivative",
+            "hand down δ, the error times the activation's derivative, not the error itself",
+        ),
+    ),
+    (ADDITION, "bias gradient"): (
+        ("bias_axis", None, "sums a bias's gradient over the wrong axis", BIAS),
+        ("bias_of_all", None, "sums a bias's gradient over all outputs, too", BIAS),
+        ("one_row", 0, "takes a bias's gradient from the first row alone", BIAS),
+        ("one_row", -1, "takes a bias's gradient from the last row alone", BIAS),
+        ("of_the_weight", "sum", "has a bias's gradient as the sum of its weight's gradient", BIAS),
+        ("of_the_weight", "mean", "has a bias's gradient as the mean of its weight's", BIAS),
+    ),
+    (tuple(SCORED), "{squash} twice"): (
+        (
+            *("squashed_twice", None),
+            "applies {squash} before {name}, which has one of its own",
+            "hand the scores to {name} as they are",
+        ),
+    ),
+    (tuple(SCORED), "derivative"): (
+        (
+            *("squash_once_more", None),
+            *("multiplies the loss's derivative by that of {squash} once more", ALREADY),
+        ),
+        (
+            *("scores_for_probabilities", None),
+            *("takes z − y for the derivative of {name}, without the {squash}", "{squash}(z) − y"),
+        ),
+    ),
+    (("cross_entropy",), "derivative"): (
+        (
+            *("jacobian_once_more", None),
+            *("multiplies the loss's derivative by softmax's Jacobian once more", ALREADY),
+        ),
+        (
+            *("target_alone", None),
+            *("has the derivative in the target's column alone", "softmax(z) − y in every column"),
+        ),
+    ),
+    (tuple(BROADCASTING), "broadcast"): (
+        (
+            *("flat", None),
+            "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)",
+            "give both one shape: targets[:, None], or outputs.squeeze(1)",
+        ),
+        (
+            *("same_shape", None),
+            "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)",
+            "nothing in mine; in theirs give both one shape",
+        ),
+    ),
+    (NORMS, "batch statistics"): (
+        (
+            "statistics",
+            ("mean", "var"),
+            "takes mean and variance of {name} as constant",
+            STATISTICS,
+        ),
+        ("statistics", ("var",), "takes the variance of {name} as constant", STATISTICS),
+        ("statistics", ("mean",), "takes the mean of {name} as constant", STATISTICS),
+        ("statistics", ("unbiased",), "divides the variance of {name} by n − 1", "divide it by n"),
+        ("statistics", ("bare",), "leaves out {name}'s weight γ on the way back", "multiply by γ"),
+        (
+            "statistics",
+            ("raw",),
+            "takes γ's gradient from {name}'s input",
+            "take it from (x − μ)/σ",
+        ),
+    ),
+    (tuple(REDUCING), "derivative"): (
+        ("scaled", None, "sums where {name} takes the mean", "divide by the count there, too"),
+    ),
+    (("sum",), "derivative"): (
+        ("scaled", None, "averages where theirs sums", "leave out the division there"),
+    ),
+    (("pow", "square"), "derivative"): (
+        ("scaled", None, "leaves the exponent out", "multiply by it: (w²)′ = 2 w"),
+    ),
+    (tuple(TAKING), "overwritten gradient"): (
+        (
+            *("last_of_index", None),
+            "keeps the last gradient alone of rows that are taken several times",
+            "add them up: np.add.at(grad, index, g) for grad[index] += g",
+        ),
+    ),
+}
 
 
 def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
-    """All mistakes that may have been made, the plainest first.
+    """All mistakes that may have been made: everywhere, then from the loss backwards.
 
     Args:
         tape: of a step of theirs.
@@ -147,15 +304,22 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     groups: dict[str, list[Function]] = {}
     for function in tape.functions:
         groups.setdefault(function.name, []).append(function)
-    for make in (_slopes, _products, _biases, _whole_losses, _shapes, _statistics):
-        for name, functions in groups.items():
-            for one in make(name):
-                yield from _everywhere(one, functions)
+    of_weights = _of_weights(tape, names)
+    mistakes = [one for name in groups for one in (*_slopes(name), *_listed_mistakes(name))]
+    mistakes += [one for some in groups.values() for one in _cuts(some)]
+    everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
+    yield from (one for some in everywhere for one in some if len(one.places) != 1)
     for name, functions in groups.items():
         yield from _new_weights(tape, name, functions, names)
     yield from _orders(tape, names)
-    for name, functions in groups.items():
-        yield from _cuts(name, functions)
+    for end, which in ((0, "first"), (-1, "last")):
+        yield Break(
+            "overwritten gradient",
+            f"keeps the gradient of the {which} use alone of a weight that is used several times",
+            "add up the gradients of all uses: += for =",
+            "one_use",
+            detail=end,
+        )
     for by, words in ((-1, "the step before"), (1, "the step after")):
         yield Break(
             "rows of another step",
@@ -164,25 +328,129 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
             "other_rows",
             detail=by,
         )
+    yield from _of_rows(tape)
+    order = {(function.name, function.place): k for k, function in enumerate(tape.functions)}
+    alone = [one for some in everywhere for one in some if len(one.places) == 1]
+    yield from sorted(alone, key=lambda one: -order[one.function, one.places[0]])
 
 
-def _everywhere(one: Break, functions: list[Function]) -> Iterator[Break]:
-    """A mistake in each of the functions of its name alone, and in all of them."""
-    if len(functions) > 1:
-        for function in functions[:MOST_PLACES]:
-            yield replace(one, place=function.place)
-    yield one
+def _cuts(functions: list[Function]) -> Iterator[Break]:
+    """The gradient is not handed on to one of a function's inputs."""
+    inputs, name = max(len(function.slots()) for function in functions), functions[0].name
+    for number in range(inputs if inputs > 1 or name in ELEMENTWISE | GATHERING else 0):
+        of = f"to input {number + 1} of" if inputs > 1 else "through"
+        yield Break(
+            "branch cut off",
+            f"hands no gradient on {of} {name} ({{place}})",
+            "add up what comes back through each input",
+            "cut",
+            name,
+            detail=number,
+        )
+
+
+def _of_rows(tape: Tape) -> Iterator[Break]:
+    """Rows that are taken one by one, or in micro-batches."""
+    rows = tape.rows
+    if not 1 < rows <= MOST_ROWS:
+        return
+    for share, said in ((1.0, ""), (1 / rows, f", by 1/{rows} of its gradient")):
+        yield Break(
+            "updated too early",
+            f"updates its weights after each of the {rows} rows{said}",
+            "add up the gradients of all rows from the same weights, then update once",
+            "row_by_row",
+            detail=(rows, share),
+        )
+    for size in range(2, rows):
+        if rows % size:
+            yield Break(
+                "unequal micro-batches",
+                f"averages the means of micro-batches of {size} rows, though the last of them has "
+                f"{rows % size}",
+                f"weigh each micro-batch by its rows, or divide a sum over all by {rows}",
+                "micro_batches",
+                detail=(rows, size),
+            )
+
+
+def _of_weights(tape: Tape, names: Mapping[int, str]) -> dict[int, tuple[Any, ...]]:
+    """Slot → what tells the function that made it, of those of its name: the weights that feed it.
+
+    A gate of a recurrent network, say, is in each of its steps fed by the same weights.
+    """
+    near: dict[int, frozenset[Any]] = {
+        slot: frozenset([names.get(key, str(key))]) for slot, key in tape.leaves.items()
+    }
+    found: dict[int, tuple[Any, ...]] = {}
+    for function in tape.functions:
+        fed = frozenset().union(*(near.get(slot, frozenset()) for slot in function.inputs()))
+        if function.name == "__getitem__":
+            fed |= {(repr(function.args[1]),)}
+        weights = frozenset(one for one in fed if isinstance(one, (str, tuple)))
+        role = (function.name, weights or fed)
+        for number, slot in enumerate(function.outputs):
+            found[slot] = role
+            if function.name in ELEMENTWISE:
+                near[slot] = frozenset([frozenset([role])])
+            else:
+                near[slot] = fed | ({(number,)} if len(function.outputs) > 1 else set())
+    return found
+
+
+def _everywhere(
+    one: Break, functions: list[Function], of_weights: Mapping[int, tuple[Any, ...]]
+) -> Iterator[Break]:
+    """A mistake in all functions of its name, in those fed by the same weights, and in each."""
+    count, name = len(functions), one.function
+    if count == 1:
+        yield replace(one, where=f"the only {name}{_after(functions[0], of_weights)}")
+        return
+    yield replace(one, where=f"in each of the {count} {name}")
+    alike: dict[Any, list[Function]] = {}
+    for function in functions:
+        alike.setdefault(of_weights[function.outputs[0]], []).append(function)
+    for some in alike.values():
+        if 1 < len(some) < count:
+            places = tuple(function.place for function in some)
+            said = listed([str(place + 1) for place in places])
+            where = f"{name} number {said} of {count}{_after(some[0], of_weights)}"
+            yield replace(one, places=places, where=where)
+    for function in functions:
+        where = f"{name} number {function.place + 1} of {count}{_after(function, of_weights)}"
+        yield replace(one, places=(function.place,), where=where)
+
+
+def _after(function: Function, of_weights: Mapping[int, tuple[Any, ...]]) -> str:
+    """The module that feeds a function, where its weights are named as a module names them."""
+    weights = [one for one in of_weights[function.outputs[0]][1] if isinstance(one, str)]
+    modules = {one.rpartition(".")[0] for one in weights}
+    return f", after {listed(sorted(modules))}" if all(modules) and modules else ""
 
 
 def _slopes(name: str) -> Iterator[Break]:
-    if name not in ELEMENTWISE:
+    if name not in ELEMENTWISE | BY_CONSTANTS:
         return
-    right, mistakes = WRITTEN.get(name, (f"the derivative of {name}", ()))
-    derivative = partial(Break, "derivative", function=name)
-    plain = PLAIN.get(name, f"the derivative of {name}")
-    yield derivative(f"leaves out {plain} ({{place}})", f"multiply by {right}", "left_out")
-    for number, (written, _) in enumerate(mistakes):
-        yield derivative(f"{written} ({{place}})", f"write {right}", "written", detail=number)
+    constant = name in BY_CONSTANTS
+    plain = PLAIN.get(name, f"the {'factor' if constant else 'derivative'} of {name}")
+    write = f"multiply by {plain}" if constant else f"write {RIGHT.get(name, plain)}"
+    last = range(len(SLOPES))[-2:]
+    few = (0,) if name in ACROSS else (0, *last) if constant else range(len(SLOPES))
+    for number in few:
+        said = SLOPES[number][0].format(name=name, plain=plain, a="h" if name == "tanh" else "a")
+        yield Break("derivative", f"{said} ({{place}})", write, "slope", name, detail=number)
+    derivative = partial(Break, "derivative", function=name, change=write)
+    if name in ACROSS:
+        said = "the softmax's" if name == "softmax" else f"{name}'s"
+        yield derivative(f"reduces {said} Jacobian to its diagonal ({{place}})", what="diagonal")
+    elif name in ELEMENTWISE:
+        at = f"takes {plain} at the output of {name}, not at its input ({{place}})"
+        yield derivative(at, what="of_output")
+        again = f"applies {name} once more, where {plain} should stand ({{place}})"
+        yield derivative(again, what="applied_again")
+    if name in PIECEWISE:
+        said = f"takes {name}'s mask from the gradient that comes back ({{place}})"
+        yield derivative(said, what="mask_of_gradient")
     if name in ACROSS or name == "sigmoid":
         yield Break(
             f"{name} twice",
@@ -191,47 +459,26 @@ def _slopes(name: str) -> Iterator[Break]:
             "skipped",
             name,
         )
-    if name in ACROSS or name in RANDOMLY:
-        return
-    yield derivative(
-        f"takes {plain} at the output of {name}, not at its input ({{place}})",
-        f"write {right}",
-        "of_output",
-    )
-    yield derivative(
-        f"multiplies by {plain} twice ({{place}})", f"multiply once, by {right}", "twice"
-    )
-    yield derivative(f"has {plain} with the other sign ({{place}})", f"write {right}", "sign")
+    else:
+        said = f"leaves {name} out altogether ({{place}})"
+        yield Break(
+            "another function", said, f"apply {name}, forward and backward", "skipped", name
+        )
 
 
-def _products(name: str) -> Iterator[Break]:
-    if name not in PRODUCTS:
-        return
-    yield Break(
-        "input of the layer",
-        "takes a weight's gradient from what comes before the activation ({place})",
-        "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
-        "before_activation",
-        name,
-    )
-    product = partial(Break, "transposed product", function=name)
-    yield product(
-        "hands the gradient down by the weight itself, where its transpose should stand ({place})",
-        "transpose the weight in the product that hands the gradient down",
-        "handed_down_transposed",
-    )
-    yield product(
-        "has a weight's gradient transposed ({place})",
-        "transpose the product that makes the weight's gradient",
-        "gradient_transposed",
-    )
-    yield Break(
-        "derivative",
-        "hands the gradient down without multiplying by the weight ({place})",
-        "multiply by the weight's transpose",
-        "handed_down_bare",
-        name,
-    )
+def _listed_mistakes(name: str) -> Iterator[Break]:
+    """Those of the table, and the same function with another option."""
+    words = {"name": name, "squash": SCORED.get(name, ""), "place": "({place})"}
+    for (where, cause), ones in MISTAKES.items():
+        for what, detail, mine, change in ones if name in where else ():
+            said, told, write = (x.format(**words) for x in (cause, f"{mine} {{place}}", change))
+            yield Break(said, told, write, what, name, detail=detail)
+    option, place, values = OPTIONS.get(name, ("", 0, ()))
+    for value in values:
+        said, change = f"{name} with {option}={value} ({{place}})", f"give both the same {option}"
+        other = partial(Break, change=change, function=name, detail=(option, place, value))
+        yield other("another function", f"has {said}", what="other")
+        yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
 
 
 def _new_weights(
@@ -255,89 +502,6 @@ def _new_weights(
             "new_weights",
             name,
             detail=tuple(some),
-        )
-
-
-def _biases(name: str) -> Iterator[Break]:
-    if name not in {"linear", "addmm", "add"}:
-        return
-    bias = partial(Break, "bias gradient", function=name)
-    right = "sum δ over the rows"
-    yield bias("sums a bias's gradient over the wrong axis ({place})", right, "bias_axis")
-    yield bias("takes a bias's gradient from the first row alone ({place})", right, "first_row")
-    yield bias("takes a bias's gradient from the last row alone ({place})", right, "last_row")
-    for how in ("sum", "mean"):
-        yield bias(
-            f"takes a bias's gradient as the {how} of its weight's gradient ({{place}})",
-            f"{right} themselves, not the weight's gradient",
-            "of_the_weight",
-            detail=how,
-        )
-
-
-def _whole_losses(name: str) -> Iterator[Break]:
-    if name not in LOSSES:
-        return
-    squash = "softmax" if name == "cross_entropy" else "σ"
-    derivative = partial(Break, "derivative", function=name)
-    if name != "binary_cross_entropy":
-        yield Break(
-            "softmax twice" if name == "cross_entropy" else "sigmoid twice",
-            f"applies {squash} before {name}, which has one of its own",
-            f"hand the scores to {name} as they are",
-            "squashed_twice",
-            name,
-        )
-        yield derivative(
-            f"multiplies the loss's derivative by that of {squash} once more",
-            f"{squash}(z) − y is the derivative with respect to the scores already",
-            "squash_once_more",
-        )
-        if name == "cross_entropy":
-            yield derivative(
-                "multiplies the loss's derivative by softmax's Jacobian once more",
-                "softmax(z) − y is the derivative with respect to the scores already",
-                "jacobian_once_more",
-            )
-        yield derivative(
-            f"takes z − y for the derivative of {name}, without the {squash}",
-            f"{squash}(z) − y",
-            "scores_for_probabilities",
-        )
-    if name == "cross_entropy":
-        yield derivative(
-            "has the derivative in the target's column alone",
-            "softmax(z) − y in every column",
-            "target_alone",
-        )
-
-
-def _shapes(name: str) -> Iterator[Break]:
-    if name in BROADCASTING:
-        broadcast = partial(Break, "broadcast", function=name)
-        yield broadcast(
-            "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n) "
-            "({place})",
-            "give both one shape: targets[:, None], or outputs.squeeze(1)",
-            "flat",
-        )
-        yield broadcast(
-            "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1) to "
-            "(n, n) ({place})",
-            "nothing in mine; in theirs give both one shape",
-            "same_shape",
-        )
-
-
-def _statistics(name: str) -> Iterator[Break]:
-    if name in {"batch_norm", "layer_norm"}:
-        statistics = partial(Break, "batch statistics", what="statistics", function=name)
-        through = "let the gradient go through the mean and the variance, too"
-        for parts, what in ((("mean", "var"), "both"), (("var",), "variance"), (("mean",), "mean")):
-            words = "the mean and the variance" if what == "both" else f"the {what}"
-            yield statistics(f"takes {words} of {name} as constant", through, detail=parts)
-        yield statistics(
-            f"divides the variance of {name} by n − 1", "divide it by n", detail=("unbiased",)
         )
 
 
@@ -368,39 +532,10 @@ def _orders(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
             )
 
 
-def _cuts(name: str, functions: list[Function]) -> Iterator[Break]:
-    """The gradient is not handed on to one of a function's inputs."""
-    inputs = max(_slotted(function) for function in functions)
-    for number in range(inputs if inputs > 1 else 0):
-        yield from _everywhere(
-            Break(
-                "branch cut off",
-                f"hands no gradient on to input {number + 1} of {name} ({{place}})",
-                "add up what comes back through each input",
-                "cut",
-                name,
-                detail=number,
-            ),
-            functions,
-        )
-
-
-def _slotted(function: Function) -> int:
-    return sum(isinstance(arg, Slot) for arg in function.args)
-
-
-def in_words(one: Break, tape: Tape | None, weights: Sequence[str]) -> str:
+def in_words(one: Break, weights: Sequence[str]) -> str:
     """What mine seems to do, with the function's place and the weights that it reaches."""
-    if tape is None or "{place}" not in one.mine:
-        return one.mine.format(weights=listed(one.names), place="")
-    count = sum(function.name == one.function for function in tape.functions)
-    if count == 1:
-        place = f"the only {one.function}"
-    elif one.place is None:
-        place = f"in each of the {count} {one.function}"
-    else:
-        place = f"{one.function} number {one.place + 1} of {count}"
-    return one.mine.format(place=f"{place}; it reaches {listed(weights)}")
+    where = f"{one.where}; it reaches {listed(weights)}"
+    return one.mine.format(weights=listed(one.names), place=where)
 
 
 # Making them.
@@ -412,6 +547,7 @@ def gradient(
     new: Mapping[int, Tensor],
     names: Mapping[int, str],
     one: Break | None = None,
+    rates: Mapping[int, float] | None = None,
 ) -> dict[int, Tensor] | None:
     """The gradient with a mistake, `id` of a parameter → array; None where it cannot be made.
 
@@ -421,51 +557,29 @@ def gradient(
         new: the same after mine's step.
         names: `id` of a parameter → its name.
         one: the mistake; None for the true gradient.
+        rates: `id` of a parameter → its learning rate, for what updates it several times.
     """
+    maker = _Maker(tape, one.parts if one else (), new, names, rates or {})
     try:
-        if one is None:
-            return tape.gradients(weights)
-        if one.what == "in_order":
-            return _in_order(tape, weights, new, names, one.detail)
-        maker = _Maker(tape, one, {key: new[key] for key in new if names[key] in one.names})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that broadcast, which is the point
-            found = tape.gradients(weights, maker.instead)
-    except (RuntimeError, ValueError, IndexError):  # shapes that do not fit
+            return maker.whole(weights)
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError):  # what does not fit
         return None
-    for bias, weight, how in maker.sums:
-        made = _summed(found[weight], found[bias].shape, how)
-        if made is not None:
-            found[bias] = made
-            maker.made = True
-    return found if maker.made else None
 
 
-def _in_order(
-    tape: Tape,
-    weights: Mapping[int, Tensor],
-    new: Mapping[int, Tensor],
-    names: Mapping[int, str],
-    order: tuple[tuple[str, ...], ...],
-) -> dict[int, Tensor]:
-    """Each group's gradients where the groups before it are new already."""
-    found: dict[int, Tensor] = {}
-    now = dict(weights)
-    for group in order:
-        grads = tape.gradients(now)
-        for key in grads:
-            if names[key] in group:
-                found[key], now[key] = grads[key], new[key]
-    return found
+def _held(one: Any) -> Any:  # noqa: ANN401
+    """A tensor that hands no gradient on."""
+    return one.detach() if isinstance(one, Tensor) else one
 
 
-def _summed(whole: Tensor, shape: torch.Size, how: str) -> Tensor | None:
+def _summed(whole: Tensor, shape: torch.Size, how: str) -> Tensor:
     """A weight's gradient summed, or averaged, over what its bias has not."""
     for axis in range(whole.ndim):
         made: Tensor = getattr(whole, how)(axis)
         if made.numel() == shape.numel():
             return made.reshape(shape)
-    return None
+    raise ValueError("not of one layer")
 
 
 def _no(path: Tensor) -> Tensor:
@@ -473,13 +587,92 @@ def _no(path: Tensor) -> Tensor:
     return path - path.detach()
 
 
-class _Maker:
-    """Make a mistake while a tape is run; `instead` is called in place of each function."""
+def _as_it_is(path: Tensor) -> Tensor:
+    return path
 
-    def __init__(self, tape: Tape, one: Break, new: Mapping[int, Tensor]) -> None:
-        self.tape, self.one, self.new = tape, one, new
-        self.made = False
+
+@dataclass(frozen=True)
+class _Path:
+    """By which an input of a function gets its gradient.
+
+    Args:
+        place: the input's.
+        given: place → what the function is given there instead.
+        then: what is done with what it returns.
+    """
+
+    place: int
+    given: Mapping[int, Tensor] = field(default_factory=dict)
+    then: Callable[[Tensor], Tensor] = _as_it_is
+
+
+class _Maker:
+    """Make mistakes while a tape is run; `instead` is called in place of each function."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        parts: Sequence[Break],
+        new: Mapping[int, Tensor],
+        names: Mapping[int, str],
+        rates: Mapping[int, float],
+    ) -> None:
+        self.tape, self.names, self.rates, self.after = tape, names, rates, new
+        self.order = next((one for one in parts if one.what in WHOLE), None)
+        self.parts = [one for one in parts if one is not self.order]
+
+    def whole(self, weights: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The gradients of all rows, or of some at a time, at weights as they are or become."""
+        if self.order is None:
+            return self.gradients(weights)
+        made: dict[int, Tensor] = getattr(self, self.order.what)(weights, *self.order.detail)
+        return made
+
+    def in_order(self, weights: Mapping[int, Tensor], *order: tuple[str, ...]) -> dict[int, Tensor]:
+        """Each group's gradients where the groups before it are new already."""
+        found: dict[int, Tensor] = {}
+        now = dict(weights)
+        for group in order:
+            for key, grad in self.gradients(now).items():
+                if self.names[key] in group:
+                    found[key], now[key] = grad, self.after[key]
+        return found
+
+    def row_by_row(
+        self, weights: Mapping[int, Tensor], rows: int, share: float
+    ) -> dict[int, Tensor]:
+        """What gradient descent moves by, row after row, as one gradient."""
+        now = dict(weights)
+        for row in range(rows):
+            for key, grad in self.gradients(now, slice(row, row + 1)).items():
+                now[key] = now[key] - self.rates[key] * share * grad
+        return {k: (weights[k] - now[k]) / self.rates[k] for k in self.tape.leaves.values()}
+
+    def micro_batches(
+        self, weights: Mapping[int, Tensor], rows: int, size: int
+    ) -> dict[int, Tensor]:
+        """The mean of the gradients of micro-batches."""
+        some = [self.gradients(weights, slice(k, k + size)) for k in range(0, rows, size)]
+        return {key: torch.stack([grads[key] for grads in some]).mean(0) for key in some[0]}
+
+    def gradients(
+        self, weights: Mapping[int, Tensor], rows: slice | None = None
+    ) -> dict[int, Tensor]:
+        """The gradients, with the mistakes that are made in functions.
+
+        Raises:
+            ValueError: one of them is not possible anywhere.
+        """
         self.sums: list[tuple[int, int, str]] = []  # biases, weights, how
+        self.made: set[Break] = set()
+        self.slopes: dict[int, Tensor] = {}  # slot of what an activation is given → its slope
+        tape = self.tape if rows is None else self.tape.of_rows(rows)
+        found = tape.gradients(weights, self.instead if self.parts else None)
+        for bias, weight, how in self.sums:
+            found[bias] = _summed(found[weight], found[bias].shape, how)
+        if len(self.made) < len(self.parts):
+            raise ValueError("not made")
+        return found
 
     def instead(
         self,
@@ -488,65 +681,156 @@ class _Maker:
         kwargs: dict[str, Any],
         values: Mapping[int, Tensor],
     ) -> Any:  # noqa: ANN401 (whatever the function returns)
-        if not self.one.concerns(function):
+        concerned = [one for one in self.parts if one.concerns(function)]
+        if not concerned and not self.slopes:
             return NotImplemented
         if "inplace" in kwargs:
             kwargs = {**kwargs, "inplace": False}
         self.function, self.args, self.kwargs, self.values = function, list(args), kwargs, values
-        changed = getattr(self, self.one.what)()
-        self.made = self.made or changed is not NotImplemented
-        return changed
+        self.at = next((k for k, arg in enumerate(function.args) if isinstance(arg, Slot)), 0)
+        if function.name in ELEMENTWISE and function.slots()[0] in self.slopes:
+            self.slopes[function.slots()[0]] = self._derivative(self.args[self.at])
+        paths: list[_Path] = []
+        for one in concerned:
+            self.one = one
+            changed = getattr(self, one.what)()
+            if changed is NotImplemented:
+                continue
+            self.made.add(one)
+            if not isinstance(changed, _Path):
+                return changed
+            paths.append(changed)
+        return self._apart(paths) if paths else NotImplemented
+
+    @property
+    def new(self) -> dict[int, Tensor]:
+        """The weights that are taken as they are after mine's step."""
+        return {key: self.after[key] for key in self.after if self.names[key] in self.one.names}
 
     def _run(self, args: list[Any]) -> Any:  # noqa: ANN401
         return self.function.run(args, self.kwargs)
 
+    def _with(self, path: Tensor) -> Tensor:
+        """The function's value, with the gradient of a path."""
+        made: Tensor = self._run(self.args).detach()
+        return made + _no(path)
+
     def _with_slope(self, slope: Tensor) -> Tensor:
         """The function's value, with another derivative, element by element."""
-        made: Tensor = self._run(self.args).detach()
-        return made + _no(self.args[0] * slope.detach())
-
-    def _derivative(self, at: Tensor) -> Tensor:
-        inputs = at.detach().requires_grad_()
-        outputs = self._run([inputs, *self.args[1:]])
-        (made,) = torch.autograd.grad(outputs.sum(), inputs)
+        inputs = self.args[self.at]
+        made = self._with(inputs * slope.detach())
+        if made.shape != inputs.shape:
+            raise ValueError("not element by element")
         return made
 
-    def _apart(self, paths: Mapping[int, list[Any]]) -> Tensor:
-        """The function's value, with the gradient of each input by a path of its own.
+    def _derivative(self, at: Tensor) -> Tensor:
+        inputs, args = at.detach().requires_grad_(), list(self.args)
+        args[self.at] = inputs
+        (made,) = torch.autograd.grad(self._run(args).sum(), inputs)
+        return made
 
-        Args:
-            paths: an input's place → what the function is given, in its path, instead.
-        """
+    def _apart(self, paths: Sequence[_Path]) -> Tensor:
+        """The function's value, where the gradients of some inputs come by paths of their own."""
         made: Tensor = self._run(self.args).detach()
         for place, arg in enumerate(self.args):
             if isinstance(arg, Tensor) and arg.requires_grad:
-                given = paths.get(place, self.args)
-                path = [
-                    one.detach() if isinstance(one, Tensor) and k != place else one
-                    for k, one in enumerate(given)
-                ]
-                made = made + _no(self._run(path))
+                args = [_held(one) if k != place else one for k, one in enumerate(self.args)]
+                mine = [path for path in paths if path.place == place]
+                for path in mine:
+                    for k, one in path.given.items():
+                        args[k] = one
+                given = self._run(args)
+                for path in mine:
+                    given = path.then(given)
+                made = made + _no(given)
         return made
 
-    def left_out(self) -> Any:  # noqa: ANN401
-        return self._with_slope(torch.ones_like(self.args[0]))
+    def slope(self) -> Any:  # noqa: ANN401
+        if len(self.function.slots()) != 1:
+            return NotImplemented
+        inputs, made = self.args[self.at].detach(), self._run(self.args).detach()
+        _, written = SLOPES[self.one.detail]
+        return self._with_slope(written(self._derivative(inputs), inputs, made))
 
-    def written(self) -> Any:  # noqa: ANN401
-        inputs, made = self.args[0].detach(), self._run(self.args).detach()
-        _, slope = WRITTEN[self.function.name][1][self.one.detail]
-        return self._with_slope(slope(inputs, made))
+    def diagonal(self) -> Any:  # noqa: ANN401
+        made = self._run(self.args).detach()
+        softmax = self.function.name == "softmax"
+        return self._with_slope(made * (1 - made) if softmax else 1 - made.exp())
 
     def of_output(self) -> Any:  # noqa: ANN401
         return self._with_slope(self._derivative(self._run(self.args)))
 
-    def twice(self) -> Any:  # noqa: ANN401
-        return self._with_slope(self._derivative(self.args[0]).square())
+    def applied_again(self) -> Any:  # noqa: ANN401
+        args = list(self.args)
+        args[self.at] = self._run(self.args).detach()
+        return self._with_slope(self._run(args))
 
-    def sign(self) -> Any:  # noqa: ANN401
-        return self._with_slope(-self._derivative(self.args[0]))
+    def mask_of_gradient(self) -> Any:  # noqa: ANN401
+        path = self.args[self.at] * 1
+        path.register_hook(lambda grad: grad * (grad > 0))
+        return self._with(path)
 
     def skipped(self) -> Any:  # noqa: ANN401
-        return self.args[0]
+        return self.args[self.at] if len(self.function.slots()) == 1 else NotImplemented
+
+    def _other(self) -> Any:  # noqa: ANN401
+        """What the function returns with another option."""
+        option, place, value = self.one.detail
+        args, kwargs = list(self.args), dict(self.kwargs)
+        if len(args) > place:
+            args[place] = value
+        else:
+            kwargs[option] = value
+        return self.function.run(args, kwargs)
+
+    def other(self) -> Any:  # noqa: ANN401
+        return self._other()
+
+    def derivative_of_other(self) -> Any:  # noqa: ANN401
+        return self._with(self._other())
+
+    def scaled(self) -> Any:  # noqa: ANN401
+        made, name = self._run(self.args), self.function.name
+        count = self.args[0].numel() / made.numel()
+        if self.kwargs.get("reduction", "mean") != "mean":
+            return NotImplemented
+        if name in {"pow", "square"}:
+            factor = 1 / (self.args[1] if name == "pow" else 2)
+        elif name in {"cross_entropy", "nll_loss"}:
+            factor = len(self.args[0])
+        else:
+            factor = 1 / count if name == "sum" else count
+        return made.detach() + factor * _no(made)
+
+    def last_of_index(self) -> Any:  # noqa: ANN401
+        whole = [a for a in self.args if isinstance(a, Tensor) and a.dtype == torch.long]
+        if len(whole) != 1:
+            return NotImplemented
+        index = whole[0]
+        made, flat = self._run(self.args), index.flatten().tolist()
+        last = {row: number for number, row in enumerate(flat)}
+        keep = torch.tensor([last[row] == number for number, row in enumerate(flat)]).to(made)
+        return self._with(made * keep.reshape(index.shape + (1,) * (made.ndim - index.ndim)))
+
+    def one_use(self) -> Any:  # noqa: ANN401
+        uses: dict[int, list[Function]] = {}
+        for function in self.tape.functions:
+            for slot in function.inputs() & set(self.tape.leaves):
+                uses.setdefault(slot, []).append(function)
+        dropped = {
+            k
+            for k, slot in enumerate(self.function.slots())
+            if slot in uses and uses[slot][self.one.detail] is not self.function
+        }
+        return self._cut(dropped) if dropped else NotImplemented
+
+    def _cut(self, numbers: Collection[int]) -> Any:  # noqa: ANN401
+        args, kwargs = self.function.given(self.values, numbers)
+        return self.function.run(args, kwargs)
+
+    def cut(self) -> Any:  # noqa: ANN401
+        here = self.one.detail < len(self.function.slots())
+        return self._cut({self.one.detail}) if here else NotImplemented
 
     def _product(self) -> tuple[int, int]:
         """The places of a product's two inputs: what is handed through, and the weight."""
@@ -564,25 +848,27 @@ class _Maker:
             maker = self.tape.makers.get(min(maker.inputs()))
         if maker is None or maker.name not in ELEMENTWISE:
             return NotImplemented
-        args = list(self.args)
-        args[through] = self.values[maker.args[0].number].reshape(args[through].shape)
-        return self._apart({weight: args})
+        before = self.values[maker.args[0].number].reshape(self.args[through].shape)
+        return _Path(weight, {through: before.detach()})
 
-    def handed_down_transposed(self) -> Any:  # noqa: ANN401
+    def turned(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
-        return self._with_transposed(through, weight)
+        which, what = self.one.detail
+        place = through if which == "through" else weight
+        if what == "output":
+            return _Path(place, then=self._turned)
+        if what == "itself":
+            return _Path(place, {place: self._turned(self.args[place])})
+        other = through + weight - place
+        return _Path(place, {other: self._turned(self.args[other]).detach()})
 
-    def gradient_transposed(self) -> Any:  # noqa: ANN401
-        _, weight = self._product()
-        return self._with_transposed(weight, weight)
-
-    def _with_transposed(self, place: int, weight: int) -> Any:  # noqa: ANN401
-        """The gradient of one input by the transpose of a square weight."""
-        args = list(self.args)
-        if args[weight].ndim != 2 or args[weight].shape[0] != args[weight].shape[1]:
-            return NotImplemented
-        args[weight] = args[weight].mT
-        return self._apart({place: args})
+    def _turned(self, tensor: Tensor) -> Tensor:
+        """A kernel flipped, or a square matrix transposed."""
+        if self.function.name in CONVOLUTIONS:
+            return tensor.flip([*range(2, tensor.ndim)])
+        if tensor.shape[-1] != tensor.shape[-2]:
+            raise ValueError("not square")
+        return tensor.mT
 
     def handed_down_bare(self) -> Any:  # noqa: ANN401
         through, _ = self._product()
@@ -591,6 +877,26 @@ class _Maker:
         if made.shape != inputs.shape or not inputs.requires_grad:
             return NotImplemented
         return made + _no(inputs)
+
+    def handed_before_derivative(self) -> Any:  # noqa: ANN401
+        through, _ = self._product()
+        slots = set(self.function.outputs)
+        for later in self.tape.functions:
+            if later.inputs() & slots and later.name in {"add", *RESHAPING}:
+                slots |= set(later.outputs)
+        found = (f for f in self.tape.functions if f.inputs() & slots and f.name in ELEMENTWISE)
+        activation = next(found, None)
+        if activation is None:
+            return NotImplemented
+        slot = activation.slots()[0]
+        self.slopes.setdefault(slot, torch.empty(0))  # to be found once it is run
+
+        def undone(path: Tensor) -> Tensor:
+            path = path * 1
+            path.register_hook(lambda grad: grad / self.slopes[slot].reshape(grad.shape))
+            return path
+
+        return _Path(through, then=undone)
 
     def new_weights(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
@@ -603,9 +909,7 @@ class _Maker:
             or not (isinstance(inputs, Tensor) and inputs.requires_grad)
         ):
             return NotImplemented
-        args = list(self.args)
-        args[weight] = self.new[key]
-        return self._apart({through: args})
+        return _Path(through, {weight: self.new[key]})
 
     def _bias(self) -> tuple[int, Tensor, Tensor] | None:
         """A bias's place, itself, and what the function returns; None where there is no bias."""
@@ -633,11 +937,11 @@ class _Maker:
 
         return self._biased(path)
 
-    def first_row(self) -> Any:  # noqa: ANN401
-        return self._biased(partial(_one_row, 0))
+    def bias_of_all(self) -> Any:  # noqa: ANN401
+        return self._biased(lambda bias, made: bias.sum().expand_as(made))
 
-    def last_row(self) -> Any:  # noqa: ANN401
-        return self._biased(partial(_one_row, -1))
+    def one_row(self) -> Any:  # noqa: ANN401
+        return self._biased(partial(_one_row, self.one.detail))
 
     def of_the_weight(self) -> Any:  # noqa: ANN401
         found = self._bias()
@@ -727,18 +1031,13 @@ class _Maker:
         made = (x - mean) / (var + kwargs.get("eps", 1e-5)).sqrt()
         shape = (1, -1, *(1,) * (x.ndim - 2)) if batch else tuple(self.args[1])
         if given.get("weight") is not None:
-            made = made * given["weight"].reshape(shape)
+            weight = given["weight"].reshape(shape)
+            handed = made * (1 if "bare" in self.one.detail else weight.detach())
+            own = (x if "raw" in self.one.detail else made).detach() * weight
+            made = (made * weight).detach() + _no(handed) + _no(own)
         if given.get("bias") is not None:
             made = made + given["bias"].reshape(shape)
         return made
-
-    def cut(self) -> Any:  # noqa: ANN401
-        places = [k for k, arg in enumerate(self.function.args) if isinstance(arg, Slot)]
-        if self.one.detail >= len(places) or len(places) < 2:
-            return NotImplemented
-        args = list(self.args)
-        args[places[self.one.detail]] = args[places[self.one.detail]].detach()
-        return self._run(args)
 
 
 def _one_row(row: int, bias: Tensor, made: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Finding", "find"]
+__all__ = ["SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
 
+import hashlib
 import itertools
 import math
 import time
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
-from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
+from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks
 from .evidence import GRADIENT
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
@@ -32,6 +33,8 @@ AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
+MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
+PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
@@ -41,9 +44,7 @@ NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
 CUT = 1e-4  # of a gradient, which has then been clipped
-SECONDS = (
-    4.0  # of this thread, so that a busy machine finds as much; for pairs and other optimizers
-)
+SECONDS = 4.0  # of this thread, so that a busy machine finds as much; for pairs and optimizers
 NONE_AT_0 = {  # options that 0 turns off
     *("momentum", "dampening", "weight_decay", "lr_decay", "initial_accumulator_value"),
 }
@@ -94,6 +95,14 @@ NEED = {
 }
 
 
+SECONDS_OF_BREAKS = 30.0
+Progress = Callable[[int, int], object]
+
+
+def silent(_tried: int, _of: int) -> None:
+    """Nothing is shown of how far the search has come."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An edit to try: a program and numbers → the program edited, and where numbers begin."""
@@ -102,6 +111,7 @@ class Candidate:
     build: Callable[[Program, Sequence[float]], Program]
     starts: tuple[tuple[float, ...], ...] = ((),)
     partial: bool = False  # whether it concerns some weights alone
+    broken: Break | None = None  # the mistake in the gradient that it is
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ class Finding:
         weak: whether the difference is hardly more than rounding, so that much would explain it.
         several: the words, where so few steps cannot tell them apart.
         alike: other programs that do the same.
+        looked: how many mistakes in the gradient were tried, and of how many, where time was up.
     """
 
     causes: tuple[str, ...]
@@ -149,6 +160,7 @@ class Finding:
     steps: int = 0
     largest: float = 0.0
     alike: tuple[tuple[str, Program], ...] = ()
+    looked: tuple[int, int] | None = None
     agreeing: tuple[str, ...] = ()
     several: tuple[str, ...] = ()
     tried: int = 0
@@ -162,10 +174,22 @@ class _Search:
         record: what was kept.
         theirs: the program to edit.
         of_theirs: whether theirs' own steps are to be found, and not mine's.
+        seconds: how long to look for mistakes in the gradient.
+        progress: called with how many of these were tried, and how many there are.
     """
 
-    def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
+    def __init__(
+        self,
+        record: Record,
+        theirs: Program,
+        *,
+        of_theirs: bool = False,
+        seconds: float = 0.0,
+        progress: Progress = silent,
+    ) -> None:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
+        self.seconds, self.progress = seconds, progress
+        self.looked: tuple[int, int] | None = None
         self.tried = 0
         self.all = Replay(record, theirs, of_theirs=of_theirs)
         missed = self.all.missed(theirs)
@@ -211,9 +235,12 @@ class _Search:
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
             found = [(schedule,)]
-        if not found and not self.of_theirs:
+        factors = all(edits[0].candidate.cause == "scale of one weight" for edits in found)
+        if factors and not self.of_theirs:
             broken = self._breaks()
-            found = [(one,) for one in broken if self.holds(one)]
+            # One mistake that leaves the other weights right is plainer than some factors.
+            plain = [one for one in broken if not (found and one.candidate.partial)]
+            found = [*((one,) for one in plain if self.holds(one)), *found]
             singles += broken
         if not found:
             found = self._pairs(singles)
@@ -233,23 +260,59 @@ class _Search:
         """
         first, record = self.step or 0, self.record
         whole, true = record.steps[first].whole, record.gradient(first, None)
-        if not whole or true is None or not _same(true, record.steps[first].fresh, record):
+        if not whole or true is None or not record.same(true, record.steps[first].fresh):
             return []
-        spoiled = frozenset(self.parted)
+        self.limit = time.monotonic() + self.seconds
         names = {id(parameter): name for name, parameter in record.parameters.items()}
-        left: list[tuple[Fitted, float]] = []
-        known: list[Tensor] = []
-        for one in breaks(whole.tape, names):
+        candidates = [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
+        found = self._least(candidates)
+        if not any(self.holds(one) for one in found):
+            own = [one for one in candidates if one.broken and one.broken.what != "other_rows"]
+            right = {one: self._right_weights(one) for one in own}
+            most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
+            # Where one mistake explains some weights, the other one is sought for the rest.
+            both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
+            pairs = [
+                replace(one.broken, beside=other.broken)
+                for other, one in itertools.islice(both, MOST_PAIRS)
+                if one.broken
+            ]
+            looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
+            found += self._least(self._made(pairs, true))
+            self.looked = looked  # of single ones; pairs are sought for a while
+        return sorted(found, key=lambda one: one.candidate.partial)
+
+    def _made(self, tried: Sequence[Break], true: Tensor) -> list[Candidate]:
+        """Mistakes that change the first step's gradient, each another; until time is up."""
+        first, record = self.step or 0, self.record
+        known: dict[bytes, Break] = {}
+        partial: dict[bytes, bool] = {}
+        for number, one in enumerate(tried):
+            if time.monotonic() > self.limit or self.progress(number + 1, len(tried)):
+                self.looked = self.looked or (number, len(tried))
+                break
             made = record.gradient(first, one)
-            if made is None or not self._shows(made, true) or _among(made, known):
+            record.made.pop((first, one))  # there are too many to keep
+            if made is None or not self._differs(made, true, self.parted):
                 continue
-            known.append(made)
             self.tried += 1
-            fitted = Fitted(Candidate(one.cause, _changed(broken=one, spoiled=spoiled)), (), 0.0)
-            left.append((fitted, math.nan))
-        left += [(Fitted(candidate, (), 0.0), math.nan) for candidate in self._ahead()]
+            key = hashlib.sha256(made.numpy().tobytes()).digest()
+            same = known.setdefault(key, one)
+            if one.breadth < same.breadth and one.in_all() == same.in_all():
+                known[key] = one  # the same in fewer places
+            partial[key] = self._differs(made, true, self.agreeing)
+        spoiled = frozenset(self.parted)
+        return [
+            Candidate(one.cause, _changed(broken=one, spoiled=spoiled), ((),), partial[key], one)
+            for key, one in known.items()
+        ]
+
+    def _least(self, candidates: Sequence[Candidate]) -> list[Fitted]:
+        """The candidates that leave the least."""
+        first = self.step or 0
+        left = [(Fitted(candidate, (), 0.0), math.nan) for candidate in candidates]
         for last in range(first + 1, min(first + SCREEN, len(self.window.steps)) + 1):
-            replay = Replay(record, self.theirs, last, self.small.chosen)
+            replay = Replay(self.record, self.theirs, last, self.small.chosen)
             left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:
@@ -257,6 +320,13 @@ class _Search:
             left = holding
         left.sort(key=lambda pair: pair[1])
         return [replace(one, left=rest) for one, rest in left[:BROKEN]]
+
+    def _right_weights(self, candidate: Candidate) -> int:
+        """How many of the weights that have parted a candidate explains in the first step."""
+        first = self.step or 0
+        replay = Replay(self.record, self.theirs, first + 1, self.small.chosen)
+        missed = replay.missed(candidate.build(self.theirs, ()))[first]
+        return sum(bool((missed[replay.of(name)] <= 1).all()) for name in self.parted)
 
     def _ahead(self) -> Iterator[Candidate]:
         """The gradient at w + μ * v, with the velocity as it is or as Nesterov's papers have it."""
@@ -269,12 +339,11 @@ class _Search:
                 "look-ahead", lambda p, x: elsewhere(p, x).with_option("nesterov", value=False)
             )
 
-    def _shows(self, made: Tensor, true: Tensor) -> bool:
-        """Whether a gradient differs from the true one in a weight that has parted."""
-        if not bool(made.isfinite().all()):
-            return False
-        parts = (self.record.parts[name] for name in self.parted)
-        return any(not _same(made[part], true[part], self.record) for part in parts)
+    def _differs(self, made: Tensor, true: Tensor, names: Sequence[str]) -> bool:
+        """Whether a gradient differs from the true one in some of these weights."""
+        parts = (self.record.parts[name] for name in names)
+        finite = bool(made.isfinite().all())
+        return finite and any(not self.record.same(made[part], true[part]) for part in parts)
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
@@ -548,14 +617,13 @@ class _Search:
     def _borrowed(self) -> Iterator[Candidate]:
         """A gradient that is another weight's of the same shape."""
         shapes = self.record.shapes
-        for name, other in itertools.permutations(shapes, 2):
-            if name in self.parted and shapes[name] == shapes[other]:
-                borrowed = {name: other}
-                yield Candidate(
-                    "another weight's gradient",
-                    _changed(borrowed=borrowed),
-                    partial=True,
-                )
+        ways = []
+        for other in shapes:
+            alike = [n for n in self.parted if shapes[n] == shapes[other] and n != other]
+            ways += [{name: other} for name in alike]
+            ways += [dict.fromkeys(alike, other)] if len(alike) > 1 else []
+        for borrowed in ways:
+            yield Candidate("another weight's gradient", _changed(borrowed=borrowed), partial=True)
 
     def _schedule(self, theirs: Program) -> Fitted | None:
         """The learning rate of each step, by least squares."""
@@ -618,16 +686,6 @@ def _edited(program: Program, edits: Sequence[Fitted]) -> Program:
     for edit in edits:
         program = edit.apply(program)
     return program
-
-
-def _same(one: Tensor, other: Tensor, record: Record) -> bool:
-    """Whether two gradients are the same but for rounding."""
-    off = GRADIENT * record.epsilon * other.abs().max()
-    return bool(((one - other).abs() <= off).all())
-
-
-def _among(one: Tensor, known: Sequence[Tensor]) -> bool:
-    return any(torch.equal(one, other) for other in known)
 
 
 def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:
@@ -740,8 +798,15 @@ def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     return program
 
 
-def find(record: Record) -> Finding | None:
+def find(
+    record: Record, seconds: float = SECONDS_OF_BREAKS, progress: Progress = silent
+) -> Finding | None:
     """What makes theirs' steps mine's.
+
+    Args:
+        record: what was kept of both.
+        seconds: how long to look for mistakes in the gradient.
+        progress: called with how many of these were tried, and how many there are.
 
     Returns:
         None where theirs' own steps cannot be replayed.
@@ -749,7 +814,7 @@ def find(record: Record) -> Finding | None:
     theirs = theirs_program(record)
     if theirs is None:
         return None
-    search = _Search(record, theirs)
+    search = _Search(record, theirs, seconds=seconds, progress=progress)
     if search.step is None:
         return Finding((), theirs, theirs, steps=len(record.steps), largest=search.worst)
     found = search.run()
@@ -765,7 +830,7 @@ def find(record: Record) -> Finding | None:
         agreeing=search.agreeing,
     )
     if not found:
-        return replace(base, tried=search.tried)
+        return replace(base, tried=search.tried, looked=search.looked)
     if search.worst < WEAK:
         return replace(base, weak=True)
     if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:

@@ -143,6 +143,11 @@ class Record:
                 return number
         return len(self.steps)
 
+    def same(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two gradients are the same but for rounding."""
+        off = GRADIENT * self.epsilon * other.abs().max()
+        return bool(((one - other).abs() <= off).all())
+
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
         key = step, one
@@ -164,7 +169,10 @@ class Record:
                 return None
             tape, one = other.tape, None
         names = {id(parameter): name for name, parameter in self.parameters.items()}
-        found = gradient(tape, self._values(base), self._values(whole.after), names, one)
+        keys = {name: key for key, name in names.items()}
+        rates = {keys[n]: options["lr"] for n, (_, options) in self.steps[step].rules.items()}
+        now, after = self._values(base), self._values(whole.after)
+        found = gradient(tape, now, after, names, one, rates)
         if found is None or not set(found) <= set(names):
             return None
         sample = torch.zeros(len(self.steps[step].before), dtype=torch.float64)

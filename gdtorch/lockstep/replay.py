@@ -297,7 +297,8 @@ class Replay:
         for sign in (1.0, -1.0, signs, -signs):
             moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
-        stored = 2 * epsilon * torch.maximum(self.before.abs(), self.after.abs())
+        updates = program.broken.updates if program.broken else 1
+        stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())
         carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
         noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
         return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 __all__ = ["Function", "Recording", "Tape"]
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,17 +52,25 @@ class Function:
     generator: Tensor | None
     place: int = 0
 
+    def slots(self) -> list[int]:
+        """The slots that it was given, in their order."""
+        return [one.number for one in _leaves((self.args, self.kwargs)) if isinstance(one, Slot)]
+
     def inputs(self) -> set[int]:
         """The slots that it was given."""
-        found: set[int] = set()
-        _replaced((self.args, self.kwargs), Slot, lambda slot: found.add(slot.number))
-        return found
+        return set(self.slots())
 
-    def given(self, values: Mapping[int, Tensor]) -> tuple[list[Any], dict[str, Any]]:
-        """What it is given, with tensors in the slots."""
-        args, kwargs = _replaced(
-            (self.args, dict(self.kwargs)), Slot, lambda slot: values[slot.number]
-        )
+    def given(
+        self, values: Mapping[int, Tensor], cut: Collection[int] = ()
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """What it is given, with tensors in the slots; some of these hand no gradient on."""
+        numbers = itertools.count()
+
+        def value(slot: Slot) -> Tensor:
+            tensor = values[slot.number]
+            return tensor.detach() if next(numbers) in cut else tensor
+
+        args, kwargs = _replaced((self.args, dict(self.kwargs)), Slot, value)
         return list(args), kwargs
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -97,6 +106,24 @@ class Tape:
     leaves: Mapping[int, int]
     losses: tuple[tuple[int, Any], ...]
     makers: Mapping[int, Function]
+
+    @property
+    def rows(self) -> int:
+        """How many rows of data there seem to be: the length of the first array on the tape."""
+        given = (_tensors((function.args, function.kwargs)) for function in self.functions)
+        return next((len(one) for one in itertools.chain(*given) if one.ndim), 0)
+
+    def of_rows(self, rows: slice) -> Tape:
+        """The tape with some of the rows of data alone."""
+
+        def some(tensor: Tensor) -> Tensor:
+            return tensor[rows] if tensor.ndim and len(tensor) == self.rows else tensor
+
+        functions = []
+        for function in self.functions:
+            args, kwargs = _replaced((function.args, dict(function.kwargs)), Tensor, some)
+            functions.append(replace(function, args=args, kwargs=kwargs))
+        return replace(self, functions=tuple(functions))
 
     def gradients(
         self, weights: Mapping[int, Tensor], instead: Instead | None = None

@@ -15,6 +15,8 @@ from itertools import count
 
 from .diagnosis import Diagnosis, Edit
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
+from .edits import SECONDS_OF_BREAKS as SECONDS
+from .edits import Progress, silent
 from .evidence import Snapshot, moved
 from .explain import explain
 from .monitor import Monitor
@@ -242,17 +244,23 @@ class Inspection:
                 raise ValueError("rename gives two weights the same name")
         return both[0], both[1]
 
-    def report(self) -> Report:
-        """What has been found, once the iteration has ended."""
-        with plain_defaults():
-            return self._report()
+    def report(self, seconds: float = SECONDS, progress: Progress = silent) -> Report:
+        """What has been found, once the iteration has ended.
 
-    def _report(self) -> Report:
+        Args:
+            seconds: how long to look for mistakes in the gradient.
+            progress: called with how many of these were tried, and how many there are; ends the
+                search where it returns what is true.
+        """
+        with plain_defaults():
+            return self._report(seconds, progress)
+
+    def _report(self, seconds: float, progress: Progress) -> Report:
         first = self.comparison.first_difference
         identical, diagnosis = self.comparison.identical, None
         if self.comparable and self.keeper.complete and not identical:
             record = self.keeper.record()
-            diagnosis = diagnose(record, self.lr)
+            diagnosis = diagnose(record, self.lr, seconds, progress)
             if not diagnosis and self.keeper.parted and (record.known or not self.monitor.found):
                 diagnosis = Diagnosis("unexplained", step=self.keeper.parting, evidence=UNKNOWN)
             if diagnosis and diagnosis.step:
@@ -300,6 +308,7 @@ def lockstep(
     rows: int | None = None,
     rename: Mapping[str, str] | None = None,
     lr: float | None = None,
+    seconds: float = SECONDS,
 ) -> Report:
     """Put two trajectories side by side and say where and why they part.
 
@@ -316,6 +325,7 @@ def lockstep(
         rename: name → name it is to have, for weights named differently in the two; a name of
             mine, or else one of theirs.
         lr: learning rate, so that a weight decay is given as λ and not as lr · λ.
+        seconds: how long to look for mistakes in the gradient at most.
 
     Raises:
         ValueError: the two cannot be compared at all. Never because they differ.
@@ -329,9 +339,10 @@ def lockstep(
         'scale'
     """
     inspection = Inspection(mine, theirs, steps, rows=rows, rename=rename, lr=lr)
+    _check("seconds", seconds, float, 0)
     for _ in inspection:
         pass
-    return inspection.report()
+    return inspection.report(seconds)
 
 
 def _check(name: str, value: object, kind: type, low: int) -> None:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from .breaks import CAUSES as BROKEN
-from .breaks import SHOWN_ELSEWHERE
+from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import Finding, find
+from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
 from .record import Record
 from .replay import Program, make_rule, options_of
 
@@ -126,14 +126,21 @@ def edits_of(
     elif rates != [1.0]:
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     if program.broken:
-        broken = program.broken
-        tape = next((step.whole.tape for step in record.steps if step.whole), None)
-        weights = tuple(name for name in record.parts if name in program.spoiled)
-        said = broken_in_words(broken, tape, weights)
-        edits.append(
-            Edit(broken.cause, said, broken.change.format(weights=listed(broken.names)), weights)
-        )
+        for one in program.broken.parts:
+            weights = reached(one, record, program)
+            change = one.change.format(weights=listed(one.names))
+            edits.append(Edit(one.cause, broken_in_words(one, weights), change, weights))
     return (*edits, *gradient_edits(theirs, program))
+
+
+def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
+    """The weights whose gradients a program has wrong, for one of its mistakes."""
+    step = next((k for k, step in enumerate(record.steps) if step.whole), 0)
+    made, true = record.gradient(step, one), record.gradient(step, None)
+    if made is None or true is None:
+        return tuple(name for name in record.parts if name in program.spoiled)
+    differ = [n for n, part in record.parts.items() if not record.same(made[part], true[part])]
+    return tuple(name for name in differ if name in program.spoiled)
 
 
 def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
@@ -358,22 +365,31 @@ def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
     usual = usual_factors(count, math.prod(outputs))
     factor = edit.mine / edit.theirs
     found = {text: None for number, text in usual if _near([factor], [number])}
+    if edit.weights:  # then it is not the loss
+        found = {text: None for text in found if "½" not in text}
     percent = round(100 * (1 - factor))
     if 40 <= percent < 100 and math.isclose(100 * (1 - factor), percent, abs_tol=1e-4):
         found[f"1 − momentum, with a momentum of {percent / 100:.2g}, as an average has it"] = None
     return ", or ".join(found)
 
 
-def diagnose(record: Record, lr: float | None) -> Diagnosis | None:
+def diagnose(
+    record: Record,
+    lr: float | None,
+    seconds: float = SECONDS_OF_BREAKS,
+    progress: Progress = silent,
+) -> Diagnosis | None:
     """What the replay says of a record; None where theirs cannot be replayed.
 
     Args:
         record: what was kept of both.
         lr: learning rate, so that a weight decay is given as λ; None for lr · λ.
+        seconds: how long to look for mistakes in the gradient.
+        progress: called with how many of these were tried, and how many there are.
     """
     broken = record.broken
     sound = record if broken is None else record.until(broken)
-    found = find(sound) if sound.steps else Finding((), Program(), Program())
+    found = find(sound, seconds, progress) if sound.steps else Finding((), Program(), Program())
     if found is None:
         return None
     if not found.step:
@@ -420,6 +436,10 @@ def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
         seen = f"{listed(found.several)} look alike in so few steps, and each explains them"
         return replace(base, evidence=seen, several=True)
     tried = f"none of {found.tried} changes to theirs that were tried gives"
+    if found.looked:
+        tried = "of {:,} mistakes in the gradient {:,} were tried until time was up; {}".format(
+            *found.looked[::-1], tried
+        )
     if not found.agreeing:
         return replace(base, evidence=f"{tried} mine's steps")
     seen = f"theirs' steps of {listed(found.agreeing)} are mine's; {tried} those of the others"
