@@ -1,11 +1,14 @@
 """lockstep by replay: every edit of the rule and of what surrounds it; how theirs is observed."""
 
+import itertools
 import threading
 
 import numpy as np
 import pytest
 import torch
 import torch.optim.optimizer as optimizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mismatches import LR, PROBLEMS, RULES, by_hand, by_option, by_program, by_torch, pair
 
 from gdtorch import lockstep
@@ -78,18 +81,22 @@ EACH = [
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize(("optimizer", "problem", "dtype"), EACH)
-def test_no_edit_is_taken_for_another(optimizer, problem, dtype):
-    """Each optimizer on two of the problems; one unexplained in ten is let pass."""
-    wrong, unexplained, tried = [], [], cases(optimizer, problem)
+def test_no_edit_is_taken_for_another(optimizer, problem, dtype, seed):
+    """Each optimizer on two of the problems; one unexplained in ten is let pass.
+
+    With each seed a quarter of the edits is tried, so that each is with five of them.
+    """
+    wrong, unexplained, tried = [], [], cases(optimizer, problem)[seed % 4 :: 4]
     for name, cause, edit, mine, theirs in tried:
-        found = lockstep(*pair(PROBLEMS[problem](0), dtype, optimizer, mine, theirs), 40)
+        found = lockstep(*pair(PROBLEMS[problem](seed), dtype, optimizer, mine, theirs), 40)
         if found.cause in UNEXPLAINED:
             unexplained.append(name)
         elif not is_named(optimizer, name, cause, edit, found):
             wrong.append((name, found.cause, found.edits))
     assert not wrong
-    assert len(unexplained) <= 0.1 * len(tried), unexplained
+    assert len(unexplained) <= 1 + 0.1 * len(tried), unexplained
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,11 +110,12 @@ def test_honest_rules_agree(optimizer, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("optimizer", RULES)
-def test_honest_rules_agree_over_300_steps(optimizer, problem):
-    for dtype in DTYPES:
-        p = PROBLEMS[problem](1)
-        found = lockstep(by_hand(p, dtype, optimizer), by_torch(p, dtype, optimizer), 300)
-        assert found, str(found)
+def test_honest_rules_agree_over_1000_steps(optimizer, problem):
+    """In all 1320 pairs: 11 optimizers, 3 problems, 2 precisions, 20 seeds."""
+    for dtype, seed in itertools.product(DTYPES, range(20)):
+        p = PROBLEMS[problem](seed)
+        found = lockstep(by_hand(p, dtype, optimizer), by_torch(p, dtype, optimizer), 1000)
+        assert found, (dtype, seed, str(found))
 
 
 # How theirs is observed: a linear regression, trained in the ways in which people train.
@@ -314,3 +322,54 @@ def test_an_optimizer_in_another_thread_is_not_seen():
     found = lockstep(mine(lr=0.3), train(both, w), 10)
     assert found.cause == "scale"
     assert found.diagnosis.theirs == "SGD(lr=0.1)"
+
+
+def in_other_words(optimizer, names, said):
+    """Words that are as right for two mistakes at once: what makes up for a rate or a size."""
+    words = {"scale", "scale of one weight", "step size schedule", "weight that never moves"}
+    if optimizer in SCALE_FREE:
+        words.add("eps")
+    if optimizer == "SGD":
+        words |= {"velocity a step late", "nesterov", "dampening", "state reset"}
+    if any(name in {"still", "moves"} for name in names):
+        words.add("branch cut off")
+    return said & words
+
+
+def two_at_once(optimizer, problem, dtype, choice, seed):
+    """What is said of two mistakes that do not touch the same option; None where they do."""
+    p = PROBLEMS[problem](seed)
+    known = [c for c in [*by_option(optimizer), *by_program(optimizer, p)] if "is " not in c[0]]
+    one, two = (known[k % len(known)] for k in choice)
+    touched = [set(mine) | set(theirs) for _, _, _, mine, theirs in (one, two)]
+    if touched[0] & touched[1]:
+        return None
+    found = lockstep(*pair(p, dtype, optimizer, one[3] | two[3], one[4] | two[4]), 40)
+    said = {found.cause, *(found.diagnosis.second or ())[:1]}
+    wrong = said - {one[1], two[1]} - UNEXPLAINED - {"rounding"}
+    wrong -= in_other_words(optimizer, (one[0], two[0]), wrong)
+    return found, wrong, (optimizer, problem, dtype, one[0], two[0])
+
+
+TWO = given(
+    st.sampled_from(list(RULES)),
+    st.sampled_from(list(PROBLEMS)),
+    st.sampled_from(DTYPES),
+    st.tuples(st.integers(0, 999), st.integers(0, 999)),
+    st.integers(0, 999),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@TWO
+def test_of_two_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
+    tried = two_at_once(optimizer, problem, dtype, choice, seed)
+    assert not tried or not tried[1], (tried[2], str(tried[0]))
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@TWO
+def test_of_many_pairs_of_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
+    tried = two_at_once(optimizer, problem, dtype, choice, seed)
+    assert not tried or not tried[1], (tried[2], str(tried[0]))

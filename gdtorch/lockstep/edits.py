@@ -36,7 +36,7 @@ LIMITS = WHOLE | {"eps"}
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
-PAIRED = 20  # single edits that are tried in pairs: those that leave the least
+PAIRED = 32  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
@@ -132,8 +132,7 @@ class Fitted:
 
     def wide(self) -> tuple[tuple[float, ...], ...]:
         """Numbers to begin with beside another edit; alone, some may have made up for it."""
-        alone = self.candidate.cause not in {"clipping", "eps"}
-        return (self.numbers,) if alone else (self.numbers, *self.candidate.starts)
+        return (self.numbers, *self.candidate.starts)
 
     def apply(self, program: Program) -> Program:
         """The program edited."""
@@ -301,9 +300,7 @@ class _Search:
             if time.thread_time() < self.deadline and self.holds(*pair):
                 return [tuple(sorted(pair, key=lambda one: one.left))]
         plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
-        telling = [
-            fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
-        ]
+        telling = [one for one in singles if not math.isclose(one.left, plain, rel_tol=1e-9)]
         best = sorted(telling, key=_rank)[:PAIRED]
         pairs = sorted(
             itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
@@ -322,11 +319,7 @@ class _Search:
             ) -> Program:
                 return two.build(one.build(program, numbers[:count]), numbers[count:])
 
-            starts = (
-                (*one.numbers, *two.numbers),
-                one.candidate.starts[-1] + two.candidate.starts[-1],
-                *(a + b for a, b in itertools.product(one.wide(), two.wide())),
-            )
+            starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
             both = Candidate("", build, starts)
             fitted = self._fit(both)
             if self.holds(fitted):
@@ -364,7 +357,8 @@ class _Search:
             candidate = Candidate("optimizer", build, starts)
             causes = [CAUSES.get(o, o.replace("_", " ")) for o in numbers]
             fitted = self._rounded(self._fit(candidate), causes)
-            if self.holds(fitted):
+            keeps_all = WHOLE & {o for o, x in zip(numbers, fitted.numbers, strict=True) if x == 1}
+            if self.holds(fitted) and not keeps_all:
                 return [(fitted,)]
         return []
 
@@ -734,7 +728,8 @@ def _plain_cause(edit: Fitted) -> str:
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
     broken = LESS_PLAIN if fitted.candidate.cause in BROKEN_CAUSES else 1
-    return float(f"{fitted.left * broken * 1.1 ** len(fitted.numbers):.3g}")
+    numbers = sum(abs(number) > NOTHING for number in fitted.numbers)
+    return float(f"{fitted.left * broken * 1.1**numbers:.3g}")
 
 
 def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401

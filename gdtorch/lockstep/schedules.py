@@ -65,8 +65,9 @@ def _shape(rates: Sequence[float]) -> str:
     top = max(range(count), key=lambda k: rates[k])
     if top > 1 and near(rates, [1 + slope * min(k, top) for k in range(count)]):
         return f"warms up over {top} steps"
-    if -1 < 2 * rates[1] - 1 < 1:
-        length = math.pi / math.acos(2 * rates[1] - 1)
+    half = min(range(1, count), key=lambda k: abs(rates[k] - 0.5))
+    if 0 < rates[half] < 1:
+        length = half * math.pi / math.acos(2 * rates[half] - 1)
         if near(rates, [(1 + math.cos(math.pi * k / length)) / 2 for k in range(count)]):
             return f"falls as a cosine over {length:.4g} steps"
     return ""
