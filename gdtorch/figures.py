@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["ensemble", "png", "quartic", "quotient_error", "spectrum", "stability", "surface"]
+__all__ = [
+    "curves",
+    "ensemble",
+    "png",
+    "quartic",
+    "quotient_error",
+    "spectrum",
+    "stability",
+    "surface",
+]
 
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +34,14 @@ PATHS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)  # not yellow: too 
 DPI = 200  # twice what a screen shows
 LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
 LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
+# Where curves coincide, as those of manual and sgd do, each is still seen.
+TRAINERS = {
+    "manual": {"color": SKY, "linewidth": 5, "zorder": 1},
+    "post": {"color": VERMILION, "linewidth": 1.2, "zorder": 3},
+}
+REFERENCE = {"color": BLACK, "linewidth": 2, "linestyle": "--", "zorder": 2}  # of torch.optim
+LAST_BIT = 1e-17  # below that of any weight that matters: a distance of 0 is drawn there
+FLAT = 2e-3  # of the limit 2 / lr: the picture of sharpness ends there: a curve below is flat
 
 
 class _Picture(Figure):
@@ -45,6 +63,35 @@ def png(figure: Figure, dpi: float = DPI) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def curves(file: Path) -> Figure:
+    """Each trainer's loss and, below it, its distance from the reference, along training.
+
+    Args:
+        file: a run's `curves.csv`, see `gdtorch.board.Board`.
+    """
+    with file.open() as lines:
+        names = next(lines).rstrip().split(",")
+        steps, *columns = np.loadtxt(lines, delimiter=",", ndmin=2).T
+    kinds = {"loss": "loss L", "difference": "largest distance of a weight\nfrom the reference"}
+    shown = [kind for kind in kinds if any(name.endswith(kind) for name in names)]
+    figure, panels = _figure(7, 2.6 * len(shown), nrows=len(shown), sharex=True, squeeze=False)
+    for panel, kind in zip(panels.flat, shown, strict=True):
+        panel.set_ylabel(kinds[kind])
+        for name, column in zip(names[1:], columns, strict=True):
+            trainer, _, of = name.partition("/")
+            if of == kind:
+                panel.plot(steps, column, label=trainer, **TRAINERS.get(trainer, REFERENCE))
+    panels[0, 0].set_yscale("log")
+    if len(shown) > 1:
+        panels[1, 0].set_yscale("symlog", linthresh=LAST_BIT)
+        panels[1, 0].set_yticks([0, *(10.0**power for power in range(-15, 10, 5))])
+        panels[1, 0].set_ylim(-LAST_BIT, 100 * max(LAST_BIT, panels[1, 0].dataLim.ymax))
+    panels[-1, 0].set_xlabel("steps of training")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def quotient_error(steps: Tensor, errors: Tensor, weights: Sequence[str]) -> Figure:
@@ -91,10 +138,12 @@ def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figu
     for lr, sharp, loss, colour, style in zip(
         rates, sharpness, losses, (SKY, BLUE, ORANGE, VERMILION), LINE_STYLES, strict=True
     ):
-        above.semilogy(sharp * lr / 2, style, color=colour, label=f"lr = {lr:g}")
+        shares = sharp * lr / 2
+        leaves = f" (falls to {shares.min():.0e})" if shares.min() < FLAT else ""
+        above.semilogy(shares, style, color=colour, label=f"lr = {lr:g}{leaves}")
         below.semilogy(loss, style, color=colour)
     above.axhline(1, color="0.4", linewidth=1, label="limit 2 / lr")
-    above.set(ylabel="sharpness, in units of 2 / lr")
+    above.set(ylabel="sharpness, in units of 2 / lr", ylim=(FLAT, None))
     below.set(ylabel="loss L", xlabel="steps of training")
     below.set_xscale("symlog", linthresh=1)
     below.set_xlim(left=0)
@@ -146,9 +195,8 @@ def surface(
     contours = panel.contourf(*axes, height, levels=levels, cmap=greys)
     panel.contour(*axes, height, levels=levels, colors="0.6", linestyles="solid", linewidths=0.4)
     figure.colorbar(contours, label="log₁₀ of the loss L", ticks=levels[::2])
-    panel.plot(*paths["manual"].T, color=SKY, linewidth=5, label="manual")
-    panel.plot(*paths["sgd"].T, "--", color=BLACK, linewidth=2, label="sgd")
-    panel.plot(*paths["post"].T, color=VERMILION, linewidth=1.2, label="post")
+    for name in ("manual", "sgd", "post"):
+        panel.plot(*paths[name].T, label=name, **TRAINERS.get(name, REFERENCE))
     start, end = paths["sgd"][0], paths["sgd"][-1]
     for point, marker, label in ((start, "o", "start"), (end, "s", "end")):
         panel.plot(*point, marker, color=YELLOW, markeredgecolor=BLACK, ms=9, label=label)

@@ -19,6 +19,8 @@ OUR_NAMES = (
     *ENSEMBLE_FILES,
     "initial.pt",
     "final.pt",
+    "curves.csv",
+    "curves.png",
     "ensemble.png",
     "quartic.png",
     "1-difference-quotient.png",

@@ -1,12 +1,18 @@
-"""lockstep in tests of your own: an assertion whose message is the report."""
+"""lockstep in tests of your own: assertions whose message is the report."""
 
 from __future__ import annotations
 
-__all__ = ["assert_lockstep"]
+__all__ = ["assert_gradient", "assert_lockstep"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
 
 from .lockstep import Trajectory, lockstep
+
+LR = 2.0**-7  # of the steps of descent; a power of two, which rounds no gradient
 
 
 def assert_lockstep(
@@ -39,3 +45,48 @@ def assert_lockstep(
     report = lockstep(mine, theirs, steps, rows=rows, rename=rename, lr=lr)
     if not report:
         raise AssertionError(str(report))
+
+
+def assert_gradient(
+    gradient: Callable[[dict[str, Any]], Mapping[str, Any]],
+    loss: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    weights: Mapping[str, Any],
+    *,
+    rows: int | None = None,
+) -> None:
+    """Assert that a gradient derived by hand is autograd's, here and after some steps of descent.
+
+    Args:
+        gradient: it takes the weights, name → NumPy array, and returns name → gradient.
+        loss: it takes the same weights, name → tensor, and returns the loss.
+        weights: where to begin, name → array.
+        rows: how many rows the loss is over, so that a factor of N or 1/N can be named.
+
+    Raises:
+        AssertionError: it is not; the message names the derivative that is wrong.
+
+    Example:
+        >>> from gdtorch.testing import assert_gradient
+        >>> assert_gradient(lambda w: {"w": w["w"] ** 3}, lambda w: (w["w"] ** 4).sum() / 4,
+        ...                 {"w": [1.0, 2.0]})
+    """
+    __tracebackhide__ = True
+    start = {name: np.array(weight) for name, weight in weights.items()}
+
+    def by_hand() -> Iterator[dict[str, Any]]:
+        now = start
+        while True:
+            yield now
+            slope = gradient(now)
+            now = {name: weight - LR * slope[name] for name, weight in now.items()}
+
+    def by_autograd() -> Iterator[dict[str, torch.Tensor]]:
+        now = {name: torch.tensor(array, requires_grad=True) for name, array in start.items()}
+        optimizer = torch.optim.SGD(now.values(), lr=LR)
+        while True:
+            yield now
+            optimizer.zero_grad()
+            loss(now).backward()
+            optimizer.step()
+
+    assert_lockstep(by_hand(), by_autograd(), 20, rows=rows)

@@ -339,7 +339,7 @@ NAMED = {  # what the preamble defines
     "Empty": "() returns an object of type Empty; it must yield weights",
     "asynchronous": "() returns an object of type async_generator; it must yield weights",
     "coroutine": "() returns an object of type coroutine; it must yield weights",
-    "needs": "raised TypeError",
+    "needs": "missing a required argument",
     "constant": "has no function constant",
     "GOOD": "has no function GOOD",
 }

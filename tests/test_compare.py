@@ -1,5 +1,6 @@
 """`python train.py`, as a user runs it: what it prints, what it refuses, how it ends early."""
 
+import csv
 import fcntl
 import json
 import os
@@ -14,9 +15,11 @@ import sys
 import termios
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gdtorch import SigmoidNet
@@ -77,6 +80,26 @@ def test_json_holds_the_same_facts(main, tmp_path):
     logged = losses(tmp_path / "runs" / "x" / "sgd")
     assert logged[-1].step == facts["steps"] == 20
     assert logged[-1].value == pytest.approx(facts["trainers"]["sgd"]["loss"], rel=1e-7)
+
+
+def test_curves_hold_what_tensorboard_shows(main, tmp_path):
+    options = ("--steps", 25, "--log-every", 10, "--figure")
+    status, out, _ = main("--name", "x", *options)
+    folder = tmp_path / "runs" / "x"
+    assert status == 0
+    assert f"Drawn:      {Path('runs', 'x', 'curves.png')}\n" in out
+    with (folder / "curves.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["step"] for line in lines] == ["0", "10", "20", "25"]
+    for trainer in ("post", "manual", "sgd"):
+        logged = [event.value for event in losses(folder / trainer)]
+        assert [np.float32(line[f"{trainer}/loss"]) for line in lines] == logged
+    assert {line["manual/difference"] for line in lines} == {"0.0"}
+    assert float(lines[1]["post/difference"]) > 0
+    assert imread(folder / "curves.png").shape[1] == 1400
+    reader = EventAccumulator(str(folder))
+    reader.Reload()
+    assert reader.Tags()["images"] == ["curves"]
 
 
 def test_quiet_prints_nothing(main):

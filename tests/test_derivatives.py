@@ -82,3 +82,38 @@ def test_a_wrong_sign_in_one_weight_is_told_as_such():
     assert (report.cause, report.diagnosis.weights) == ("sign", ("syn0",))
     assert "it steps syn0 the other way" in str(report)
     assert "Change: look for a minus sign in the gradient of syn0." in str(report)
+
+
+def test_a_mistake_is_named_in_a_network_for_mnist():
+    """784-128-10, of which a sample is kept: 101,770 weights are too many to keep at each step."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(64, 784, generator=generator)
+    y = torch.randint(0, 10, (64,), generator=generator)
+    shapes = {"w1": (784, 128), "b1": (128,), "w2": (128, 10), "b2": (10,)}
+    start = {n: 0.05 * torch.randn(s, generator=generator) for n, s in shapes.items()}
+
+    def theirs():
+        weights = {name: weight.clone().requires_grad_() for name, weight in start.items()}
+        optimizer = torch.optim.SGD(weights.values(), lr=0.1)
+        while True:
+            yield weights
+            hidden = torch.relu(x @ weights["w1"] + weights["b1"])
+            loss = torch.nn.functional.cross_entropy(hidden @ weights["w2"] + weights["b2"], y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def mine():
+        w1, b1, w2, b2 = (weight.numpy().copy() for weight in start.values())
+        while True:
+            yield {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
+            hidden = np.maximum(x.numpy() @ w1 + b1, 0)
+            scores = np.exp(hidden @ w2 + b2)
+            delta = (scores / scores.sum(1, keepdims=True) - np.eye(10, dtype="f")[y]) / 64
+            back = delta @ w2.T  # without the mask of relu
+            w2, b2 = w2 - 0.1 * hidden.T @ delta, b2 - 0.1 * delta.sum(0)
+            w1, b1 = w1 - 0.1 * x.numpy().T @ back, b1 - 0.1 * back.sum(0)
+
+    report = lockstep(mine(), theirs(), 15)
+    assert report.cause == "derivative", str(report)
+    assert "leaves out relu's mask (the only relu; it reaches w1 and b1)" in str(report)

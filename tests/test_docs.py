@@ -48,6 +48,14 @@ def test_from_symptom_to_cause(tmp_path, monkeypatch, capsys, five_lines, change
     assert doctest.OutputChecker().check_output(printed, out, doctest.ELLIPSIS), out
 
 
+@pytest.mark.parametrize("given", re.findall(r"`'(mine.*?|builtin.*?)'`", PAGE))
+def test_what_the_page_gives_to_functions_is_taken(tmp_path, main, given):
+    for name, source in FILES.items():
+        (tmp_path / name).write_text(source)
+    _, out, error = main("lockstep", given, given, "--steps", 5)
+    assert (out.partition("\n")[0], error) == ("cause: identical", "")
+
+
 def test_the_loop_with_a_recorder_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (source,) = [b for kind, b in BLOCKS if kind == "python" and "record.save" in b]

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,22 @@ def surface():
     return figures.surface(AXIS.expand(2, -1), RISING, paths, (0.9, 0.1))
 
 
+COURSE = """step,post/loss,manual/loss,sgd/loss,post/difference,manual/difference
+0,1.5,1.5,1.5,0.0,0.0
+1,0.5,0.25,0.25,0.125,0.0
+2,inf,nan,0.125,inf,nan
+"""
+
+
+def curves(text=COURSE):
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(text)
+        file.flush()
+        return figures.curves(Path(file.name))
+
+
 DRAWN = {
+    "curves": curves,
     "quotient_error": lambda: figures.quotient_error(
         CURVE, torch.stack([CURVE, 2 * CURVE], dim=1), ["syn0", "syn1"]
     ),
@@ -166,3 +183,19 @@ def test_the_spectrum_shows_every_eigenvalue_zero_among_them():
     for axes, values in zip(panels, spectra.tolist(), strict=True):
         shown = [y for line in axes.lines for y in line.get_ydata() if line.get_marker() in "vo"]
         assert sorted(float(y) for y in shown) == values
+
+
+def test_curves_show_each_trainers_loss_and_its_distance_from_the_reference():
+    above, below = curves().axes
+    drawn = [{line.get_label(): list(line.get_ydata()) for line in a.lines} for a in (above, below)]
+    assert drawn[0]["sgd"] == [1.5, 0.25, 0.125]
+    assert list(drawn[0]) == ["post", "manual", "sgd"]
+    assert drawn[1]["post"][:2] == [0.0, 0.125]
+    assert list(drawn[1]) == ["post", "manual"]
+    low, high = below.get_ylim()
+    assert low < 0 < 0.125 < high < 100
+
+
+def test_curves_of_one_trainer_have_no_distance():
+    (axes,) = curves("step,manual/loss\n0,1.5\n1,0.5\n").axes
+    assert list(axes.lines[0].get_xdata()) == [0, 1]

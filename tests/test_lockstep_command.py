@@ -112,6 +112,42 @@ def test_gdtorchs_own_trainers(main, mine, theirs, status):
     assert main("lockstep", f"builtin:{mine}", f"builtin:{theirs}")[0] == status
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs", "cause"),
+    [
+        ("mine.py:descend(momentum=0.9)", "theirs.py:descend", "momentum"),
+        ("mine.py:descend( factor = 2 )", "theirs.py:descend()", "scale"),
+        ("builtin:manual(momentum=0.9, lr=0.5)", "builtin:sgd(lr=0.5, momentum=0.9)", "identical"),
+        ("builtin:manual(momentum=0.9)", "builtin:sgd(nesterov=True, momentum=0.9)", "nesterov"),
+        ("builtin:post(lr=0.1)", "builtin:sgd(lr=0.1)", "updated too early"),
+    ],
+)
+def test_functions_take_literals(main, mine, theirs, cause):
+    _, out, error = main("lockstep", mine, theirs, "--steps", 20)
+    assert (out.splitlines()[0], error) == (f"cause: {cause}", "")
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"),
+    [
+        ("mine.py:descend(0.9)", "'descend(0.9)' is no call with named literals; write it as desc"),
+        ("mine.py:descend(factor=1+)", "is no call with named literals; write it as descend(mom"),
+        ("mine.py:descend(factor=open('x'))", "factor: write a literal, not an expression"),
+        ("mine.py:descend(factor=1, factor=2)", "factor is given twice"),
+        ("mine.py:descend(faktor=1)", "got an unexpected keyword argument 'faktor'"),
+        ("mine.py:descend(momentum=0.9", "'descend(momentum=0.9' is no call with named literals"),
+        ("builtin:sgd(momentun=0.9)", "SGD has no option momentun; the nearest is momentum"),
+        ("builtin:manual(lr='1')", "lr='1' should be a number"),
+        ("builtin:post(momentum=0.9)", "builtin:post has no option but lr"),
+    ],
+)
+def test_other_arguments_are_refused(main, mine, words):
+    status, out, error = main("lockstep", mine, "theirs.py:descend")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"gdtorch: .*\n", error)
+    assert words in error
+
+
 def test_rows_and_lr_reach_the_report(main):
     _, out, _ = main("lockstep", "mine.py:doubled", "theirs.py:descend", *RENAME, "--rows", 2)
     assert "a sum over 2 rows" in out

@@ -12,7 +12,9 @@ from conftest import ROOT
 import gdtorch.testing
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
-OWN, OPTAX, BACKWARD = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+OWN, OPTAX, BACKWARD, GRADIENT = re.findall(
+    r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
+)
 
 
 def functions_of(source):
@@ -21,7 +23,9 @@ def functions_of(source):
     return [test for name, test in names.items() if name.startswith("test_")]
 
 
-@pytest.mark.parametrize("source", [OWN, OPTAX, BACKWARD], ids=["own", "optax", "backward"])
+@pytest.mark.parametrize(
+    "source", [OWN, OPTAX, BACKWARD, GRADIENT], ids=["own", "optax", "backward", "gradient"]
+)
 def test_the_examples_pass(source):
     (test,) = functions_of(source)
     test()
@@ -33,6 +37,9 @@ MISTAKES = [
     (OPTAX, "weight_decay=0.1)),", "weight_decay=0.2)),", "weight_decay 0.1, not 0.2"),
     (OPTAX, "weight_decay=0.1)),", "weight_decay=0.1, eps_root=1e-3)),", "cause: eps"),
     (BACKWARD, "(1 - h**2)", "(1 - (x @ w + b) ** 2)", "cause: derivative"),
+    (GRADIENT, "(1 - h**2)", "(1 - (x @ weights['w'] + weights['b']) ** 2)", "cause: derivative"),
+    (GRADIENT, "2 / y.size", "2 / len(y)", "has 2 times the gradient"),
+    (GRADIENT, "delta.sum(0)", "delta.mean(0)", "0.05 times the gradient of b"),
     (BACKWARD, "b - lr * delta.sum(0)", "b - lr * delta.mean(0)", "cause: scale of one weight"),
 ]
 
@@ -51,7 +58,7 @@ def test_a_mistake_is_told_by_the_assertion(source, right, wrong, words):
 def test_other_defaults_change_nothing():
     torch.set_default_dtype(torch.float64)
     try:
-        for source in (OWN, OPTAX, BACKWARD):
+        for source in (OWN, OPTAX, BACKWARD, GRADIENT):
             (test,) = functions_of(source)
             test()
         (test,) = functions_of(BACKWARD.replace("(1 - h**2)", "1"))
@@ -75,6 +82,9 @@ def test_under_pytest_the_report_is_what_is_shown(tmp_path, workers):
 
 
 def test_the_example_of_the_docstring_holds():
-    for test in doctest.DocTestFinder().find(gdtorch.testing.assert_lockstep):
+    finder, both = doctest.DocTestFinder(), vars(gdtorch.testing)
+    tests = [test for name in gdtorch.testing.__all__ for test in finder.find(both[name], name)]
+    assert len(tests) == 2
+    for test in tests:
         assert test.examples
         assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0

@@ -1,9 +1,11 @@
 """lockstep of functions that train as they are: seen at each step, and left as they were."""
 
+import contextlib
 import functools
 import subprocess
 import sys
 import threading
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -151,6 +153,13 @@ def test_both_may_be_functions_that_train():
     assert lockstep(train, by_hand(), 20)
 
 
+def test_two_in_the_wrong_order_are_told_so():
+    swap = "If mine does, swap the two"
+    assert swap in str(lockstep(train, by_hand(lr=0.3), 20))
+    assert swap not in str(lockstep(by_hand(lr=0.3), train, 20))
+    assert swap not in str(lockstep(train, by_hand(), 20))
+
+
 def test_the_first_step_is_seen_whole():
     """What was seen of it before its optimizer was: its gradients, its loss."""
 
@@ -258,13 +267,150 @@ def test_what_a_function_raises_is_raised_with_its_step():
         lockstep(by_hand, lambda: raising(KeyError()))
 
 
-def twice():
+def several(rates=(0.1, 0.1), turns=(1, 1), together=True):
+    """An optimizer for each weight; `turns` is in how many steps each of them takes one."""
     net = model()
-    pair = [torch.optim.SGD([weight], lr=0.1) for weight in reversed(list(net.parameters()))]
-    while True:
+    pair = [torch.optim.SGD([w], lr=lr) for w, lr in zip(net.parameters(), rates, strict=True)]
+    for step in range(50):
+        for optimizer, turn in zip(pair, turns, strict=True):
+            if not together or optimizer is pair[0]:
+                net.zero_grad()
+                loss(net).backward()
+            if step % turn == 0:
+                optimizer.step()
+
+
+@pytest.mark.parametrize(("rates", "cause"), [((0.1, 0.1), "rounding"), ((0.1, 0.2), "scale of")])
+def test_optimizers_that_step_in_turn_take_one_step(rates, cause):
+    found = lockstep(by_hand, lambda: several(rates), 20)
+    assert found.cause.startswith(cause), str(found)
+    assert found.steps == 20
+    assert lockstep(lambda: several(rates), lambda: several(rates), 20).identical
+
+
+def test_optimizers_with_a_gradient_each_take_one_step_as_well():
+    def mine():
+        w, b = W, np.zeros(1)
+        while True:
+            yield {"w": w, "b": b}
+            w = w - 0.1 * 2 / len(X) * X.T @ (X @ w + b - Y)
+            b = b - 0.1 * 2 / len(X) * (X @ w + b - Y).sum(0)
+
+    assert lockstep(mine, lambda: several(together=False), 20)
+    assert lockstep(mine, several, 20).cause == "updated too early"
+
+
+def test_an_optimizer_made_anew_in_each_step_is_the_same_one():
+    def anew():
+        net = model()
+        for _ in range(20):
+            train_step(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
+
+    found = lockstep(anew, lambda: train(momentum=0.9), 20)
+    assert (found.cause, found.reproduced) == ("momentum", 20), str(found)
+    assert "it forgets its velocities or averages after each step" in str(found)
+    assert lockstep(by_hand, anew, 20)
+
+
+def train_step(net, optimizer, step=None):
+    net.zero_grad()
+    loss(net).backward()
+    (step or optimizer.step)()
+
+
+def lbfgs(lr=1.0):
+    net = model()
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=lr, max_iter=4)
+
+    def closure():
+        net.zero_grad()
+        value = loss(net)
+        value.backward()
+        return value
+
+    for _ in range(20):
+        optimizer.step(closure)
+
+
+def test_a_step_of_lbfgs_is_one_step():
+    assert lockstep(lbfgs, lbfgs, 20).identical
+    assert lockstep(lambda: lbfgs(lr=0.9), lbfgs, 20).cause == "unexplained"
+    found = lockstep(by_hand, lbfgs, 20)  # which cannot be replayed: nothing is claimed
+    assert (found.cause, found.steps, found.edits) == ("unexplained", 20, ())
+
+
+def test_gradients_scaled_for_half_precision():
+    def scaled(lr=0.1):
+        net, scaler = model(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+        for _ in range(20):
+            net.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=False):
+                value = loss(net)
+            scaler.scale(value).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+    assert lockstep(by_hand, scaled, 20)
+    found = lockstep(by_hand(lr=0.3), scaled, 20)
+    assert (found.cause, found.factor) == ("scale", pytest.approx(3)), str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", ["the loss", "the optimizer", "the whole step"])
+def test_compiled_steps(what):
+    def theirs():
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        compiled = torch.compile(backend="eager")
+        rows = torch.tensor(X), torch.tensor(Y)
+
+        @torch.compile(backend="eager", fullgraph=True)
+        def in_one_piece(net):
+            return torch.nn.functional.mse_loss(net(rows[0]), rows[1])
+
+        value = in_one_piece if what == "the loss" else loss
+        step = compiled(optimizer.step) if what == "the optimizer" else optimizer.step
+
+        def whole():
+            net.zero_grad()
+            value(net).backward()
+            step()
+
+        whole = compiled(whole) if what == "the whole step" else whole
+        for _ in range(10):
+            whole()
+
+    found = lockstep(by_hand(lr=0.3), theirs, 10)
+    assert (found.cause, found.factor) == ("scale", pytest.approx(3)), str(found)
+    assert found.reproduced == 10
+    torch.compiler.reset()
+
+
+def by_autograd_alone():
+    net = model()
+    for _ in range(300):
         loss(net).backward()
-        for optimizer in pair:
-            optimizer.step()
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight -= 0.1 * weight.grad
+
+
+def forgets_to_step():
+    net = model()
+    torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(300):
+        with contextlib.suppress(Exception):
+            loss(net).backward()
+
+
+def steps_twice():
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    while True:
+        train_step(net, optimizer)
+        optimizer.step()
 
 
 def elsewhere():
@@ -276,6 +422,8 @@ def elsewhere():
 NONE = (
     r"theirs\(\) returns an object of type NoneType; it must yield weights.* or step an optimizer"
 )
+NO_STEP = "takes 100 backward passes and no step of torch.optim; yield the weights"
+OUT_OF_TURN = "trains with several optimizers, which do not step in turn; yield the weights"
 
 
 @pytest.mark.parametrize(
@@ -284,17 +432,28 @@ NONE = (
         (lambda: None, NONE),
         (elsewhere, NONE),
         (lambda: train(steps=0) and None, r"theirs is empty"),
-        (
-            twice,
-            r"theirs trains with more than one optimizer, .*; yield the weights after each step",
-        ),
+        (by_autograd_alone, f"theirs {NO_STEP}"),
+        (forgets_to_step, f"theirs {NO_STEP}"),
+        (steps_twice, "theirs takes steps 1 and 2 with the gradients of one backward pass; .*or"),
+        (lambda: several(turns=(1, 2)), f"theirs {OUT_OF_TURN}"),
     ],
-    ids=["never steps", "in another thread", "an empty loop", "two optimizers"],
+    ids=[
+        "returns at once",
+        "in another thread",
+        "an empty loop",
+        "by autograd alone",
+        "forgets to step",
+        "steps twice a batch",
+        "two optimizers, one of them every other step",
+    ],
 )
-def test_what_cannot_be_seen_is_one_clear_line(theirs, words):
-    with pytest.raises(ValueError, match=words) as caught:
-        lockstep(({"b": np.zeros(1) - k} for k in range(9)), theirs)
-    assert "\n" not in str(caught.value)
+def test_what_cannot_be_seen_is_one_clear_line(monkeypatch, theirs, words):
+    monkeypatch.setattr(import_module("gdtorch.lockstep.training"), "MOST_PASSES", 100)
+    weights = [{"w": W - k, "b": np.zeros(1) - k} for k in range(9)]
+    for pair, who in (((weights, theirs), "theirs"), ((theirs, weights), "mine")):
+        with pytest.raises(ValueError, match=words.replace("theirs", who)) as caught:
+            lockstep(*pair)
+        assert "\n" not in str(caught.value)
 
 
 def test_what_the_user_has_set_as_default_goes_along_and_stays():

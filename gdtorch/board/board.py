@@ -30,13 +30,15 @@ HISTOGRAMS = 50  # a run
 HISTOGRAM_LIMIT = 1e150  # a histogram holds a sum of squares, which overflows past that
 COLUMNS = {"trainer", "descent", "lr", "momentum", "start"}  # that the table of hparams opens with
 BINS = 30  # of a histogram; TensorBoard draws no more
+CURVES = "curves.csv"
 SMALLEST = 1e-20  # its logarithm stands for 0's: well below the last bit of a weight near 1
 
 
 class Board:
     """The event files of one comparison: one run per trainer, and one that compares them.
 
-    Step t is the state after t updates; step 0 is the initial weights.
+    Step t is the state after t updates; step 0 is the initial weights. `curves.csv` holds each
+    trainer's loss and its distance from the reference, for programs other than TensorBoard.
 
     Args:
         folder: the run's folder, empty.
@@ -96,6 +98,8 @@ class Board:
         self.histogram_steps = set(shown.tolist())
         with ExitStack() as opened:
             self.files = opened.enter_context(event_files(folder, self.names, DESCRIPTIONS))
+            # Unbuffered, as the event files: a kill loses no line, and a full disk is an error.
+            self.curves = opened.enter_context((folder / CURVES).open("xb", buffering=0))
             self._begin(settings)
             self.close = opened.pop_all().close
 
@@ -134,6 +138,8 @@ class Board:
             Trainer → loss on the rows learned, as `losses`.
         """
         tags, rows = measure(self.side_by_side(), self.table)
+        losses = {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
+        self._add_to_curves(step, losses, differences)
         for trainer, numbers in zip(self.trainers, rows, strict=True):
             name = trainer.name
             scalars = dict(zip(tags, numbers, strict=True))
@@ -149,7 +155,18 @@ class Board:
                 seen = largest, step
                 self.sharpest[name] = max(self.sharpest.get(name, seen), seen)
             self.files[name].add_scalars(scalars, step)
-        return {name: row[tags.index("loss")] for name, row in zip(self.names, rows, strict=True)}
+        return losses
+
+    def _add_to_curves(
+        self, step: int, losses: Mapping[str, float], differences: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Write one line of `curves.csv`, and before the first one its header."""
+        line = {"step": step, **{f"{name}/loss": loss for name, loss in losses.items()}}
+        for name, distances in differences.items():
+            line[f"{name}/difference"] = max(distances.values())
+        if step == 0:
+            self.curves.write(",".join(line).encode() + b"\n")
+        self.curves.write(",".join(map(repr, line.values())).encode() + b"\n")
 
     def shows_curvature(self, step: int) -> bool:
         """Whether the Hessian is due at this step; `log` then adds it."""
@@ -191,6 +208,12 @@ class Board:
             for name, values in zip(self.names, array.cpu().double().numpy(), strict=True):
                 if abs(values).max() < HISTOGRAM_LIMIT:
                     self.files[name].add(summary.histogram(tag, values, BINS), step)
+
+    def draw(self) -> None:
+        """Draw `curves.csv` as it is by now, as `curves.png` and for the Images page."""
+        from ..figures import curves  # loads matplotlib
+
+        self.files[""].add_picture("curves", curves(self.folder / CURVES))
 
     def finish(self, step: int, texts: Mapping[str, str], *, complete: bool) -> None:
         """Write the texts and the final weights.

@@ -26,7 +26,8 @@ OF_ENSEMBLE = {
     f"them; {AXIS}.",
     "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
     "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
-    "end: the median, the band of 98 % around it, and the band of all.",
+    "end: the median, the band of 98 % around it, and the band of all. Click the picture to "
+    "enlarge it.",
     "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
     "range": RANGE,
 }

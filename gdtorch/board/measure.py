@@ -54,6 +54,8 @@ DESCRIPTIONS = {
     "syn0": "The weights from the inputs to the hidden units, all elements.",
     "syn1": "The weights from the hidden units to the output, all elements.",
     "hidden": "The outputs of the hidden units for all rows learned.",
+    "curves": "Above, the loss along training; below, the largest distance of any weight from the "
+    "reference's, where 0 is the same bits. Click the picture to enlarge it.",
     "range": RANGE,
 }
 OF_QUARTIC = {
@@ -66,7 +68,7 @@ OF_QUARTIC = {
     "difference": "|x of manual − x of sgd| at the same step; 0 is the same bits.",
     "step_size": DESCRIPTIONS["step_size"],
     "quartic": "f(x) and the path from each start on it, and below it x at each step. A circle is "
-    "a start, a dot a step, a diamond where it ended.",
+    "a start, a dot a step, a diamond where it ended. Click the picture to enlarge it.",
     "range": RANGE,
 }
 OF_LOCKSTEP = {

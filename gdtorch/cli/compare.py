@@ -96,6 +96,7 @@ OPTIONS = {
         integer(1),
         metavar="N",
     ),
+    "--figure": option("draw loss and distance along training, as curves.png in the folder", bool),
     **options.shared(*OUTPUT),
 }
 
@@ -339,12 +340,16 @@ def _train(
         facts = _facts(board, net, lockstep, ending, settings, left_out, make)
         page = _page(facts, board, reference)
         try:
+            if args.figure:
+                board.draw()
             board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
         except OSError as error:
             if not ending.reason:
                 reason = unwritable(folder, f"step {ending.step}", error)
                 facts |= {"status": 3, "reason": reason}
     where = to_see(folder) if folder.is_dir() else ""
+    if args.figure and where:
+        where = f"Drawn:      {folder / 'curves.png'}\n{where}"
     printed = show(args, facts, page.text(), where)
     if facts["reason"]:
         kept = f"; all until then is in {folder}" if where else ""

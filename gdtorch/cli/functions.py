@@ -6,12 +6,16 @@ __all__ = ["UsersError", "locate", "show_users", "trajectory"]
 
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from ..optimizers import call, read
 from .options import RefusedError
 
 BUILT_IN = ("post", "manual", "sgd")
@@ -21,34 +25,32 @@ class UsersError(Exception):
     """An exception in the user's own code; it is the cause of this one."""
 
 
-def locate(name: str) -> tuple[str, str]:
-    """The file and the function that FILE:FUNCTION or FILE.npz names; loads nothing of either.
+def locate(name: str) -> tuple[str, str, str]:
+    """The file, the function and its arguments of FILE:FUNCTION(…), or FILE.npz; loads nothing.
 
     Raises:
         RefusedError: it names none.
     """
-    if name.endswith(".npz"):
-        if not os.path.isfile(name):  # noqa: PTH113 (which has an answer for every name)
-            raise RefusedError(f"{name}: there is no file {name}")
-        return name, ""
-    file, colon, function = name.rpartition(":")
-    if not colon or not file or not function:
+    parts = re.fullmatch(r"(.+?):([^:(]+)(\(.*)?", name, re.DOTALL)
+    record = name.endswith(".npz")
+    if not parts and not record:
         raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+    file, function, arguments = (name, "", "") if record or not parts else parts.groups("")
     if file == "builtin":
         if function not in BUILT_IN:
             raise RefusedError(f"{name}: there is {', '.join(BUILT_IN)}")
     elif not os.path.isfile(file):  # noqa: PTH113 (which has an answer for every name)
         raise RefusedError(f"{name}: there is no file {file}")
-    elif importlib.util.spec_from_file_location(file, file) is None:
+    elif function and importlib.util.spec_from_file_location(file, file) is None:
         raise RefusedError(f"{name}: {file} is no Python file; its name must end in .py")
-    return file, function
+    return file, function, arguments
 
 
 def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa: ANN401
     """What `Inspection` takes, of a name on the command line.
 
     Args:
-        name: FILE:FUNCTION, or builtin: and a trainer, or FILE.npz.
+        name: FILE:FUNCTION or FILE:FUNCTION(…), or builtin: and a trainer, or FILE.npz.
         lr: the trainer's learning rate; None for 1.
         folders: those of the files before it; its own is added.
 
@@ -56,9 +58,9 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
         RefusedError: there is no such function, or the file is no record.
         UsersError: their file raised; so may the function later.
     """
-    file, function = locate(name)
+    file, function, arguments = locate(name)
     if file == "builtin":
-        return _built_in(function, 1.0 if lr is None else lr)
+        return _built_in(function, arguments, 1.0 if lr is None else lr)
     if not function:
         from ..lockstep import Recorder
 
@@ -66,8 +68,10 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
             return Recorder.load(file)
         except OSError as error:
             raise RefusedError(f"{name}: {error.strerror}") from error
+    text, like = f"{function}{arguments}", f"{function}(momentum=0.9)"
+    given = call(text, "call with named literals", like)[1] if arguments else {}
     try:
-        found = _function(name, file, function, folders)
+        found = _function(name, file, function, given, folders)
     except RefusedError:
         raise
     except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
@@ -76,7 +80,7 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
     def called() -> Any:  # noqa: ANN401
         """What the function returns; what it raises, at once or later, is the user's own."""
         try:
-            made = found()
+            made = found(**given)
             yields = isinstance(made, Iterable) and not isinstance(
                 made, (Mapping, str, list, tuple)
             )
@@ -87,7 +91,9 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
     return called
 
 
-def _function(name: str, file: str, function: str, folders: list[Path]) -> Any:  # noqa: ANN401 (what the user has)
+def _function(
+    name: str, file: str, function: str, given: Mapping[str, Any], folders: list[Path]
+) -> Any:  # noqa: ANN401 (what the user has)
     path = Path(file).resolve()
     spec = importlib.util.spec_from_file_location(str(path), path)
     assert spec, "or `locate` has refused it"
@@ -99,6 +105,11 @@ def _function(name: str, file: str, function: str, folders: list[Path]) -> Any: 
     made = getattr(module, function, None)
     if not callable(made):
         raise RefusedError(f"{name}: {file} has no function {function}")
+    try:
+        with suppress(ValueError):  # a function in C has no signature
+            signature(made).bind(**given)
+    except TypeError as error:
+        raise RefusedError(f"{name}: {error}") from error
     return made
 
 
@@ -128,13 +139,20 @@ def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
         yield weights
 
 
-def _built_in(name: str, lr: float) -> Iterator[Mapping[str, Any]]:
+def _built_in(name: str, arguments: str, lr: float) -> Iterator[Mapping[str, Any]]:
     from ..data import load_table
     from ..net import SigmoidNet
     from ..trainers import SGD, Manual, Post
 
-    trainer = {"post": Post, "manual": Manual, "sgd": SGD}[name]
-    return iter(trainer(SigmoidNet().double(), load_table("post").learned, lr))
+    rule = read(f"SGD{arguments}", lr=lr)
+    about = SigmoidNet().double(), load_table("post").learned
+    if name == "manual":
+        return iter(Manual(*about, optimizer=rule))
+    if name == "sgd":
+        return iter(SGD(*about, **rule.options()))
+    if rule != read("SGD", lr=rule.lr):
+        raise ValueError("builtin:post has no option but lr")
+    return iter(Post(*about, rule.lr))
 
 
 def show_users(error: UsersError) -> None:

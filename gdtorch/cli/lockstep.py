@@ -1,10 +1,12 @@
 """Advance two trajectories together, and say at which step and why they part.
 
-FILE:FUNCTION is a Python file and a function in it that takes no arguments. It yields weights,
+FILE:FUNCTION is a Python file and a function in it, which may be given options by name, each a
+literal, as in 'mine.py:descend(momentum=0.9)' (quote it for the shell). It yields weights,
 name → array: first the initial ones, then those after each step; or it trains with an optimizer of
 torch.optim, whose steps are then seen. FILE.npz has both in arrays whose first axis is the step, as
 gdtorch.Recorder or numpy.savez writes them. builtin:post, builtin:manual and builtin:sgd are
-gdtorch's own trainers, from start 0 of seed 0 on the post's table.
+gdtorch's own trainers, from start 0 of seed 0 on the post's table, at lr 1; the latter two take the
+options of torch.optim.SGD, as in 'builtin:sgd(lr=0.1, momentum=0.9)'.
 
 With --name, the norms of both and their differences go to TensorBoard; without it, nothing does.
 

@@ -94,7 +94,7 @@ SHARED: Declarations = {
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 RUN = ("logdir", "name", "overwrite")
 OUTPUT = (*RUN, "json", "quiet")
-NO_SETTINGS = {*OUTPUT, "points", "trainers", "log_every", "curvature", "resume"}
+NO_SETTINGS = {*OUTPUT, "figure", "points", "trainers", "log_every", "curvature", "resume"}
 
 
 def flag(name: str) -> str:

@@ -52,7 +52,10 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
             closing(EventFile(folder, descriptions)) as file,
         ):
             for answer in answers(net, rows, args.seed):  # each written as it comes
-                descriptions[answer.name] = f"{answer.question} The answer is on the Text page."
+                descriptions[answer.name] = (
+                    f"{answer.question} The answer is on the Text page. "
+                    "Click the picture to enlarge it."
+                )
                 file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
                 if figure := answer.figure():
                     file.add_picture(answer.name, figure)

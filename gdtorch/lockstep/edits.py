@@ -18,7 +18,7 @@ from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, breaks
 from .evidence import GRADIENT
-from .record import WINDOW, Record
+from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 from .schedules import is_plain, lr_at
 
@@ -184,13 +184,14 @@ class _Search:
     def __init__(self, record: Record, theirs: Program, *, of_theirs: bool = False) -> None:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
         self.tried = 0
-        missed = Replay(record, theirs, of_theirs=of_theirs).missed(theirs)
+        self.all = Replay(record, theirs, of_theirs=of_theirs)
+        missed = self.all.missed(theirs)
         self.worst = float(missed.max())
         steps = (missed > 1).any(dim=1).nonzero().flatten().tolist()
         self.step = steps[0] if steps else None
         if self.step is None:
             return
-        last = min(self.step + WINDOW, record.runaway(self.step + 1))
+        last = min(self.step + record.window, record.runaway(self.step + 1))
         self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
         missed = self.window.missed(theirs)
         self.parted = tuple(
@@ -249,14 +250,14 @@ class _Search:
         Where none does, those that leave the least of it, to be tried with another edit.
         """
         first, record = self.step or 0, self.record
-        tape, true = record.steps[first].tape, record.gradient(first, None)
-        if tape is None or true is None or not _same(true, record.steps[first].fresh, record):
+        whole, true = record.steps[first].whole, record.gradient(first, None)
+        if not whole or true is None or not _same(true, record.steps[first].fresh, record):
             return []
         spoiled = frozenset(self.parted)
         names = {id(parameter): name for name, parameter in record.parameters.items()}
         left: list[tuple[Fitted, float]] = []
         known: list[Tensor] = []
-        for one in breaks(tape, names):
+        for one in breaks(whole.tape, names):
             made = record.gradient(first, one)
             if made is None or not self._shows(made, true) or _among(made, known):
                 continue
@@ -411,8 +412,9 @@ class _Search:
     def _counts(self) -> list[float]:
         """Factors that a mean for a sum, or a forgotten ½, may have."""
         rows, *outputs = self.record.reduced or (1,)
-        counts = {2.0, float(rows), float(math.prod(outputs)), float(rows * math.prod(outputs))}
-        return [x for count in counts for x in (count, 1 / count) if x != 1]
+        counts: set[float] = {1, rows, math.prod(outputs), rows * math.prod(outputs)}
+        counts |= {count / 2 for count in counts}
+        return [x for count in counts for x in (float(count), 1 / count) if x != 1]
 
     def _is_a_limit(self, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
         """Whether a number of the edits is only known to be extreme: it can be doubled or halved.
@@ -445,15 +447,15 @@ class _Search:
 
     def largest(self, *fitted: Fitted) -> float:
         """The most that theirs with these edits leaves, in roundings."""
-        program = _edited(self.theirs, fitted)
+        program, left = _edited(self.theirs, fitted), math.inf
         try:
             for replay in (self.small, self.window):  # the small one refuses most, and is quick
                 missed = replay.missed(program)
                 left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
-                if left >= NEARLY and not few:
-                    return left
-            if left > 1:  # the edited program may round by more
-                left = float(self.window.missed(program, self.window.rounding(program)).max())
+                if left > 1 and (left < NEARLY or few):  # the edited program may round by more
+                    left = float(replay.missed(program, replay.rounding(program)).max())
+                if left > 1:
+                    break
         except IMPOSSIBLE:
             return math.inf
         return left
@@ -778,18 +780,19 @@ def theirs_program(record: Record) -> Program | None:
     try:
         search = _Search(record, program, of_theirs=True)
         if search.step is None:
-            return _as_it_takes_gradients(record, program)
+            return _as_it_takes_gradients(search.all, program)
     except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
         return None
     found = search.run()
     return _edited(program, found[0]) if found else None
 
 
-def _as_it_takes_gradients(record: Record, program: Program) -> Program:
+def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     """The program with what theirs makes of its gradients: whether it adds them up, or clips."""
-    replay = Replay(record, program)
     used, fresh = replay.used, replay.fresh
-    off = GRADIENT * record.epsilon * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
+    off = (
+        GRADIENT * replay.record.epsilon * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
+    )
     if bool(((used - fresh).abs() <= off).all()):
         return program
     shares = torch.stack(

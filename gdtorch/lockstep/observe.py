@@ -132,6 +132,8 @@ class Observer(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Call a function of torch, and note what matters here."""
+        if torch.compiler.is_compiling():  # a graph in one piece has no room to look on
+            return function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "")
         if name == "grad" and args:
             return self._grad(function, args, kwargs or {})

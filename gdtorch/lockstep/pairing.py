@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Pair", "Pairing", "pair"]
 
 import math
+import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -60,9 +61,14 @@ class Pairing:
     pairs: Mapping[str, Pair]
     refusal: Diagnosis | None
 
-    def view(self, mine: Weights) -> dict[str, Tensor]:
-        """Mine's weights with theirs' names, each laid out as theirs."""
-        return {name: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()}
+    def named(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
+        """Both under theirs' names, or mine's where theirs has but numbers; laid out as theirs."""
+        numbers = all(re.fullmatch(r"p?\d+", name) for name in theirs)
+        names = {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
+        return (
+            {names[name]: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()},
+            {names[name]: weight for name, weight in theirs.items()},
+        )
 
     def __str__(self) -> str:
         """How they were paired, in one line; empty where all have the same name and shape."""
@@ -93,13 +99,13 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
     search = _Search(mine, theirs)
     both = [name for name in mine if name in theirs]
     alike = len(both) == len(mine) == len(theirs)
-    search.by_name(both if alike else [name for name in both if name in renamed])
+    search.by_name(both if alike else renamed)
     search.by_values()
     if not alike:
         if not any(
             one != name and {one, name} & {*both} for name, (one, *_) in search.found.items()
         ):
-            search.by_name(search.common())
+            search.by_name(both)
         search.by_shape()
         search.by_order()
     return Pairing(dict(search.oriented()), search.refusal())
@@ -119,14 +125,11 @@ class _Search:
         self.found: dict[str, tuple[str, list[Axes], str]] = {}
         self.sum = cache(lambda weight: weight.double().abs().sum().item())
 
-    def common(self) -> list[str]:
-        """The names that both have, of what is left."""
-        return [name for name in self.left if name in self.others]
-
     def by_name(self, names: Iterable[str]) -> None:
-        """Pair those that have the same name, where their shapes allow it."""
+        """Pair what is left of these names on both sides, where the shapes allow it."""
         for name in names:
-            self._settle(name, name)
+            if name in self.left and name in self.others:
+                self._settle(name, name)
 
     def refusal(self) -> Diagnosis | None:
         """What is left, in words."""

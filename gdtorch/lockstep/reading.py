@@ -164,9 +164,9 @@ def _leaves(tree: Any, within: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
     else:
         items = enumerate(tree)
     for name, inner in items:
-        # A list of numbers is an array; one of arrays that have axes is a layer.
-        layer = isinstance(inner, (list, tuple)) and any(getattr(one, "ndim", 0) for one in inner)
-        if isinstance(inner, Mapping) or (layer and not isinstance(tree, Mapping)):
+        # A list of numbers is an array; one of arrays that have axes is a tree.
+        arrays = isinstance(inner, (list, tuple)) and any(getattr(one, "ndim", 0) for one in inner)
+        if isinstance(inner, Mapping) or arrays:
             yield from _leaves(inner, f"{within}{name}/")
         else:
             yield f"{within}{name}", inner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["WINDOW", "Keeper", "Record", "Step"]
+__all__ = ["Keeper", "Record", "Step"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,14 +20,39 @@ from .evidence import GRADIENT, GROWTH
 from .observe import Observer, taken
 from .tape import Tape
 
-SAMPLE = 1 << 16  # elements at most
-STORE = 1 << 22  # numbers kept of each kind, over all steps
+SAMPLE = 1 << 14  # elements at most
+STORE = 1 << 21  # numbers kept of each kind, over all steps
 FEW = 64  # elements of each weight that are in the sample, where it has as many
-WINDOW = 32  # steps looked at from the first that differs
+WINDOW = 32  # steps looked at from the first that differs, where there is room
+LEAST = 10  # of them, for which there must be room for all weights
+ROOM = 1 << 23  # numbers in all weights of all steps that are looked at
 PIECE = 1 << 20  # elements of a weight that are looked at together
 FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
 
 Rule = tuple[type[Optimizer], dict[str, Any]]
+
+
+def window(weights: int) -> int:
+    """How many steps are looked at, of so many weights, from the first that differs on."""
+    steps = min(WINDOW, ROOM // weights)
+    return steps if steps >= LEAST else WINDOW  # then with a sample of the weights alone
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All weights at a step, of which `Step` has a sample, and how theirs' loss came from them.
+
+    Args:
+        tape: of theirs' loss.
+        before: weight → mine before the step.
+        after: weight → mine after it.
+        base: weight → theirs before it.
+    """
+
+    tape: Tape
+    before: Weights
+    after: Weights
+    base: Weights
 
 
 @dataclass(frozen=True)
@@ -45,7 +70,7 @@ class Step:
         carried: the largest distance of `before` and `base`.
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the optimizer's class and its options; empty where none was seen.
-        tape: of theirs' loss; None where none is kept.
+        whole: what the gradient can be taken again with; None where that is not kept.
     """
 
     before: Tensor
@@ -58,7 +83,7 @@ class Step:
     carried: float
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
-    tape: Tape | None = None
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,11 @@ class Record:
         return torch.stack([getattr(step, what) for step in self.steps])
 
     @property
+    def window(self) -> int:
+        """How many steps are looked at, from the first that differs on."""
+        return window(sum(parameter.numel() for parameter in self.parameters.values()))
+
+    @property
     def known(self) -> bool:
         """Whether theirs was seen to step by an optimizer that has a page in `optimizers/`."""
         kinds = {kind.__name__ for step in self.steps for kind, _ in step.rules.values()}
@@ -121,43 +151,40 @@ class Record:
         return self.made[key]
 
     def _gradient(self, step: int, one: Break | None) -> Tensor | None:
-        at = self.steps[step]
-        tape, weights = at.tape, at.base
+        whole = self.steps[step].whole
+        if whole is None:
+            return None
+        tape, base = whole.tape, whole.base
         if one and one.what == "look_ahead":
-            weights, one = weights + self._velocity(step), None
+            base, one = self._ahead(step, whole), None
         if one and one.what == "other_rows":
             beside = step + one.detail
-            tape, one = self.steps[beside].tape if 0 <= beside < len(self.steps) else None, None
-        if tape is None:
-            return None
-        keys = {name: id(parameter) for name, parameter in self.parameters.items()}
-        names = {key: name for name, key in keys.items()}
-        found = gradient(tape, self._whole(weights), self._whole(at.after), names, one)
+            other = self.steps[beside].whole if 0 <= beside < len(self.steps) else None
+            if other is None:
+                return None
+            tape, one = other.tape, None
+        names = {id(parameter): name for name, parameter in self.parameters.items()}
+        found = gradient(tape, self._values(base), self._values(whole.after), names, one)
         if found is None or not set(found) <= set(names):
             return None
-        return torch.cat(
-            [
-                found[key].flatten().cpu().double()
-                if key in found
-                else torch.zeros(part.stop - part.start, dtype=torch.float64)
-                for key, part in ((keys[name], part) for name, part in self.parts.items())
-            ]
-        )
+        sample = torch.zeros(len(self.steps[step].before), dtype=torch.float64)
+        for key, grad in found.items():
+            sample[self.parts[names[key]]] = taken(grad, self.places[names[key]])
+        return sample
 
-    def _velocity(self, step: int) -> Tensor:
-        """Mine's last step times theirs' momentum; 0 before the first one."""
-        ahead = torch.zeros_like(self.steps[step].before)
-        for name, (_, options) in self.steps[step].rules.items() if step else ():
-            part, momentum = self.parts[name], options.get("momentum", 0.0)
-            ahead[part] = momentum * (self.steps[step].before - self.steps[step - 1].before)[part]
+    def _ahead(self, step: int, whole: Whole) -> Weights:
+        """Theirs' weights and, from the second step on, mine's last step times theirs' momentum."""
+        last = self.steps[step - 1].whole if step else None
+        ahead = dict(whole.base)
+        if last:
+            for name, (_, options) in self.steps[step].rules.items():
+                moved = (whole.before[name] - last.before[name]).to(ahead[name])
+                ahead[name] = ahead[name] + options.get("momentum", 0.0) * moved
         return ahead
 
-    def _whole(self, flat: Tensor) -> dict[int, Tensor]:
-        """`id` of each parameter → its values, of a sample that has all of them."""
-        return {
-            id(parameter): flat[self.parts[name]].reshape(parameter.shape).to(parameter)
-            for name, parameter in self.parameters.items()
-        }
+    def _values(self, weights: Weights) -> dict[int, Tensor]:
+        """`id` of each parameter → its values."""
+        return {id(p): weights[name].to(p) for name, p in self.parameters.items()}
 
     def until(self, step: int) -> Record:
         """The record of the steps before one."""
@@ -215,8 +242,9 @@ class Keeper:
             if not self.complete:
                 return
             self._choose(mine, theirs)
+            self.size = sum(parameter.numel() for parameter in self.parameters.values())
+            self.observer.taping = LEAST * self.size <= ROOM
             self.before, self.base = (self._sample(weights) for weights in self.start)
-            del self.start
             kept = {id(parameter): self.places[name] for name, parameter in self.parameters.items()}
             self.observer.seen.take(kept)
             self.observer.keep = lambda key, gradient: taken(gradient, kept.get(key))
@@ -240,28 +268,30 @@ class Keeper:
                 carried=self.distance,
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
-                tape=seen.tape,
             )
         )
-        self._drop_tapes()
         self._judge(differences, epsilon)
+        self._keep_whole(mine, theirs, seen.tape)
         self.before = after
         self.base = after if self.parted else predicted
         self.distance = 0.0 if self.parted else max(differences.values())
         self.observer.begin()
         self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
 
-    def _drop_tapes(self) -> None:
-        """Keep the tapes of the last steps before the two have parted, and the first after it."""
-        number = len(self.steps)
-        if not self.parted and number > WINDOW:
-            self.steps[-WINDOW - 1] = replace(self.steps[-WINDOW - 1], tape=None)
-        whole = sum(parameter.numel() for parameter in self.parameters.values())
-        if len(self.steps[0].before) < whole:
-            self.steps[-1] = replace(self.steps[-1], tape=None)
-            self.observer.taping = False
-        elif self.parted and number > self.parting + WINDOW:
-            self.observer.taping = False
+    def _keep_whole(self, mine: Weights, theirs: Weights, tape: Tape | None) -> None:
+        """Keep all weights and the tape, of the last steps before the two part and the next."""
+        if not self.observer.taping:
+            self.start = {}, {}
+            return
+        before, base = self.start
+        after = _copied(mine)
+        self.start = after, after if self.parted else _copied(theirs)
+        if tape:
+            self.steps[-1] = replace(self.steps[-1], whole=Whole(tape, before, after, base))
+        number, most = len(self.steps), window(self.size)
+        if not self.parted and number > most:
+            self.steps[-most - 1] = replace(self.steps[-most - 1], whole=None)
+        self.observer.taping = not self.parted or number <= self.parting + most
 
     def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
         """Have they parted by more than this step's rounding, or by much rounding altogether?"""
@@ -351,6 +381,10 @@ def _farthest(mine: Tensor, theirs: Tensor, count: int) -> Tensor:
         most = apart.topk(min(len(apart), count // len(pieces) + 1))
         found.append(most.indices.cpu() + number * PIECE)
     return torch.cat(found)
+
+
+def _copied(weights: Weights) -> Weights:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -324,11 +324,7 @@ class Replay:
         rule's coefficients.
         """
         epsilon = self.record.epsilon
-        largest = self.largest
-        if program.broken:
-            broken = self._broken(program).abs()
-            made = [broken[:, self.of(name)].amax(1) for name in self.names]
-            largest = torch.maximum(largest, torch.stack(made, dim=1))
+        largest = self._largest(program)
         every = largest.amax(1, keepdim=True)
         # Where no gradient was ever more than rounding, it is made of numbers of about 1.
         scale = GRADIENT * largest + OTHERS * every + (every < TINY * epsilon)
@@ -345,6 +341,17 @@ class Replay:
         carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
         noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
         return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
+
+    def _largest(self, program: Program) -> Tensor:
+        """The largest element of each weight's gradient so far, of shape (steps, weights)."""
+        largest = self.largest.clone()
+        for step in range(len(self.steps)) if program.broken else ():
+            made = self.record.gradient(step, program.broken)
+            if made is not None:
+                for number, name in enumerate(self.names):
+                    size = made[self.record.parts[name]].abs().max()
+                    largest[step, number] = torch.maximum(largest[step, number], size)
+        return largest
 
     def _coefficients(self, program: Program) -> float:
         """Roundings of a step that its averages may differ by: 1 − β is known to one of 1 alone."""

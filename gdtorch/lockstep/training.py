@@ -8,41 +8,44 @@ import contextvars
 import gc
 import random
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Semaphore, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim.optimizer import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from .observe import hooks
 
+T = TypeVar("T")
 
-def weights_of(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What an optimizer trains, name → parameter.
 
-    The names are those that it was given, or else those in the innermost module that holds all of
-    its parameters, or else p0, p1, … in order.
+def weights_of(*optimizers: Optimizer) -> dict[str, Tensor]:
+    """What optimizers train, name → parameter.
+
+    The names are those that they were given, or else those in the innermost module that holds all
+    of their parameters, or else p0, p1, … in order.
     """
-    groups = optimizer.param_groups
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    given = [name for group in groups for name in group.get("param_names", ())]
-    if len(set(given)) == len(parameters):
-        return dict(zip(given, parameters, strict=True))
-    keys = {id(parameter) for parameter in parameters}
-    held = [names for names in map(_names, _modules()) if keys <= names.keys()]
-    names = min(held, key=lambda names: sum(map(len, names.values())), default={})
-    return {names.get(id(p), f"p{k}"): p for k, p in enumerate(parameters)}
+    parameters, given = dict[int, Tensor](), dict[int, str]()
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        parameters |= {id(one): one for one in group["params"]}
+        given |= zip(map(id, group["params"]), group.get("param_names", ()), strict=False)
+    if not len(set(given.values())) == len(given) == len(parameters):
+        held = [names for names in map(_names, _all(Module)) if parameters.keys() <= names.keys()]
+        given = min(held, key=lambda names: sum(map(len, names.values())), default={})
+    return {given.get(key, f"p{k}"): one for k, (key, one) in enumerate(parameters.items())}
 
 
-def _modules() -> Iterator[Module]:
+def _all(kind: type[T]) -> Iterator[T]:
+    """All objects of a kind that are there."""
     for one in gc.get_objects():
-        if issubclass(type(one), Module):  # isinstance would ask the object, which may do anything
+        if issubclass(type(one), kind):  # isinstance would ask the object, which may do anything
             yield one
 
 
@@ -54,6 +57,12 @@ def _names(module: Module) -> dict[int, str]:
 
 
 PATIENCE = 100  # times that a function may catch what is to end it
+RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [  # numbers on the CPU
+    (torch.get_rng_state, torch.set_rng_state),
+    (np.random.get_state, np.random.set_state),
+    (random.getstate, random.setstate),
+]
+MOST_PASSES = 1000  # backward passes without a step, after which none is to be expected
 
 
 class _Enough(BaseException):
@@ -61,9 +70,11 @@ class _Enough(BaseException):
 
 
 class Training:
-    """A function that trains with an optimizer of torch.optim, stopped after each step.
+    """A function that trains with optimizers of torch.optim, stopped after each step.
 
-    Iterating yields its weights, live: before the first step, then after each. The function runs
+    Iterating yields its weights, live: before the first step, then after each. A step is complete
+    when each parameter was in one optimizer's step. The optimizers are the first that steps and
+    those that the function has made by then, if their weights have gradients. The function runs
     in a thread of its own, which waits while the caller has the weights, and which is ended with
     the iteration, be it complete or not. Its random numbers on the CPU are its own. What the
     function raises is raised here.
@@ -75,6 +86,8 @@ class Training:
 
     Attributes:
         steps: how many have been taken.
+        passes: how many backward passes there were since the last one.
+        waiting: the `id` of each parameter that is yet to be stepped in this one.
         made: what the function has returned.
     """
 
@@ -86,9 +99,10 @@ class Training:
     ) -> None:
         self.function, self.who, self.watching = function, who, watching
         self.weights: dict[str, Tensor] = {}
-        self.steps = self.refusals = 0
+        self.steps = self.passes = self.refusals = 0
+        self.waiting: set[int] = set()
         self.made: Any = None
-        self.ended = self.stopped = False
+        self.ended = self.stopped = self.passed = False
         self.error: BaseException | None = None
         self.go, self.here = Semaphore(0), Semaphore(0)
 
@@ -99,7 +113,8 @@ class Training:
         thread.start()
         try:
             while True:
-                self._resume()
+                self.go.release()
+                self.here.acquire()
                 if self.ended:
                     break
                 yield self.weights
@@ -116,36 +131,30 @@ class Training:
         if self.error:
             raise self.error
 
-    def _resume(self) -> None:
-        self.go.release()
-        self.here.acquire()
-
     def _run(self, device: torch.device) -> None:
         """What the thread does."""
         self.go.acquire()
-        thread = threading.get_ident()
+        thread, earlier = threading.get_ident(), [*_all(Optimizer)]
 
         def before(optimizer: Optimizer, *_: object) -> None:
             if threading.get_ident() == thread and not self.weights:
-                self.weights = weights_of(optimizer)
+                made = [one for one in _all(Optimizer) if one not in earlier]
+                together = [one for one in made if any(p.grad is not None for p in _stepped(one))]
+                self.weights = weights_of(optimizer, *together)
                 self._hand_over()
 
         def after(optimizer: Optimizer, *_: object) -> None:
-            if threading.get_ident() != thread:
-                return
-            known = {id(parameter) for parameter in self.weights.values()}
-            if not {id(p) for group in optimizer.param_groups for p in group["params"]} <= known:
-                self.error = ValueError(
-                    f"{self.who} trains with more than one optimizer, so that its steps cannot be "
-                    "told apart; yield the weights after each step"
-                )
-                raise _Enough
-            self.steps += 1
-            self._hand_over()
+            if threading.get_ident() == thread:
+                self._note({*map(id, _stepped(optimizer))})
 
         plain = device == torch.device("cpu")
         try:
-            with nullcontext() if plain else device, self.watching(), hooks(before, after):
+            with (
+                nullcontext() if plain else device,
+                self.watching(),
+                hooks(before, after),
+                _Passes(self._pass),
+            ):
                 self.made = self.function()
         except BaseException as error:  # whatever it is, it is to be raised where lockstep runs
             if not self.stopped and not self.error:
@@ -156,26 +165,70 @@ class Training:
             self.ended = True
             self.here.release()
 
+    def _pass(self) -> None:
+        self.passes += 1
+        if self.passes > MOST_PASSES:
+            self._refuse(f"takes {MOST_PASSES} backward passes and no step of torch.optim;")
+
+    def _note(self, stepped: set[int]) -> None:
+        """Note what an optimizer has stepped; a step is complete when nothing is waiting."""
+        self.waiting = self.waiting or {*map(id, self.weights.values())}
+        if not stepped <= self.waiting:
+            self._refuse("trains with several optimizers, which do not step in turn;")
+        self.waiting -= stepped
+        if self.waiting:
+            return
+        self.steps += 1
+        self.passed = self.passed or self.passes > 0
+        if self.passed and not self.passes:
+            both = f"steps {self.steps - 1} and {self.steps}"
+            self._refuse(f"takes {both} with the gradients of one backward pass; step once, or")
+        self.passes = 0
+        self._hand_over()
+
+    def _refuse(self, words: str) -> None:
+        self.error = ValueError(f"{self.who} {words} yield the weights after each step")
+        self.stopped = True
+        self._end()
+
     def _hand_over(self) -> None:
         if not self.stopped:
-            state = _randomness()
+            drawn = [get() for get, _ in RANDOM]
             self.here.release()
             self.go.acquire()
-            _set_randomness(*state)  # the other program may have drawn numbers meanwhile
+            for (_, put), state in zip(RANDOM, drawn, strict=True):
+                put(state)  # the other program may have drawn numbers meanwhile
         if self.stopped:
-            self.refusals += 1
-            if self.refusals > PATIENCE:
-                self.ended = True
-                self.here.release()
-                threading.Event().wait()
-            raise _Enough
+            self._end()
+
+    def _end(self) -> None:
+        """End the function, be it stopped here for the first time or once more."""
+        self.refusals += 1
+        if self.refusals > PATIENCE:
+            self.ended = True
+            self.here.release()
+            threading.Event().wait()
+        raise _Enough
 
 
-def _randomness() -> tuple[Tensor, Any, Any]:
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+class _Passes(TorchFunctionMode):
+    """Within the block, call `seen` at each backward pass of this thread."""
+
+    def __init__(self, seen: Callable[[], None]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,  # noqa: ANN401 (as torch has it)
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if getattr(function, "__name__", "") in {"backward", "grad"}:
+            self.seen()
+        return function(*args, **(kwargs or {}))
 
 
-def _set_randomness(by_torch: Tensor, by_numpy: Any, by_python: Any) -> None:  # noqa: ANN401
-    torch.set_rng_state(by_torch)
-    np.random.set_state(by_numpy)  # noqa: NPY002
-    random.setstate(by_python)
+def _stepped(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

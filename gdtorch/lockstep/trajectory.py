@@ -27,6 +27,7 @@ from .words import diagnose
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
 )
+SWAP = "Theirs was not seen to train in PyTorch. If mine does, swap the two, and more can be found."
 
 
 class Lockstep:
@@ -195,7 +196,7 @@ class Inspection:
             self.monitor.found = self.pairing.refusal
             if self.monitor.found:
                 return False
-        mine = self.pairing.view(mine)
+        mine, theirs = self.pairing.named(mine, theirs)
         if step == 1:
             check_memory(mine, theirs)
         mine, theirs = on_one_device(mine, theirs)
@@ -264,15 +265,6 @@ class Inspection:
             first = self.parting
         steps = self.comparison.steps
         text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
-        if self.still and steps:
-            text += (
-                f"\nNo weight moved in any of {steps} steps, in either: does a step update them?"
-            )
-        if how := str(self.pairing):
-            text += f"\n{how}"
-        if not self.complete and diagnosis.cause not in {"names", "shape"}:
-            why = "one of the two ended" if self.ended else "the comparison was interrupted"
-            text += f"\nOf {self.steps} steps {steps} could be compared: {why} there."
         return Report(
             diagnosis.cause,
             diagnosis.factor,
@@ -283,8 +275,21 @@ class Inspection:
             diagnosis.reproduced,
             diagnosis.residual if diagnosis.edits else None,
             diagnosis,
-            text,
+            "\n".join([text, *self._notes(diagnosis)]),
         )
+
+    def _notes(self, diagnosis: Diagnosis) -> Iterator[str]:
+        """What the reader should know beside the cause, a line each."""
+        steps = self.comparison.steps
+        if self.still and steps:
+            yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
+        if self.comparable and self.monitor.found and not self.observer.parameters:
+            yield SWAP
+        if how := str(self.pairing):
+            yield how
+        if not self.complete and diagnosis.cause not in {"names", "shape"}:
+            why = "one of the two ended" if self.ended else "the comparison was interrupted"
+            yield f"Of {self.steps} steps {steps} could be compared: {why} there."
 
 
 def lockstep(

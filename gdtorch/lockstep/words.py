@@ -165,7 +165,7 @@ def edits_of(
         edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
     if program.broken:
         broken = program.broken
-        tape = next((step.tape for step in record.steps if step.tape), None)
+        tape = next((step.whole.tape for step in record.steps if step.whole), None)
         weights = tuple(name for name in record.parts if name in program.spoiled)
         said = broken_in_words(broken, tape, weights)
         edits.append(
@@ -337,21 +337,27 @@ def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
         rows: how many rows the loss is over.
         outputs: how many outputs each row has.
     """
-    every = rows * outputs
     usual = [
         (2.0, "a ½ missing from the squared error"),
         (0.5, "a ½ too many in the squared error"),
-        (rows, f"a sum over {rows} rows where theirs takes the mean"),
-        (1 / rows, f"a mean over {rows} rows where theirs takes the sum"),
     ]
+    reduced = {rows: f"{rows} rows"}
     if outputs > 1:
+        reduced[rows * outputs] = f"all {rows * outputs} elements"
         of_rows = f"a mean over the rows where theirs takes that over all {outputs} outputs, too"
         of_all = f"a mean over all {outputs} outputs, too, where theirs takes that over rows"
         usual += [
             (outputs, of_rows),
+            (outputs / 2, f"{of_rows}, and a ½"),
             (1 / outputs, of_all),
-            (every, f"a sum over all {every} elements where theirs takes the mean"),
-            (1 / every, f"a mean over {every} elements where theirs takes the sum"),
+            (2 / outputs, f"{of_all}, without their ½"),
+        ]
+    for number, over in reduced.items():
+        usual += [
+            (number, f"a sum over {over} where theirs takes the mean"),
+            (number / 2, f"½ of a sum over {over} where theirs takes the mean"),
+            (1 / number, f"a mean over {over} where theirs takes the sum"),
+            (2 / number, f"a mean over {over} where theirs takes ½ of the sum"),
         ]
     return [(float(number), text) for number, text in usual if number != 1]
 

@@ -16,6 +16,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "Rule",
+    "call",
     "find",
     "read",
 ]
@@ -27,7 +28,7 @@ from .adamax import Adamax
 from .asgd import ASGD
 from .nadam import NAdam
 from .radam import RAdam
-from .reading import find, read
+from .reading import call, find, read
 from .rmsprop import RMSprop
 from .rprop import Rprop
 from .rule import Rule

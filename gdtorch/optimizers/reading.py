@@ -1,8 +1,8 @@
-"""A rule as text: `Adam(lr=0.01, betas=(0.9, 0.99))`, read without running it."""
+"""A rule as text: `Adam(lr=0.01, betas=(0.9, 0.99))`, or any call, read without running it."""
 
 from __future__ import annotations
 
-__all__ = ["find", "read"]
+__all__ = ["call", "find", "read"]
 
 import ast
 import warnings
@@ -32,12 +32,13 @@ def find(name: str) -> type[Rule]:
     raise ValueError(f"no optimizer {name}{_nearest(name, RULES)}")
 
 
-def read(text: str) -> Rule:
+def read(text: str, **defaults: float) -> Rule:
     """Read a rule with PyTorch's options, as one writes it in Python; nothing is run.
 
     Args:
         text: the name, as in `torch.optim`, and options by name, each a literal; what is not
             given is as there. The name alone will do.
+        defaults: options that have another value than there where they are not given.
 
     Raises:
         ValueError: no such optimizer, option or value; one line says what to write instead.
@@ -47,45 +48,61 @@ def read(text: str) -> Rule:
         >>> optimizers.read("Rprop(etas=(0.5, 1.3))").options()["etas"]
         (0.5, 1.3)
     """
-    name, given = _parse(text)
+    name, options = call(text, "optimizer", "Adam(lr=0.01, betas=(0.9, 0.99))")
     rule = find(name)
-    defaults = rule().options()
-    options = {}
-    for option, value in given:
+    known = rule().options()
+    for option, value in options.items():
         if option in HOW:
             raise ValueError(f"{option} changes how {name} computes, and no number: leave it out")
-        if option not in defaults:
-            raise ValueError(f"{name} has no option {option}{_nearest(option, defaults)}")
-        if option in options:
-            raise ValueError(f"{option} is given twice")
-        options[option] = _value(option, value, defaults[option])
-    return rule(**options)
+        if option not in known:
+            raise ValueError(f"{name} has no option {option}{_nearest(option, known)}")
+        _check(option, value, known[option])
+        if isinstance(value, list):
+            options[option] = tuple(value)
+    return rule(**{**defaults, **options})
 
 
-def _parse(text: str) -> tuple[str, list[tuple[str, ast.expr]]]:
-    """The name, and each option with its expression."""
-    call: ast.expr | None = None
+def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
+    """A name and options, each a literal, of a call as one writes it; the name alone will do.
+
+    Args:
+        text: the call.
+        what: what it should be, in messages.
+        like: an example of one.
+
+    Raises:
+        ValueError: it is no such call.
+
+    Example:
+        >>> from gdtorch import optimizers
+        >>> optimizers.call("descend(momentum=0.9)", "function", "descend(lr=0.1)")
+        ('descend', {'momentum': 0.9})
+    """
+    made: ast.expr | None = None
     # suppress: what is no Python, or too deep for it, is refused below.
     errors = suppress(SyntaxError, ValueError, RecursionError, MemoryError)
     with errors, warnings.catch_warnings(action="ignore"):
-        call = ast.parse(text.strip(), mode="eval").body
-    if isinstance(call, ast.Name):
-        return call.id, []
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
-        options = [(keyword.arg, keyword.value) for keyword in call.keywords]
-        named = [(option, value) for option, value in options if option is not None]
-        if named == options:
-            return call.func.id, named
-    raise ValueError(f"{text!r} is no optimizer; write it as Adam(lr=0.01, betas=(0.9, 0.99))")
+        made = ast.parse(text.strip(), mode="eval").body
+    match made:
+        case ast.Name(id=name):
+            return name, {}
+        case ast.Call(func=ast.Name(id=name), args=[]) if all(k.arg for k in made.keywords):
+            options: dict[str, Any] = {}
+        case _:
+            raise ValueError(f"{text!r} is no {what}; write it as {like}")
+    for keyword in made.keywords:
+        option = keyword.arg or ""
+        if option in options:
+            raise ValueError(f"{option} is given twice")
+        try:
+            options[option] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            raise ValueError(f"{option}: write a literal, not an expression") from None
+    return name, options
 
 
-def _value(option: str, expression: ast.expr, default: Any) -> Any:  # noqa: ANN401
-    """An option's value: a flag, a number or two, as its default is."""
-    try:
-        written = ast.unparse(expression)
-        value = ast.literal_eval(expression)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ValueError(f"{option}: write a literal, not an expression") from None
+def _check(option: str, value: object, default: object) -> None:
+    """Refuse what is no flag, number or pair of numbers, as the option's default is."""
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "True or False"
     elif isinstance(default, tuple):
@@ -94,8 +111,7 @@ def _value(option: str, expression: ast.expr, default: Any) -> Any:  # noqa: ANN
     else:
         fits, wanted = _number(value), "a number"
     if not fits:
-        raise ValueError(f"{option}={written} should be {wanted}")
-    return tuple(value) if isinstance(value, list) else value
+        raise ValueError(f"{option}={value!r} should be {wanted}")
 
 
 def _number(value: object) -> bool:

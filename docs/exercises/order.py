@@ -1,0 +1,40 @@
+"""Two layers with tanh."""
+
+import numpy as np
+import torch
+
+from gdtorch import Recorder
+
+rng = np.random.default_rng(2)
+x, y = rng.normal(size=(30, 3)), rng.normal(size=(30, 1))
+w1, b1 = rng.normal(size=(3, 5)) / 2, np.zeros(5)
+w2, b2 = rng.normal(size=(5, 1)) / 2, np.zeros(1)
+
+
+def mine(steps=100, lr=0.1):
+    weights = {"w1": w1.copy(), "b1": b1.copy(), "w2": w2.copy(), "b2": b2.copy()}
+    record = Recorder()
+    record(weights)
+    for _ in range(steps):
+        h = np.tanh(x @ weights["w1"] + weights["b1"])
+        delta = 2 / len(x) * (h @ weights["w2"] + weights["b2"] - y)
+        weights["w2"] -= lr * h.T @ delta
+        weights["b2"] -= lr * delta.sum(0)
+        back = delta @ weights["w2"].T * (1 - h**2)
+        weights["w1"] -= lr * x.T @ back
+        weights["b1"] -= lr * back.sum(0)
+        record(weights)
+    return record
+
+
+def theirs(steps=100):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1))
+    model.double()
+    with torch.no_grad():
+        for parameter, array in zip(model.parameters(), (w1.T, b1, w2.T, b2), strict=True):
+            parameter.copy_(torch.tensor(array))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(torch.tensor(x)), torch.tensor(y)).backward()
+        optimizer.step()
