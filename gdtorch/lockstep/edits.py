@@ -574,7 +574,7 @@ class _Search:
         many = len(self.window.names)
         return (
             *((many, 0, 1), (many, many - 1, -1), (0, 0, 0), (0, 1, 0), (1, 1, 0), (1, -1, 0)),
-            *((1 / steps, 0, 0) for steps in range(2, WINDOW)),
+            *((1 / steps, 0, 0) for steps in range(2, self.record.window)),
         )
 
     def _clips(self) -> Iterator[Candidate]:
