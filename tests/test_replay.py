@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.optim.optimizer as optimizers
+from descents import initial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mismatches import LR, PROBLEMS, RULES, by_hand, by_option, by_program, by_torch, pair
@@ -373,3 +374,101 @@ def test_of_two_edits_none_is_taken_for_another(optimizer, problem, dtype, choic
 def test_of_many_pairs_of_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
     tried = two_at_once(optimizer, problem, dtype, choice, seed)
     assert not tried or not tried[1], (tried[2], str(tried[0]))
+
+
+# Adam as people write it: what each reports, and the mistake in NumPy.
+
+
+def adam_reported(gradient, w, *, count=None, hats=None, begin=False, after=0.0):
+    """Adam with a mistake: another t, other m̂ and v̂, averages from g on, a decay at the end."""
+    m, v, lr, t = {}, {}, 0.01, 0
+    yield w
+    for step in itertools.count(1):
+        g = gradient(w)
+        for place, n in enumerate(w):
+            first = g[n] if begin else 0 * g[n]
+            m[n] = 0.9 * m.get(n, first) + 0.1 * g[n]
+            v[n] = 0.999 * v.get(n, first**2) + 0.001 * g[n] ** 2
+            t = count(step, place, len(w)) if count else step
+            c1, c2 = 1 - 0.9**t, 1 - 0.999**t
+            m_hat, v_hat = hats(m[n], v[n], c1, c2) if hats else (m[n] / c1, v[n] / c2)
+            w[n] = w[n] - lr * m_hat / (np.sqrt(v_hat) + 1e-8)
+            w[n] = w[n] - lr * after * w[n]
+        yield w
+
+
+REPORTED = {
+    # flashlight#143: the count is raised within the loop over the parameters
+    "t with each weight": ({"count": lambda s, k, n: n * (s - 1) + k + 1}, "bias correction"),
+    # OLMo-core#317: the count is never raised
+    "t stays 1": ({"count": lambda *_: 1}, "bias correction"),
+    # npfl114#79: 1 − β² for 1 − βᵗ
+    "t stays 2": ({"count": lambda *_: 2}, "bias correction"),
+    "t from 2 on": ({"count": lambda s, *_: s + 1}, "bias correction"),
+    "t of epochs": ({"count": lambda s, *_: (s - 1) // 4 + 1}, "bias correction"),
+    # convnetjs#107
+    "times": ({"hats": lambda m, v, a, b: (m * a, v * b)}, "bias correction"),
+    "m alone": ({"hats": lambda m, v, a, _: (m / a, v)}, "bias correction"),
+    "v alone": ({"hats": lambda m, v, _, b: (m, v / b)}, "bias correction"),
+    "begins at g": ({"begin": True}, "initial accumulator"),
+    # cs336's assignment 1, issue 54: the decay of weights that are updated already
+    "decay at the end": ({"after": 0.1}, "decay after the step"),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_reported_adam_is_told_its_mistake(name, dtype):
+    mistake, cause = REPORTED[name]
+    p = PROBLEMS["linear"](0)
+    w = initial(p, dtype)
+    mine = adam_reported(lambda w: p.gradient(w, 0), w, **mistake)
+    decay = {"weight_decay": 0.1} if "after" in mistake else {"weight_decay": 0.0}
+    found = lockstep(mine, by_torch(p, dtype, "AdamW", lr=0.01, **decay), 40)
+    assert (found.cause, found.diagnosis.second) == (cause, None), str(found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_as_reported_agrees_without_its_mistake(dtype):
+    p = PROBLEMS["linear"](0)
+    mine = adam_reported(lambda w: p.gradient(w, 0), initial(p, dtype))
+    assert lockstep(mine, by_torch(p, dtype, "Adam", lr=0.01), 40)
+
+
+@pytest.mark.parametrize("added", [0.0, 1e-6])
+def test_clipping_is_named_whatever_is_added_to_the_norm(added):
+    """By hand nothing is; torch.nn.utils.clip_grad_norm_ adds 1e-6."""
+    p = PROBLEMS["linear"](0)
+
+    def mine():
+        w = initial(p, "float64")
+        while True:
+            yield w
+            g = p.gradient(w, 0)
+            norm = np.sqrt(sum((a**2).sum() for a in g.values()))
+            w = {n: w[n] - 0.1 * g[n] * min(1, 0.2 / (norm + added)) for n in w}
+
+    found = lockstep(mine(), by_torch(p, "float64", "SGD", lr=0.1), 40)
+    assert found.cause == "clipping", str(found)
+    (edit,) = found.edits
+    assert edit.mine == ("together", pytest.approx(0.2), added)
+
+
+def test_an_edit_beside_a_schedule_without_shape_is_not_named():
+    """Decay by the step size of the second form: a rate for each step would make up for it."""
+    p = PROBLEMS["linear"](0)
+
+    def mine():
+        w = initial(p, "float64")
+        m = {n: 0 * a for n, a in w.items()}
+        v = {n: 0 * a for n, a in w.items()}
+        for t in itertools.count(1):
+            yield w
+            g = p.gradient(w, 0)
+            m = {n: 0.9 * m[n] + 0.1 * g[n] for n in w}
+            v = {n: 0.999 * v[n] + 0.001 * g[n] ** 2 for n in w}
+            size = 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            w = {n: w[n] - size * (m[n] / (np.sqrt(v[n]) + 1e-8) + 0.1 * w[n]) for n in w}
+
+    found = lockstep(mine(), by_torch(p, "float64", "AdamW", lr=0.01, weight_decay=0.1), 40)
+    assert found.cause == "unexplained", str(found)

@@ -96,7 +96,6 @@ CAUSES = {  # option or switch → the report's word, where it is not the option
 ZERO = {  # cause → what a number near 0 may as well be
     **{CAUSES.get(option, option.replace("_", " ")): (0.0,) for option in NONE_AT_0},
     "eps": (1e-8, 1e-10, 1e-6),
-    "clipping": (NORM, 0.0),
 }
 NEED = {
     "momentum": (
@@ -593,18 +592,21 @@ class _Search:
         by_norm = {abs(self._ratio()) * together, *(together * x for x in CUTS)}
         by_own = each | {max(norms.values()) * x for x in CUTS}
         for how, added, starts in (
-            ("together", (NORM,), known | by_norm),
-            ("each", (NORM,), known | by_own),
-            ("value", (), known | {largest * x for x in CUTS}),
+            ("together", NORM, known | by_norm),
+            ("together", 0.0, known | by_norm),
+            ("each", NORM, known | by_own),
+            ("each", 0.0, known | by_own),
+            ("value", 0.0, known | {largest * x for x in CUTS}),
         ):
 
-            def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
-                most, added, *_ = *map(abs, numbers), 0.0
-                return replace(program, clip=(how, most, added))
+            def build(
+                program: Program, numbers: Sequence[float], how: str = how, added: float = added
+            ) -> Program:
+                return replace(program, clip=(how, abs(numbers[0]), added))
 
             found = sorted(start for start in starts if start > 0)
             if found:
-                yield Candidate("clipping", build, tuple((start, *added) for start in found))
+                yield Candidate("clipping", build, tuple((start,) for start in found))
 
     def _borrowed(self) -> Iterator[Candidate]:
         """A gradient that is another weight's of the same shape."""
