@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
     values make a pair, transposed or with axes of length 1 more or less, if no other weight has
     them; then the same name, unless values have shown that names mislead; then a shape that one
     weight alone has on either side; then the order, if between two pairs that are known there is
-    but one of a shape.
+    but one of a shape, or if all of a shape hold the same, as biases of 0 do.
 
     Args:
         mine: the initial weights of the one.
@@ -182,7 +182,10 @@ class _Search:
         self._alone(dict.fromkeys(self.left, 0), dict.fromkeys(self.others, 0), "by shape")
 
     def by_order(self) -> None:
-        """Pair what stands between the same two pairs, if these are in one order on both sides."""
+        """Pair what stands between the same two pairs, and then what holds the same numbers.
+
+        Only if the pairs that are known stand in one order on both sides.
+        """
         places = {name: place for place, name in enumerate(self.mine)}
         others = {name: place for place, name in enumerate(self.theirs)}
         known = sorted((places[mine], others[theirs]) for theirs, (mine, *_) in self.found.items())
@@ -194,6 +197,13 @@ class _Search:
             {name: bisect(two, others[name]) for name in self.others},
             "by order",
         )
+        for mine in list(self.left):
+            if mine in self.left:
+                ones = [n for n in self.left if _lengths(self.left[n]) == _lengths(self.left[mine])]
+                same = [name for name in self.others if self.equal(mine, name)]
+                if len(ones) == len(same) and all(self.equal(*two) for two in product(ones, same)):
+                    for name, other in zip(ones, same, strict=True):
+                        self._settle(name, other, "by order")
 
     def _alone(self, mine: dict[str, int], theirs: dict[str, int], by: str) -> None:
         """Pair those that are alone of their shape at their place, on both sides."""
