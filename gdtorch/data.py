@@ -16,7 +16,7 @@ from itertools import product
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-if TYPE_CHECKING:  # torch takes a second to load; a fault in a file is reported before that
+if TYPE_CHECKING:  # torch takes a second to load; an error in a file is reported before that
     import torch
     from torch import Tensor
 
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn and rows held out. Each row has a label, by which people know it.
+    """Rows to learn and rows held out. Each row has a label, for people to name it.
 
     Where every input of the table is 0 or 1 and no two rows are the same, a label is the row's
     inputs, written as bits. Elsewhere it is the row's number, counted from 1.
@@ -83,8 +83,15 @@ class Table:
         return self.learned.inputs.shape[1]
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Table:
-        """The same table in another dtype or on another device."""
+        """The same table in another dtype or on another device.
+
+        Raises:
+            ValueError: a number overflows the dtype.
+        """
         learned, held_out = (rows.to(dtype, device) for rows in (self.learned, self.held_out))
+        if not all(part.isfinite().all() for part in (*learned, *held_out)):
+            kind = str(dtype).removeprefix("torch.")
+            raise ValueError(f"table {self.name} holds numbers too large for {kind}")
         return replace(self, learned=learned, held_out=held_out)
 
 

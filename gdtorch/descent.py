@@ -16,12 +16,12 @@ from torch import Tensor
 from .data import Rows
 from .objective import Objective
 
-LARGEST_STEP = 2.0**100  # about 1e30, taken where the loss falls along the whole ray
-GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # times the step before
-MOVE, MOVES = 15, 14  # powers of two by which the grid moves on, and how often
+LARGEST_STEP = 2.0**100  # about 1e30; the step size if the loss falls along the whole ray
+GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # multiples of the step before
+MOVE, MOVES = 15, 14  # the grid moves on by so many powers of two, so many times at most
 CELLS = 20  # on either side of the lowest point
-ROUNDS = 11  # of slopes; 20 · 40¹⁰ > 2⁵³, so that at the end nothing is left between two floats
-POINTS = 5  # on either side of the root, through which it is interpolated
+ROUNDS = 11  # of slopes; 20 · 40¹⁰ > 2⁵³, so the last round has come down to neighbouring floats
+POINTS = 5  # on either side of the root; it is interpolated through them
 
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The main loops: advance all trainers by one step, compare, log; end early in good order."""
+"""The main loops: advance all trainers by one step, compare, log; end early if they must."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
 from .trainers import SGD, Manual
 
-AWAY = 1e9  # times as far as it began, or from 1: it will not come back
+AWAY = 1e9  # times the start's distance from 0, or times 1: from there x does not come back
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def run(
         steps: how many steps to take.
         log_every: log scalars after every so many steps; the last step is always logged, and
             each for which the board has more to show.
-        tick: called with how many steps were taken since, as `update` of a bar of tqdm's.
-        interrupted: asked after each step; the signal that it returns, if any, ends the run there.
+        tick: called with the steps taken since the last call, as tqdm's `update`.
+        interrupted: called after each step; if it returns a signal, the run ends there.
     """
     for step in lockstep:
         due = step % log_every == 0 or step == steps or board.shows_curvature(step)
@@ -76,7 +76,7 @@ def run(
 
 
 def _ending(step: int, losses: Mapping[str, float], received: Signals | None) -> Ending:
-    """How the run ends if it ends after this step: well, or for which reason."""
+    """How the run would end after this step: with all steps taken, or for a reason."""
     broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if broken:
         reason = f"the loss of {' and '.join(broken)} is {losses[broken[0]]} after step {step}"
@@ -94,7 +94,7 @@ def walk(
     interrupted: Callable[[], Signals | None],
     **options: Any,  # noqa: ANN401 (those of the trainers)
 ) -> dict[str, Any]:
-    """Follow the post's f(x) from a start, by `Manual` and `SGD`, until it runs away at the latest.
+    """Follow the post's f(x) from a start, by `Manual` and `SGD`; stop if x runs away.
 
     Args:
         path: x at the start; x after each step is added.
@@ -104,8 +104,8 @@ def walk(
         options: those of both trainers: `lr`, `maximize`, `descent`.
 
     Returns:
-        What became of it, for a program: the last x, f, f′ and f″ there, which kind of point that
-        is, the step after which it was at rest, how the trainers compare.
+        What became of it, for a program: the last x; f, f′ and f″ there; which kind of point that
+        is; the step after which x was at rest; how the trainers compare.
     """
     (start,) = path
     sgd, manual = (way(Quartic(start), NO_ROWS, **options) for way in (SGD, Manual))

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-OUR_SUFFIX = ".gdtorch"  # every event and block file of ours ends with it: so we know our own
-UNFINISHED = "unfinished-"  # a file that is being written; one that a kill leaves is written over
+OUR_SUFFIX = ".gdtorch"  # our event and block files end with it, so we recognize them
+UNFINISHED = "unfinished-"  # a file that is being written; after a kill the next run overwrites it
 ENSEMBLE_FILES = ("settings.json", "summary.json")
 OUR_NAMES = (
     *ENSEMBLE_FILES,
@@ -32,12 +32,12 @@ LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 def check(logdir: Path, name: str | None, *, free: bool) -> None:
-    """Raise ValueError where `claim` would for sure; change nothing.
+    """Raise ValueError if `claim` would certainly do so; change nothing.
 
     Args:
         logdir: TensorBoard's log directory.
         name: the run's name in it, or None.
-        free: whether the folder must be empty: its run is neither replaced nor resumed.
+        free: whether the folder must be empty, since its run is neither replaced nor resumed.
     """
     for place in (logdir, *logdir.parents):
         if place.exists() and not place.is_dir():
@@ -98,7 +98,7 @@ def claim(
         for place in made:
             if place == folder and lock is None:
                 continue  # another run may have it
-            with contextlib.suppress(OSError):  # where something has been written
+            with contextlib.suppress(OSError):  # something has been written into it
                 place.rmdir()
         raise
     finally:
@@ -111,17 +111,17 @@ def clear(folder: Path) -> None:
     for file in _ours(folder):
         file.unlink()
     for place in _places(folder)[:-1]:
-        with contextlib.suppress(OSError):  # where something else lies there
+        with contextlib.suppress(OSError):  # something else lies in it
             place.rmdir()
 
 
 def write(file: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file of a run's, whole; a link in its place is replaced and not followed.
+    """Write a file of a run, whole or not at all; a link in its place is replaced, not followed.
 
     Args:
         file: which.
         content: all of it.
-        durable: whether it must survive a power loss, whole.
+        durable: whether the whole file must survive a power loss.
 
     Raises:
         OSError: it cannot be written; then it is as it was.
@@ -152,7 +152,7 @@ def sync(path: Path) -> None:
 
 
 def unwritable(folder: Path, last: str, error: OSError) -> str:
-    """Why a run ended whose folder takes no more; `last` is what was done before that."""
+    """Why a run ended whose folder cannot be written; `last` was the last thing done."""
     return f"cannot write to {folder} after {last}: {error.strerror}"
 
 
@@ -190,7 +190,7 @@ def _lock(folder: Path) -> int:
 
 
 def _check_taken(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None:
-    """Raise ValueError where a run cannot have a folder that holds something, but for our own."""
+    """Raise ValueError if a run cannot have a folder that is not empty."""
     if not overwrite:
         raise ValueError(f"{folder} exists; choose another --name, or replace it with --overwrite")
     ours = _ours(folder)
@@ -206,14 +206,14 @@ def _check_taken(folder: Path, parts: Sequence[str], *, overwrite: bool) -> None
 
 
 def _holds_ensemble(folder: Path) -> bool:
-    """Whether a folder is an ensemble's, be it one that was killed before its first file."""
+    """Whether a folder is an ensemble's, even if it was killed before its first file."""
     if (folder / "settings.json").is_file() or (folder / "blocks").is_dir():
         return True
     return all(file.name.endswith((OUR_SUFFIX, *ENSEMBLE_FILES)) for file in folder.iterdir())
 
 
 def _check_parts(folder: Path, parts: Sequence[str]) -> None:
-    """Raise ValueError where something else lies in place of a folder of the run's."""
+    """Raise ValueError if a file or a link has the name of one of the run's folders."""
     for part in parts:
         if (folder / part).is_symlink() or (folder / part).is_file():
             raise ValueError(f"{folder / part} is not a folder of gdtorch's; move it away")
@@ -222,7 +222,7 @@ def _check_parts(folder: Path, parts: Sequence[str]) -> None:
 def _ours(folder: Path) -> list[Path]:
     """The files that gdtorch wrote into a run's folder, in the order in which they may go.
 
-    Events and blocks come last in each folder: a run half removed is known by them.
+    Events and blocks come last in each folder: a half-removed run is recognized by them.
     """
     ours = []
     for place in _places(folder):
@@ -234,17 +234,17 @@ def _ours(folder: Path) -> list[Path]:
 
 
 def _places(folder: Path) -> list[Path]:
-    """The folders in a run's, and then itself; links are left alone."""
+    """The folders inside a run's folder, then the folder itself; links are left out."""
     inner = (path for path in folder.glob("*") if path.is_dir() and not path.is_symlink())
     return [*inner, folder]
 
 
 def _stamped(logdir: Path) -> Path:
-    """Make a folder that is named by the time."""
+    """Make a folder named after the time."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for number in itertools.count(1):
         folder = logdir / (stamp if number == 1 else f"{stamp}_{number}")
-        with contextlib.suppress(FileExistsError):  # where another process was first
+        with contextlib.suppress(FileExistsError):  # another process was first
             folder.mkdir()
             break
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SGD", "Manual", "Post", "Torch", "Trainer"]
+__all__ = ["SGD", "Manual", "Post", "Torch", "Trainer", "named"]
 
 import copy
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Trainer(ABC):
 
     name: str
     stride = 1  # how many steps it takes at a time
-    lr: float  # how far the last step went; before the first, the learning rate
+    lr: float  # the step size of the last step; before the first, the learning rate
 
     def __init__(self, objective: Objective, rows: Rows, descent: Descent = BATCH) -> None:
         self.objective = copy.deepcopy(objective)
@@ -67,7 +67,8 @@ class Trainer(ABC):
 class Post(Trainer):
     """The post's loop as printed: syn1 first, then syn0 with the syn1 just changed.
 
-    That order makes it no gradient descent on the loss; `Manual` moves both from one point.
+    Because of that order it is not gradient descent on the loss. `Manual` computes both gradients
+    at one point, before it changes any weight.
 
     Args:
         objective: the post's network, a `SigmoidNet`.
@@ -121,12 +122,12 @@ class Manual(Trainer):
 
     Args:
         objective: what to descend, by its `gradient(rows)`; rows, descent: see `Trainer`.
-        lr: learning rate, a tensor of one element or a number. With `Steepest`, where its first
-            search begins. It and the options after it are those of `torch.optim.SGD`.
+        lr: learning rate, a tensor of one element or a number. With `Steepest` the first search
+            begins there. It and the options after it are those of `torch.optim.SGD`.
         optimizer: another rule in place of SGD, with its own options.
 
     Raises:
-        TypeError: the objective has no `gradient`; or there are options beside an optimizer.
+        TypeError: the objective has no `gradient`; or options are given beside an optimizer.
         ValueError: the options are such as `torch.optim` refuses, in its words; or there is
             anything but SGD without momentum and weight decay with `Steepest`.
 
@@ -271,6 +272,25 @@ class SGD(Torch):
         **options: Any,  # noqa: ANN401 (as of `Torch`)
     ) -> None:
         super().__init__(objective, rows, torch.optim.SGD, lr=lr, **options)
+
+
+def named(
+    name: str, objective: Objective, rows: Rows, rule: Rule, descent: Descent = BATCH
+) -> Trainer:
+    """The trainer of that name: `post`, `manual`, or else `torch.optim`'s own of the rule's class.
+
+    Args:
+        name: the trainer's.
+        objective: what to descend.
+        rows: the rows that the loss is over.
+        rule: the optimizer with its options; of these `post` takes lr alone.
+        descent: which of the rows a step sees, and how far it goes; `post` sees all, and goes lr.
+    """
+    if name == "post":
+        return Post(objective, rows, rule.lr)
+    if name == "manual":
+        return Manual(objective, rows, optimizer=rule, descent=descent)
+    return Torch(objective, rows, type(rule).__name__, descent=descent, **rule.options())
 
 
 WANTED = {

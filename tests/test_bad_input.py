@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gdtorch import SigmoidNet, figures, load_table, questions
-from gdtorch.cli import COMMANDS, ensemble_report, main
+from gdtorch.cli import COMMANDS, main
 from gdtorch.ensemble import engine, single
 from gdtorch.net import load_weights
 
@@ -45,7 +45,7 @@ def cheap():
         patch.setattr(single, "compiled", lambda steps: steps)
         patch.setattr(figures, "png", lambda _: PNG)
         patch.setattr(figures, "quartic", lambda _: None)
-        patch.setattr(ensemble_report, "ensemble", lambda *_: None)
+        patch.setattr(figures, "ensemble", lambda *_: None)
         patch.setattr(questions, "answers", lambda *_: ())
         yield
 

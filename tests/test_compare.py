@@ -562,6 +562,16 @@ def test_every_command_is_named_in_help(main, capsys):
     assert all(command in out for command in COMMANDS)
 
 
+def test_a_reader_that_has_left_is_no_error(main, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:  # as it closes, it writes what is left
+        monkeypatch.setattr(sys, "stdout", out)
+        status, _, error = main("--steps", 3)
+    assert (status, error) == (0, "")
+
+
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     command = " ".join(TRAIN)
     result = subprocess.run(

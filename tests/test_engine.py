@@ -91,9 +91,9 @@ def test_compiled_weights_are_those_of_manual(name, dtype):
     assert_as_manual(engine, POST, OPTIONS[name], initial_weights(0, 0, 6, SIZE))
 
 
-@DTYPES
-def test_every_option_has_a_say(dtype):
+def test_every_option_has_a_say():
     """So that no option of the two tests above passes for being left out by both."""
+    dtype = torch.float64
     weights = initial_weights(0, 0, 1, SIZE)
     for options in OPTIONS.values():
         with_all = manual(POST, 15, weights[0], dtype, **options)

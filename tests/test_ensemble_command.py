@@ -26,7 +26,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gdtorch import Manual, SigmoidNet, figures, initial_weights, load_table
-from gdtorch.cli import COMMANDS, ensemble, ensemble_report, report
+from gdtorch.cli import COMMANDS, ensemble, report
 from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
@@ -42,12 +42,23 @@ BLOCK, UNIT_BLOCKS, DRAWN = engine.BLOCK, blocks.UNIT_BLOCKS, figures.png
 
 @pytest.fixture
 def main(main, monkeypatch):
-    """The program with units of 16 starts, and no time spent on compiling and drawing."""
-    monkeypatch.setattr(engine, "BLOCK", 16)
+    """The program with units of 32 starts, and no time spent on compiling and drawing."""
+    monkeypatch.setattr(engine, "BLOCK", 32)
     monkeypatch.setattr(blocks, "UNIT_BLOCKS", 1)
     monkeypatch.setattr(engine, "Engine", partial(engine.Engine, compiled=False))
     monkeypatch.setattr(figures, "png", lambda _: PNG)
     return main
+
+
+EXAMPLE = []
+
+
+@pytest.fixture
+def undisturbed(main):
+    """The facts of the example, which runs once."""
+    if not EXAMPLE:
+        EXAMPLE.append(run(main, "--name", "undisturbed")[0])
+    return EXAMPLE[0]
 
 
 def run(main, *options):
@@ -264,11 +275,11 @@ def test_overwrite_leaves_nothing_of_it(main, tmp_path):
     run(main, "--name", "x")
     assert main("--quiet", "--steps", 2, "--name", "x", "--overwrite") == (0, "", "")
     names = {path.name for path in (tmp_path / "runs" / "x").iterdir()}
-    assert {name for name in names if "tfevents" not in name} == {"post", "manual", "sgd"}
+    here = {name for name in names if "tfevents" not in name}
+    assert here == {"post", "manual", "sgd", "curves.csv"}
 
 
-def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on(main, tmp_path, monkeypatch):
-    undisturbed, _ = run(main, "--name", "undisturbed")
+def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on(main, tmp_path, monkeypatch, undisturbed):
     left = iter(range(14))
     sync = os.fsync
 
@@ -285,7 +296,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on(main, tmp_path, monkey
         "with: python train.py ensemble --starts 70 --steps 60 --lr 1 10 30 --name x --resume\n"
     )
     files = [path.name for path in (tmp_path / "runs" / "x" / "blocks").iterdir()]
-    assert 0 < len(files) < 15
+    assert 0 < len(files) < 9
     assert not any("unfinished" in name for name in files)
     monkeypatch.setattr(os, "fsync", sync)
     assert run(main, "--name", "x", "--resume")[0]["rates"] == undisturbed["rates"]
@@ -306,11 +317,16 @@ def test_files_that_may_not_grow_end_the_run(main, size):
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
     ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
-def test_an_interrupt_names_the_command_that_goes_on(main, tmp_path, monkeypatch, number, status):
-    undisturbed, _ = run(main, "--name", "undisturbed")
+def test_an_interrupt_names_the_command_that_goes_on(
+    main, tmp_path, monkeypatch, undisturbed, number, status
+):
     write, left = running.write_tally, iter(range(3))
 
     def interrupted(*arguments):
@@ -430,11 +446,22 @@ def test_machines_that_are_not_started_alike_are_refused(tmp_path):
     assert re.search(r"^gdtorch: rank 0 .*; start all alike$", ended[1][1], re.MULTILINE)
 
 
-@pytest.mark.parametrize(("processes", "order"), [(1, -1), (2, 1), (3, -1), (5, 1)])
-def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes, order):
+@pytest.mark.parametrize(
+    ("processes", "order"),
+    [
+        pytest.param(1, -1, marks=pytest.mark.slow),
+        (2, 1),
+        (3, -1),
+        pytest.param(5, 1, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.usefixtures("main")
+def test_as_many_processes_as_you_like_count_the_same(
+    tmp_path, monkeypatch, undisturbed, processes, order
+):
     """Each rank in its own folder, its units in either order; the sums are what rank 0 reports."""
-    expected, _ = run(main, "--name", "x")
-    facts = expected["settings"]
+    monkeypatch.setattr(sys, "argv", ["train.py"])  # which the command to replay a start names
+    facts = undisturbed["settings"]
     settings = blocks.Settings(**facts | {"lr": tuple(facts["lr"])})
     rows = load_table("post").to(torch.float32)
 
@@ -461,15 +488,14 @@ def test_as_many_processes_as_you_like_count_the_same(main, tmp_path, processes,
                 )
             )
     totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
-    facts = ensemble_report.facts(settings, tmp_path, totals)
-    assert facts["rates"] == expected["rates"]
+    facts = ensemble.facts(settings, tmp_path, totals)
+    assert facts["rates"] == undisturbed["rates"]
 
 
-def test_threads_change_no_bit(main):
-    one, _ = run(main)
+def test_threads_change_no_bit(main, undisturbed):
     torch.set_num_threads(2)
     try:
-        assert run(main)[0]["rates"] == one["rates"]
+        assert run(main)[0]["rates"] == undisturbed["rates"]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def imported(file: Path) -> set[str]:
     return rooms
 
 
+@cache
 def rooms() -> dict[str, set[str]]:
     """Room → the rooms that it imports from."""
     found: dict[str, set[str]] = {}

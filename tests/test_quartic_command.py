@@ -12,8 +12,19 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
+from gdtorch import figures
+
 STARTS = ["-1", "0.9", "1", "1.1", "3"]
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\0\0\0\1\0\0\0\1"  # its first chunk: 1 by 1
+DRAWN = figures.png
 EXAMPLE = ["--from", *STARTS, "--lr", "0.1", "--steps", "200"]
+
+
+@pytest.fixture
+def main(main, monkeypatch):
+    """The program, with no time spent on drawing."""
+    monkeypatch.setattr(figures, "png", lambda _: PNG)
+    return main
 
 
 def read(folder):
@@ -113,7 +124,8 @@ def test_charts_say_what_they_show(main, tmp_path):
     assert sorted(shown) == sorted([tag] for tag in said)  # one curve a chart, and each somewhere
 
 
-def test_the_picture_is_a_file_and_in_tensorboard(main, tmp_path):
+def test_the_picture_is_a_file_and_in_tensorboard(main, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "png", DRAWN)
     main("quartic", "--from", "-1", "3", "--name", "x", "--quiet")
     folder = tmp_path / "runs" / "x"
     (event,) = read(folder).Images("quartic")

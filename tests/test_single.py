@@ -90,7 +90,7 @@ def test_any_table_and_any_number_of_hidden_units(rows, features, hidden):
 
 def test_how_often_one_looks_changes_no_bit():
     net = SigmoidNet().double()
-    found = [trained(LongRun(net, POST, 1.0, stride=s), 600) for s in (10, 30, 200)]
+    found = [trained(LongRun(net, POST, 1.0, stride=s), 600) for s in (10, 200)]
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 

@@ -42,6 +42,7 @@ def run(order):
         setattr(sys, f"std{stream}", file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     sys.argv = ["train.py"]
     if order["record"]:
         record(order["record"])

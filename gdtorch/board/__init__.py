@@ -6,17 +6,20 @@ __all__ = [
     "OF_ENSEMBLE",
     "OF_LOCKSTEP",
     "OF_QUARTIC",
+    "PAIR",
     "Board",
     "EventFile",
+    "end_pair",
     "event_files",
-    "layout_of_lockstep",
     "layout_of_quartic",
-    "of_differences",
+    "log_pair",
     "show_ensemble",
     "show_ranges",
+    "shown_kinds",
 ]
 
-from .board import Board, of_differences
-from .ensemble import OF_ENSEMBLE, show_ensemble
+from .board import Board
+from .ensemble import OF_ENSEMBLE, show_ensemble, shown_kinds
 from .events import EventFile, event_files, show_ranges
-from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_lockstep, layout_of_quartic
+from .lockstep import PAIR, end_pair, log_pair
+from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic

@@ -27,11 +27,11 @@ from .events import event_files, show_ranges
 from .measure import DESCRIPTIONS, layout, measure
 
 HISTOGRAMS = 50  # a run
-HISTOGRAM_LIMIT = 1e150  # a histogram holds a sum of squares, which overflows past that
-COLUMNS = {"trainer", "descent", "lr", "momentum", "start"}  # that the table of hparams opens with
+HISTOGRAM_LIMIT = 1e150  # the sum of squares in a histogram overflows above it
+COLUMNS = {"trainer", "descent", "lr", "momentum", "start"}  # first in the table of hparams
 BINS = 30  # of a histogram; TensorBoard draws no more
 CURVES = "curves.csv"
-SMALLEST = 1e-20  # its logarithm stands for 0's: well below the last bit of a weight near 1
+SMALLEST = 1e-20  # stands for 0 in logarithms; it is well below the last bit of a weight near 1
 
 
 class Board:
@@ -43,10 +43,10 @@ class Board:
     Args:
         folder: the run's folder, empty.
         net: the network that the trainers began with.
-        trainers: who is shown, each in the folder of its name.
+        trainers: the trainers to show, each in a folder of its name.
         table: the rows to learn and held out, in the trainers' dtype and on their device.
-        settings: what was run, for the text and the hparams.
-        steps: how many steps the run is to take: where the histograms stand.
+        settings: those of the run, for the text and the hparams.
+        steps: how many steps the run will take; the histograms are spread over them.
         curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
         limit: the sharpness up to which steps are stable; left out if it is not finite.
 
@@ -56,7 +56,7 @@ class Board:
         close: closes the event files.
 
     Raises:
-        OSError: here or later, if the disk or the folder gives out.
+        OSError: here or later, if the disk is full or the folder is gone.
 
     Example:
         >>> import pathlib, tempfile
@@ -89,7 +89,7 @@ class Board:
         self.networks = copy.deepcopy(net).requires_grad_(requires_grad=False)
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
-        self.table = table
+        self.table, self.settings = table, settings
         self.curvature, self.limit = curvature, limit
         self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
@@ -100,10 +100,10 @@ class Board:
             self.files = opened.enter_context(event_files(folder, self.names, DESCRIPTIONS))
             # Unbuffered, as the event files: a kill loses no line, and a full disk is an error.
             self.curves = opened.enter_context((folder / CURVES).open("xb", buffering=0))
-            self._begin(settings)
+            self._begin()
             self.close = opened.pop_all().close
 
-    def _begin(self, settings: Mapping[str, float | str | bool | tuple[float, ...]]) -> None:
+    def _begin(self) -> None:
         metrics = dict.fromkeys(["loss", "accuracy"])
         if self.table.held_out_labels:
             metrics["held_out/loss"] = None
@@ -112,7 +112,7 @@ class Board:
         )
         self.files[""].add(summary.custom_scalars(charts))
         # TensorBoard takes no pairs, such as betas.
-        plain = {n: str(v) if isinstance(v, tuple) else v for n, v in settings.items()}
+        plain = {n: str(v) if isinstance(v, tuple) else v for n, v in self.settings.items()}
         for trainer in self.trainers:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **plain}, metrics
@@ -169,11 +169,11 @@ class Board:
         self.curves.write(",".join(map(repr, line.values())).encode() + b"\n")
 
     def shows_curvature(self, step: int) -> bool:
-        """Whether the Hessian is due at this step; `log` then adds it."""
+        """Whether the Hessian is measured at this step; `log` then adds its eigenvalues."""
         return self.curvature is not None and step % self.curvature == 0
 
     def side_by_side(self) -> SigmoidNet:
-        """The networks of all trainers as one, so that one pass measures them all."""
+        """The networks of all trainers as one network: one pass then measures them all."""
         for name, weights in self.networks.named_parameters():
             torch.stack([trainer.weights[name] for trainer in self.trainers], out=weights)
         return self.networks
@@ -232,14 +232,14 @@ class Board:
             self._save(trainer, "final.pt")
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        # Through memory: an error of the disk is then an OSError.
+        # Through memory, so that an error of the disk is an OSError.
         buffer = io.BytesIO()
         torch.save(trainer.objective.state_dict(), buffer)
         write(self.folder / trainer.name / name, buffer.getvalue())
 
 
 def _lead_with(names: Collection[str], experiment: Summary) -> None:
-    """Have TensorBoard's table of hparams show these first: it takes five, those that differ."""
+    """Make TensorBoard's table of hparams show these columns: it shows five that `differ`."""
     plugin_data = experiment.value[0].metadata.plugin_data
     content = HParamsPluginData.FromString(plugin_data.content)
     for info in content.experiment.hparam_infos:
@@ -254,5 +254,5 @@ def of_differences(differences: Mapping[str, float]) -> dict[str, float]:
 
 
 def log10(x: float) -> float:
-    """log₁₀ x, so that 1e-15 can be seen beside 1e-2; −20 for all below 1e-20, 0 among them."""
+    """log₁₀ x, so that 1e-15 can be seen beside 1e-2; below 1e-20, also for 0, it is −20."""
     return math.log10(max(x, SMALLEST))

@@ -1,8 +1,8 @@
-"""What TensorBoard shows of very many starts: what became of them, over the learning rate."""
+"""What TensorBoard shows of very many starts: what became of them at each learning rate."""
 
 from __future__ import annotations
 
-__all__ = ["OF_ENSEMBLE", "show_ensemble"]
+__all__ = ["OF_ENSEMBLE", "show_ensemble", "shown_kinds"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,13 @@ from torch.utils.tensorboard import summary
 from .board import log10
 from .events import RANGE, EventFile, range_of
 
+KINDS = {
+    "learned": "all rows right",
+    "held_out": "row 111 right",
+    "stuck": "stuck",
+    "falling": "still falling",
+    "diverged": "diverged",
+}
 AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
 OF_ENSEMBLE = {
     "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
@@ -33,22 +40,33 @@ OF_ENSEMBLE = {
 }
 
 
+def shown_kinds(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The kinds of end that are shown, each with a name: divergence only where there is any."""
+    diverged = any(rate["counts"]["diverged"] for rate in rates)
+    return {kind: name for kind, name in KINDS.items() if kind != "diverged" or diverged}
+
+
 def show_ensemble(
     file: EventFile,
-    kinds: Mapping[str, str],
     rates: Sequence[Mapping[str, Any]],
     counts: Sequence[Mapping[str, NDArray[Any]]],
     edges: Mapping[str, NDArray[Any]],
+    title: str,
+    text: str,
 ) -> None:
     """Write what became of the starts at each learning rate, and the page of custom scalars.
 
     Args:
         file: the run's.
-        kinds: of end, those that are shown, each with a name.
         rates: of each `lr` what came out: `shares`, the quantiles of the `loss`, `median_steps`.
         counts: of each learning rate the histograms, tag → n counts.
         edges: tag → the n + 1 edges of its bins.
+        title: of the picture.
+        text: the summary, in Markdown.
     """
+    kinds = shown_kinds(rates)
+    from .. import figures  # loads matplotlib
+
     medians = [rate["median_steps"] for rate in rates if rate["median_steps"] is not None]
     shares, steps = range_of("share", 0, 1), {}
     charts = {f"share: {name}": ["Margin", [f"share/{k}", *shares]] for k, name in kinds.items()}
@@ -57,7 +75,7 @@ def show_ensemble(
         charts["steps to all rows right, median"] = ["Margin", ["median_steps", *steps]]
     band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
     charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
-    charts = dict(reversed(charts.items()))  # TensorBoard shows the last chart with a band first
+    charts = dict(reversed(charts.items()))  # TensorBoard puts the last chart with a band first
     file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
     for rate, counted in zip(rates, counts, strict=True):
         step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
@@ -71,10 +89,15 @@ def show_ensemble(
         for tag, of_bins in counted.items():
             if of_bins.any():
                 file.add(_histogram(tag, of_bins, edges[tag]), step)
+    drawn = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
+    losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
+    picture = figures.ensemble([rate["lr"] for rate in rates], drawn, losses, title)
+    file.add_picture("ensemble", picture)
+    file.add(summary.text("summary", text))
 
 
 def _histogram(tag: str, counts: NDArray[Any], edges: NDArray[Any]) -> Any:  # noqa: ANN401
-    """A histogram of counted bins."""
+    """A histogram from the counts of its bins."""
     filled = np.flatnonzero(counts)
     first, last = filled[0], filled[-1] + 1
     counts, low, high = counts[first:last], edges[first:last], edges[first + 1 : last + 1]

@@ -1,4 +1,4 @@
-"""TensorBoard's event files: each event is on its way to the disk before the next is made."""
+"""TensorBoard's event files: each event is handed to the system before the next is made."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ hold it open. On other pages, untick *Ignore outliers in chart scaling* to see e
 class EventFile:
     """One event file. Each event goes to the operating system at once, so that a kill loses none.
 
-    There is no thread, so that a full disk is an error here.
+    There is no thread, so a full disk raises here.
 
     Args:
-        folder: where it is to lie; made, if it is missing.
+        folder: where the file will lie; it is made if it is missing.
         descriptions: what TensorBoard says of the chart of a tag, in Markdown: under the tag, or
             under its part before the slash.
 
@@ -54,7 +54,7 @@ class EventFile:
         ranges: tag → the least and the greatest finite number written so far.
 
     Raises:
-        OSError: here or later, if the disk or the folder gives out.
+        OSError: here or later, if the disk is full or the folder is gone.
     """
 
     def __init__(self, folder: Path, descriptions: Mapping[str, str]) -> None:
@@ -100,10 +100,10 @@ class EventFile:
     def _write(self, event: Event) -> None:
         self.writer.write(event.SerializeToString())
         self.writer.flush()
-        self.path.stat()  # a folder that was removed takes writes without a murmur
+        self.path.stat()  # raises if the folder was removed: the write itself would not
 
     def add_picture(self, tag: str, figure: Figure) -> None:
-        """Write a picture, and lay it beside this file, too, as TAG.png."""
+        """Write a picture, and save it beside this file as TAG.png."""
         from ..figures import png  # loads matplotlib
 
         image = png(figure)
@@ -113,7 +113,7 @@ class EventFile:
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
 
     def close(self) -> None:
-        """Close; where the disk is full, what did not fit is lost."""
+        """Close the file; if the disk is full, the rest is lost."""
         with suppress(OSError):
             self.writer.close()
 
@@ -122,8 +122,8 @@ class EventFile:
 def event_files(
     folder: Path, parts: Sequence[str], descriptions: Mapping[str, str]
 ) -> Iterator[dict[str, EventFile]]:
-    """The event files of one run: "" is that in its own folder, the others lie in folders there."""
-    with ExitStack() as opened:  # and closed again, also where not all can be
+    """The event files of one run: "" in its own folder, each other one in a folder inside it."""
+    with ExitStack() as opened:  # closes those already open if one cannot be opened
         files = {}
         for part in ("", *parts):
             files[part] = EventFile(folder / part, descriptions)
@@ -134,7 +134,7 @@ def event_files(
 def show_ranges(files: Mapping[str, EventFile], tags: Iterable[str], last: int) -> None:
     """Draw lines, up to a last step, at the least and the greatest value of tags in any file.
 
-    Of a chart's points they are more than a twentieth each, so that TensorBoard's scale holds them.
+    Each line has more than a twentieth of a chart's points, so TensorBoard's scale includes it.
 
     Args:
         files: those of one run; the lines go into "".
@@ -146,11 +146,11 @@ def show_ranges(files: Mapping[str, EventFile], tags: Iterable[str], last: int) 
         ends = [end for file in files.values() for end in file.ranges.get(tag, ())]
         if ends:
             lines |= range_of(tag, min(ends), max(ends))
-    points = max(1, min(last, 100 * len(files)))  # TensorBoard takes up to 1000 of each curve
+    points = max(1, min(last, 100 * len(files)))  # TensorBoard loads up to 1000 of each curve
     for step in sorted({last * point // points for point in range(points + 1)}):
         files[""].add_scalars(lines, step)
 
 
 def range_of(tag: str, least: float, greatest: float) -> dict[str, float]:
-    """One point of the lines that stand for a tag's ends."""
+    """One point of the lines at the least and the greatest value of a tag."""
     return {f"range/{tag}/least": least, f"range/{tag}/greatest": greatest}

@@ -1,4 +1,4 @@
-"""Every number that TensorBoard shows of networks, what it says of each, and where it stands."""
+"""The numbers that TensorBoard shows of networks, what it says about them, and in which chart."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..net import SigmoidNet, squared_error
 from .events import RANGE
 
 Layout = dict[str, dict[str, list[str | list[str]]]]
-BY_HAND = {"post", "manual"}  # all others are of torch.optim, and what those are held against
-MANY_ROWS = 16  # a chart with more lines than that tells nobody anything
+BY_HAND = {"post", "manual"}  # all others are of torch.optim; these are compared with them
+MANY_ROWS = 16  # more lines make a chart that nobody can read
 DESCRIPTIONS = {
     "loss": "½ Σ (target − output)² over the rows learned. Curves that coincide hide one another: "
     "the charts under *difference* tell them apart.",
@@ -83,7 +83,7 @@ OF_LOCKSTEP = {
 
 @torch.no_grad()
 def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[float]]]:
-    """Every scalar that the weights of networks side by side amount to.
+    """Every scalar that is logged of networks side by side.
 
     The norms of the gradient are those of the loss over all rows learned, at these weights.
 
@@ -116,13 +116,13 @@ def measure(networks: SigmoidNet, table: Table) -> tuple[list[str], list[list[fl
 
 
 def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: bool) -> Layout:
-    """The page of custom scalars: groups of charts, none of them without a curve.
+    """The page of custom scalars: groups of charts, each with at least one curve.
 
     Args:
         table: the rows to learn and held out.
-        trainers: who is shown.
+        trainers: the names of those shown.
         steepest: whether `step_size` is logged.
-        curvature: whether the tags of `curvature` are.
+        curvature: whether the tags of `curvature` are logged.
 
     Returns:
         Group → title → chart, as `torch.utils.tensorboard.summary.custom_scalars` takes it.
@@ -183,7 +183,7 @@ def layout_of_lockstep(weights: Iterable[str], cause: str) -> Layout:
 
 
 def _whole(tag: str) -> str:
-    """What a chart of a tag matches that is to cut off none of its points (see `show_ranges`)."""
+    """The pattern of a chart that shows a tag's whole range (see `show_ranges`)."""
     return f"({tag}|range/{tag}/.*)"
 
 
@@ -196,7 +196,7 @@ def _charts(groups: Mapping[str, Mapping[str, str]]) -> Layout:
 
 
 def _outputs(table: Table) -> dict[str, str]:
-    """The rows that should come out above ½ in one chart, the others in another."""
+    """One chart for the rows whose target is above ½, another for the rest."""
     charts = {}
     for tag, labels, rows in _row_by_row(table):
         what = "held out" if tag == "held_out" else "learned"
@@ -210,7 +210,7 @@ def _outputs(table: Table) -> dict[str, str]:
 
 
 def _row_by_row(table: Table) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
-    """The rows that are few enough for a curve each: tag, labels, rows."""
+    """The tables with few enough rows for a curve each: tag, labels, rows."""
     if 0 < len(table.held_out_labels) <= MANY_ROWS:
         yield "held_out", table.held_out_labels, table.held_out
     if len(table.learned_labels) + len(table.held_out_labels) <= MANY_ROWS:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _mend_streams()
-    gc.disable()  # importing torch makes a million objects and no garbage: a fifth of its time
+    gc.disable()  # torch's import makes no garbage; looking for it takes a fifth of the time
     interrupts = Interrupts()
     try:
         command, program = "compare", Path(sys.argv[0]).name
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             program = f"{program} {command}"
         _check(command)
         run = import_module(f".{command}", __name__).main
-        status: int = run(program, arguments, interrupts)
+        return int(run(program, arguments, interrupts))
     except RefusedError as error:
         return ended(error, 2)
     except ModuleNotFoundError as error:
@@ -59,11 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ended(f"the run could not go on: {error}")
     finally:
         interrupts.restore()
-    return status
 
 
 def _check(command: str) -> None:
-    """Refuse what is no command, and to run in many processes what is for one."""
+    """Refuse an unknown command, and a command for one process that was started in many."""
     if command not in COMMANDS:
         raise RefusedError(f"unknown command {command}; {nearest(command, COMMANDS)}")
     crowd = "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("WORLD_SIZE", "1") != "1"
@@ -74,17 +73,17 @@ def _check(command: str) -> None:
 def _mend_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started us
+        if stream is None:  # whoever started the program has closed it
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for the whole run)
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # ≠, where the terminal cannot show it
+            stream.reconfigure(errors="replace")  # for a terminal that cannot show ≠
 
 
 class Interrupts:
     """Ctrl-C, SIGTERM and SIGHUP: they end the program, at once or after the step under way.
 
-    At once, and not by an exception, which would be swallowed in the midst of some imports. What
-    was ignored from the start, as SIGHUP is under nohup, stays so.
+    An exception would not do: some imports swallow it. A signal that was ignored from the start,
+    as SIGHUP is under nohup, stays ignored.
 
     Attributes:
         received: the signal that is to end the run after this step.
@@ -100,7 +99,7 @@ class Interrupts:
         }
 
     def defer(self) -> None:
-        """From now on there is something to lose: note the first of each kind, in `received`."""
+        """From now on keep the first signal of each kind in `received`; the run ends in order."""
         self.deferred = {*self.saved}
 
     def _come(self, number: int, _: FrameType | None) -> None:
@@ -113,6 +112,6 @@ class Interrupts:
         os._exit(128 + number)
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Put the earlier handlers back."""
         for number, handler in self.saved.items():
             signal.signal(number, handler)

@@ -25,10 +25,9 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +38,8 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 
 if TYPE_CHECKING:
     from ..board import Board
-    from ..data import Record, Table
-    from ..lockstep import Comparison, Difference, Lockstep
+    from ..data import Table
+    from ..lockstep import Difference, Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
@@ -50,13 +49,13 @@ LR = 1.0  # the post's alpha
 LONG_RUN = "--compile is for a long run of manual"
 ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
-COMPILED_LOG_EVERY = 1000  # steps, unless the user says otherwise
-LONGEST_STRIDE = 1000  # calls: a signal is noticed, and the bar moves, within some 40 ms
-THREADED = 1_000_000  # products smaller than that only wait for threads
-SMALL_LOSS = 5e-5  # of which six decimals would leave one digit
-LATE = 100  # steps: a trainer that parts later is not asked why
-SHOWN = 10  # steps by which a reason is shown
-FEW_ROWS = 4  # held out: each gets a column of its own
+COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
+LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
+THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
+SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
+LATE = 100  # steps; where a trainer parts later, no reason is looked for
+SHOWN = 10  # steps after the parting that are replayed as well
+FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
     "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
@@ -105,25 +104,38 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
     _settle_optimizer(args)
-    left_out = _choose_trainers(args)
-    stride = _settle_stride(args) if args.compile else 1
-    args.log_every = args.log_every or 1
+    _choose_trainers(args)
+    _settle_stride(args)
     if args.curvature and args.curvature > args.steps:
         raise RefusedError(f"--curvature {args.curvature} is more than --steps {args.steps}")
     if args.init is not None and (args.seed or args.start):
         raise RefusedError("--init takes the place of --seed and --start; leave those out")
-    from ..data import check_readable, read_table
+    from ..data import check_readable, make_table, read_table
 
     with refusing("--init "):
         if args.init is not None:
             check_readable(args.init)
     with refusing():
         records = read_table(args.table)
-        table, net, trainers = _prepare(args, records, stride)
+        import torch
+
+        from ..net import SigmoidNet, load_weights
+
+        dtype = getattr(torch, args.dtype)
+        options.check_device(args.device, args.dtype)
+        table = make_table(args.table, records).to(dtype, args.device)
+        net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
+        net.to(args.device, dtype)
+        if args.init is not None:
+            with refusing("--init "):
+                load_weights(net, args.init)
+        with refusing("--optimizer: "):
+            args.optimizer.try_out(dtype)
+        trainers = [_make(name, args, net, table) for name in args.trainers]
     interrupts.defer()
     few = table.learned.inputs.numel() * args.hidden < THREADED
     with options.loaded(one_thread=few), options.claimed(args, args.trainers) as folder:
-        return _train(args, folder, table, net, trainers, left_out, interrupts)
+        return _train(args, folder, table, net, trainers, interrupts)
 
 
 def _settle_optimizer(args: argparse.Namespace) -> None:
@@ -141,7 +153,7 @@ def _settle_optimizer(args: argparse.Namespace) -> None:
                 raise RefusedError(f"--compile is for SGD alone; {leave_out}")
             if args.descent == "steepest":
                 raise RefusedError(f"--descent steepest goes along the gradient alone; {leave_out}")
-            for name in ("lr", *SGD_OPTIONS):  # its own take their place among the settings
+            for name in ("lr", *SGD_OPTIONS):  # the settings have the rule's own instead
                 delattr(args, name)
             args.optimizer, args.maximize = rule, rule.maximize
             return
@@ -177,8 +189,8 @@ def _within_parentheses(args: argparse.Namespace, rule: Rule) -> Rule:
     return replace(rule, **floats, maximize=args.maximize or rule.maximize)
 
 
-def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
-    """Settle `args.trainers`; trainer → why it is left out."""
+def _choose_trainers(args: argparse.Namespace) -> None:
+    """Settle `args.trainers`, and `args.left_out`: trainer → why it is left out."""
     asked = args.trainers
     kind = type(args.optimizer).__name__
     known = ("post", "manual", kind.lower())
@@ -192,21 +204,21 @@ def _choose_trainers(args: argparse.Namespace) -> dict[str, str]:
     used += [flag(name) for name in SGD_OPTIONS if vars(args).get(name)]
     if args.descent != "batch":
         used.append(f"--descent {args.descent}")
-    if not asked and args.compile:
-        args.trainers = ["manual"]
-        return ALONE
-    args.trainers = asked or known
-    if not used or "post" not in args.trainers:
-        return {}
     reason = f"its loop has no {', '.join(used)}"
-    if asked:
+    if used and "post" in (asked or ()):
         raise RefusedError(f"--trainers: post cannot run: {reason}; leave out the one or the other")
-    args.trainers = [name for name in known if name != "post"]
-    return {"post": reason}
+    args.left_out = {}
+    if not asked:
+        args.left_out = ALONE if args.compile else {"post": reason} if used else {}
+    args.trainers = asked or [name for name in known if name not in args.left_out]
 
 
-def _settle_stride(args: argparse.Namespace) -> int:
-    """How many steps `--compile` takes at a time; settle `--log-every`."""
+def _settle_stride(args: argparse.Namespace) -> None:
+    """Settle `args.stride`, how many steps `--compile` takes at a time, and `args.log_every`."""
+    if not args.compile:
+        args.stride, args.log_every = 1, args.log_every or 1
+        return
+
     from ..ensemble import CALL
 
     if args.descent != "batch":
@@ -222,69 +234,21 @@ def _settle_stride(args: argparse.Namespace) -> int:
                 f"it; {value + CALL - value % CALL} is"
             )
     calls = math.gcd(*counts.values()) // CALL
-    return CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+    args.stride = CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
 
 
-def _prepare(
-    args: argparse.Namespace, records: Sequence[Record], stride: int
-) -> tuple[Table, SigmoidNet, list[Trainer]]:
-    """Make the table, the network and its trainers; raise ValueError for what cannot be made."""
-    import torch
-
-    from ..data import make_table
-    from ..net import SigmoidNet, load_weights
-
-    dtype = getattr(torch, args.dtype)
-    options.check_device(args.device, args.dtype)
-    table = make_table(args.table, records).to(dtype, args.device)
-    if not all(t.isfinite().all() for rows in (table.learned, table.held_out) for t in rows):
-        raise ValueError(f"table {table.name} holds numbers too large for {args.dtype}")
-    net = SigmoidNet(table.features, args.hidden, seed=args.seed, start=args.start)
-    net.to(args.device, dtype)
-    if args.init is not None:
-        with refusing("--init "):
-            load_weights(net, args.init)
-    _try_out(args.optimizer, args.dtype)
-    return table, net, [_make(name, args, net, table, stride) for name in args.trainers]
-
-
-def _make(
-    name: str, args: argparse.Namespace, net: SigmoidNet, table: Table, stride: int
-) -> Trainer:
-    """Make one trainer, at the network's weights."""
-    import torch
-
+def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
+    """Make one trainer; it begins at the network's weights."""
     from ..descent import Batch, Steepest, Stochastic
-    from ..trainers import Manual, Post, Torch
+    from ..trainers import named
 
-    rule: Rule = args.optimizer
-    rows = table.learned
-    if name == "post":
-        return Post(net, rows, rule.lr)
     if name == "manual" and args.compile:
         from ..ensemble import LongRun
 
-        return LongRun(net, rows, stride=stride, **rule.options())
+        return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
     descents = {"batch": Batch, "steepest": Steepest}
     descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
-    if name == "manual":
-        return Manual(net, rows, optimizer=rule, descent=descent)
-    kind = getattr(torch.optim, type(rule).__name__)
-    return Torch(net, rows, kind, descent=descent, **rule.options())
-
-
-def _try_out(rule: Rule, dtype: str) -> None:
-    """Refuse numbers that are fine one by one, but not lr / (1 − β₁) made of them."""
-    import torch
-
-    weight = torch.zeros(1, dtype=getattr(torch, dtype))
-    try:
-        rule.step(weight, weight.clone(), {})
-    except (ArithmeticError, RuntimeError) as error:
-        raise ValueError(
-            f"--optimizer: with these numbers a step of {type(rule).__name__} divides by zero or "
-            f"overflows {dtype}; choose others"
-        ) from error
+    return named(name, net, table.learned, args.optimizer, descent)
 
 
 def _train(
@@ -293,7 +257,6 @@ def _train(
     table: Table,
     net: SigmoidNet,
     trainers: list[Trainer],
-    left_out: Mapping[str, str],
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board
@@ -308,11 +271,9 @@ def _train(
     kind, every = type(args.optimizer).__name__, args.curvature
     settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
     reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
-    stride = max(trainer.stride for trainer in trainers)
-    lockstep = Lockstep(
-        {t.name: islice(t, 0, None, stride // t.stride) for t in trainers}, reference, stride
-    )
-    limit = math.nan  # where it is not asked for, or the step size not known
+    strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
+    lockstep = Lockstep(strided, reference, args.stride)
+    limit = math.nan  # not asked for, or the step size is not known
     if args.curvature and kind == "SGD" and args.lr is not None:
         momentum = (args.momentum, args.dampening)
         limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
@@ -336,8 +297,7 @@ def _train(
             except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
                 step = min(trainer.steps for trainer in trainers)
                 ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
-        make = partial(_make, args=args, net=net, table=table, stride=stride)
-        facts = _facts(board, net, lockstep, ending, settings, left_out, make)
+        facts = _facts(args, net, board, lockstep, ending)
         page = _page(facts, board, reference)
         try:
             if args.figure:
@@ -358,89 +318,63 @@ def _train(
 
 
 def _facts(
-    board: Board,
-    net: SigmoidNet,
-    lockstep: Lockstep,
-    ending: Ending,
-    settings: dict[str, Any],
-    left_out: Mapping[str, str],
-    make: Callable[[str], Trainer],
+    args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep, ending: Ending
 ) -> dict[str, Any]:
-    """What was run and what came out, for a program.
-
-    Args:
-        board: what was logged.
-        net: it holds the initial weights.
-        lockstep: what compared the trainers.
-        ending: how the run ended.
-        settings: those of the run.
-        left_out: trainer → why it was not run.
-        make: a trainer's name → another one, at the initial weights.
-    """
-    trainers = board.outcomes()
-    weights = {trainer.name: trainer.weights for trainer in board.trainers}
+    """What was run and what came out, for a program; the network holds the initial weights."""
     comparisons = {}
     for name, comparison in lockstep.comparisons.items():
-        moved = not all(w.equal(weights[name][weight]) for weight, w in net.named_parameters())
-        first, why = comparison.first_difference, ""
-        if settings["compile"]:
+        why = ""
+        if args.compile:
             why = "; compiled steps round otherwise"
-        elif first:
-            why = _why(make(name), make(lockstep.reference), first)
-        verdict = _verdict(name, comparison, lockstep, board.size, why, moved=moved)
+        elif first := comparison.first_difference:
+            both = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
+            why = _why(both, first)
         comparisons[name] = {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": verdict,
+            "verdict": _verdict(name, net, board, lockstep, why),
             **asdict(comparison),
         }
     manual = lockstep.comparisons.get("manual")
-    agree = (
-        manual is None or manual.identical or lockstep.reference != settings["optimizer"].lower()
-    )
+    of_torch = lockstep.reference not in {"post", "manual"}
+    differ = manual is not None and not manual.identical and of_torch and not args.compile
     return {
         "run": str(board.folder),
-        "settings": settings,
+        "settings": board.settings,
         "steps": ending.step,
-        "status": ending.status or int(not agree and not settings["compile"]),
+        "status": ending.status or int(differ),
         "reason": ending.reason,
-        "trainers": trainers,
-        "left_out": left_out,
+        "trainers": board.outcomes(),
+        "left_out": args.left_out,
         "comparisons": comparisons,
     }
 
 
-def _verdict(
-    name: str,
-    comparison: Comparison,
-    lockstep: Lockstep,
-    size: int,
-    why: str,
-    *,
-    moved: bool,
-) -> str:
+def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: str) -> str:
     """Whether a trainer holds the same bits as the reference; if not, where and why they part.
 
     Args:
         name: the trainer's.
-        comparison: that of the two.
+        net: it holds the initial weights.
+        board: it has the trainers.
         lockstep: what compared them.
-        size: how many weights the network has.
         why: why they part, where that is known.
-        moved: whether any of them moved.
     """
     from ..lockstep import in_ulps
 
+    comparison = lockstep.comparisons[name]
     first, taken = comparison.first_difference, count(comparison.steps, "step")
     if first is None:
         same = f"{name} = {lockstep.reference}"
-        if comparison.steps and not moved:
+        weights = board.trainers[board.names.index(name)].weights
+        still = all(w.equal(weights[weight]) for weight, w in net.named_parameters())
+        if comparison.steps and still:
             short = f"each of {taken} was too short to change one"
             return f"{same}, but no weight moved in either: {short}"
         each = "" if comparison.steps == 1 else "each of "
         if lockstep.stride > 1:
             each = f"every {lockstep.stride} of "
-        return f"{same}: the same bits in all {size} weights after {each}{taken}"
+        return f"{same}: the same bits in all {board.size} weights after {each}{taken}"
     at = "at" if lockstep.stride == 1 else "by"
     parted = (
         f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
@@ -451,12 +385,13 @@ def _verdict(
     return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
 
 
-def _why(mine: Trainer, theirs: Trainer, first: Difference) -> str:
-    """Why a trainer parts from its reference, as a replay of the first steps shows it."""
+def _why(both: Iterable[Trainer], first: Difference) -> str:
+    """Why a trainer parts from its reference, found by a replay of the first steps."""
     from ..lockstep import lockstep, phrase
 
     if first.step > LATE or not math.isfinite(first.absolute):
         return ""
+    mine, theirs = both
     try:
         report = lockstep(mine, theirs, first.step + SHOWN)
     except ArithmeticError:  # where a step cannot be taken

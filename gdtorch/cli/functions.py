@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..optimizers import call, read
 from .options import RefusedError
 
 BUILT_IN = ("post", "manual", "sgd")
+WHOLE = (Mapping, str, list, tuple)  # values that are not a series of steps
 
 
 class UsersError(Exception):
@@ -70,25 +71,28 @@ def trajectory(name: str, lr: float | None, folders: list[Path]) -> Any:  # noqa
             raise RefusedError(f"{name}: {error.strerror}") from error
     text, like = f"{function}{arguments}", f"{function}(momentum=0.9)"
     given = call(text, "call with named literals", like)[1] if arguments else {}
-    try:
+    with _users(name):
         found = _function(name, file, function, given, folders)
-    except RefusedError:
-        raise
-    except BaseException as error:  # theirs: Ctrl-C is none here, nor while they go on
-        raise UsersError(f"{name} raised {type(error).__name__}") from error
 
     def called() -> Any:  # noqa: ANN401
-        """What the function returns; what it raises, at once or later, is the user's own."""
-        try:
+        """Call the function; an exception, now or while it yields, counts as the user's."""
+        with _users(name):
             made = found(**given)
-            yields = isinstance(made, Iterable) and not isinstance(
-                made, (Mapping, str, list, tuple)
-            )
+            yields = isinstance(made, Iterable) and not isinstance(made, WHOLE)
             return _guarded(name, iter(made)) if yields else made
-        except BaseException as error:
-            raise UsersError(f"{name} raised {type(error).__name__}") from error
 
     return called
+
+
+@contextmanager
+def _users(name: str) -> Iterator[None]:
+    """Turn an exception of the block into `UsersError`; Ctrl-C raises none (see `Interrupts`)."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except BaseException as error:
+        raise UsersError(f"{name} raised {type(error).__name__}") from error
 
 
 def _function(
@@ -114,7 +118,7 @@ def _function(
 
 
 def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
-    """Let a file import what lies beside it, and not the other file's neighbour of that name."""
+    """Let a file import its neighbours, not the other file's neighbours of the same name."""
     names = {place.stem for place in folder.iterdir()}
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] not in names:
@@ -128,35 +132,29 @@ def _make_neighbours_importable(folder: Path, others: list[Path]) -> None:
 
 
 def _guarded(name: str, steps: Iterator[Any]) -> Iterator[Any]:
-    """Pass the weights on; an exception on the way is the user's own."""
+    """Pass the weights on; an exception on the way counts as the user's."""
+    end = object()
     while True:
-        try:
-            weights = next(steps)
-        except StopIteration:
+        with _users(name):
+            weights = next(steps, end)
+        if weights is end:
             return
-        except BaseException as error:
-            raise UsersError(f"{name} raised {type(error).__name__}") from error
         yield weights
 
 
 def _built_in(name: str, arguments: str, lr: float) -> Iterator[Mapping[str, Any]]:
     from ..data import load_table
     from ..net import SigmoidNet
-    from ..trainers import SGD, Manual, Post
+    from ..trainers import named
 
     rule = read(f"SGD{arguments}", lr=lr)
-    about = SigmoidNet().double(), load_table("post").learned
-    if name == "manual":
-        return iter(Manual(*about, optimizer=rule))
-    if name == "sgd":
-        return iter(SGD(*about, **rule.options()))
-    if rule != read("SGD", lr=rule.lr):
+    if name == "post" and rule != read("SGD", lr=rule.lr):
         raise ValueError("builtin:post has no option but lr")
-    return iter(Post(*about, rule.lr))
+    return iter(named(name, SigmoidNet().double(), load_table("post").learned, rule))
 
 
 def show_users(error: UsersError) -> None:
-    """Print the user's exception with the part of its traceback that is theirs."""
+    """Print the user's exception, with the part of the traceback that lies in their code."""
     ours = (str(Path(__file__).parents[1]), "<frozen importlib")
     theirs = error.__cause__
     assert theirs, "or it is none of ours"

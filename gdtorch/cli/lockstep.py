@@ -65,9 +65,10 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     rename = dict(args.rename)
     if len(rename) < len(args.rename):
         raise RefusedError("--rename names a weight twice; name it once")
-    for name in (args.mine, args.theirs):
+    who = (args.mine, args.theirs)
+    for name in who:
         locate(name)
-    # All of ours is imported before any code of theirs, which may bear the names of what we need.
+    # Import everything before the user's code runs: a file of theirs may have a name that we need.
     from ..lockstep import Inspection
 
     if args.name is not None:
@@ -76,16 +77,9 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     folders: list[Path] = []
     try:
         with options.loaded(), options.refusing():
-            mine = trajectory(args.mine, args.lr, folders)
-            theirs = trajectory(args.theirs, args.lr, folders)
+            mine, theirs = [trajectory(name, args.lr, folders) for name in who]
             inspection = Inspection(
-                mine,
-                theirs,
-                args.steps,
-                rows=args.rows,
-                rename=rename,
-                lr=args.lr,
-                who=(args.mine, args.theirs),
+                mine, theirs, args.steps, rows=args.rows, rename=rename, lr=args.lr, who=who
             )
             interrupts.defer()
             report, full = _inspect(inspection, args, interrupts)
@@ -93,8 +87,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         show_users(error)
         said = " ".join([str(error), *getattr(error, "__notes__", ())])
         raise RefusedError(f"{said}; the traceback above is of that code") from error
-    logged = args.name is not None and not full
-    where = to_see(Path(args.logdir) / args.name) if logged else ""
+    where = to_see(Path(args.logdir) / args.name) if args.name and not full else ""
     printed = show(args, _facts(report), str(report), where)
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}) after step {report.steps}", 128 + received)
@@ -128,37 +121,19 @@ def _inspect(
                 break
         return inspection.report(), ""
 
-    from torch.utils.tensorboard import summary
-
-    from ..board import (
-        OF_LOCKSTEP,
-        event_files,
-        layout_of_lockstep,
-        of_differences,
-        show_ranges,
-    )
+    from ..board import OF_LOCKSTEP, PAIR, end_pair, event_files, log_pair
     from ..rundir import clear, unwritable
 
-    parts = ("mine", "theirs")
     step = 0
-    with options.claimed(args, parts) as folder:
+    with options.claimed(args, PAIR) as folder:
         try:
-            with event_files(folder, parts, OF_LOCKSTEP) as files:
+            with event_files(folder, PAIR, OF_LOCKSTEP) as files:
                 for step in inspection:
-                    for part, weights in zip(parts, inspection.weights, strict=True):
-                        scalars = {f"weight_norm/{n}": w.norm().item() for n, w in weights.items()}
-                        if part == "mine":
-                            scalars |= of_differences(inspection.differences)
-                        files[part].add_scalars(scalars, step)
+                    log_pair(files, inspection.weights, inspection.differences, step)
                     if interrupts.received:
                         break
                 report = inspection.report()
-                told, names = str(report), inspection.differences
-                whole = [f"{tag}/{n}" for tag in ("difference", "weight_norm") for n in names]
-                show_ranges(files, whole, report.steps)
-                charts = layout_of_lockstep(names, told.partition("\n")[0])
-                files[""].add(summary.custom_scalars(charts))
-                files[""].add(summary.text("summary", told.replace("\n", "\n\n")), report.steps)
+                end_pair(files, inspection.differences, str(report), report.steps)
         except (ValueError, UsersError):
             clear(folder)
             raise
@@ -168,8 +143,7 @@ def _inspect(
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    facts = asdict(report)
+    facts, second = asdict(report), report.diagnosis.second
     del facts["diagnosis"]
-    second = report.diagnosis.second
     facts["second"] = dict([second]) if second else None
     return facts | {"identical": report.identical, "agree": report.agree}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 COMMANDS = ("compare", "lockstep", "questions", "quartic", "ensemble")
-LARGEST = 2**62  # a limit beyond all use, that no message need name
+LARGEST = 2**62  # nobody needs more, so no message names it
 FLOAT32_MAX = 3.4028234663852886e38
 
 
@@ -59,9 +59,9 @@ def number(low: float = -math.inf) -> Callable[[str], float]:
 
 
 def option(help: str, kind: Callable[[str], Any] = str, **more: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    """What `argparse` is told of an option with values of a kind; of kind bool, with none.
+    """Declare an option for `argparse`: its values are of this kind; with bool it takes none.
 
-    One that takes several values may be given again, and adds to them.
+    An option that takes several values may be given again: the values add up.
     """
     if kind is bool:
         return {"help": help, "action": "store_true"}
@@ -69,7 +69,7 @@ def option(help: str, kind: Callable[[str], Any] = str, **more: Any) -> Mapping[
     return {"help": help, "type": kind, "action": action, **more}
 
 
-Declarations = Mapping[str, Mapping[str, Any]]  # option → what `argparse` is told of it
+Declarations = Mapping[str, Mapping[str, Any]]  # option → the arguments of `add_argument`
 SEED = integer(0, 2**64 - 1)
 DTYPES = ("float64", "float32")
 SHARED: Declarations = {
@@ -94,7 +94,9 @@ SHARED: Declarations = {
 SGD_OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 RUN = ("logdir", "name", "overwrite")
 OUTPUT = (*RUN, "json", "quiet")
-NO_SETTINGS = {*OUTPUT, "figure", "points", "trainers", "log_every", "curvature", "resume"}
+SETTLED = ("left_out", "stride")  # found while the arguments are checked
+SHOWN = ("figure", "points", "trainers", "log_every", "curvature")
+NO_SETTINGS = {*OUTPUT, *SETTLED, *SHOWN, "resume"}
 
 
 def flag(name: str) -> str:
@@ -103,12 +105,12 @@ def flag(name: str) -> str:
 
 
 def shared(*names: str, **changes: Mapping[str, Any]) -> Declarations:
-    """Options that commands share, by name, with what is otherwise here."""
+    """Options that commands share, by name; `changes` says what differs here."""
     return {flag(name): {**SHARED[name], **changes.get(name, {})} for name in names}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers of a run depend on, for a program and for TensorBoard."""
+    """The options on which the numbers of a run depend, for JSON and for TensorBoard."""
     return {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
 
 
@@ -117,7 +119,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         program: as it is called.
-        text: what `--help` says: a line, and what is to stand below the options.
+        text: what `--help` says: the first line above the options, the rest below them.
         options: the command's.
     """
 
@@ -142,7 +144,7 @@ class Parser(argparse.ArgumentParser):
         for word in arguments:
             name, _, value = word.partition("=")
             if name.startswith("--") and value == "--":
-                self.error(f"argument {name}: -- is no value")  # argparse makes it []
+                self.error(f"argument {name}: -- is no value")  # argparse would read it as []
         args, unknown = self.parse_known_args(arguments)
         for word in unknown:
             if word in COMMANDS:
@@ -161,8 +163,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """A hint for a mistyped word: the nearest one known, or else (by default) all of them."""
-    bare = {name.lstrip("-"): name for name in known}  # two dashes alike make no words alike
+    """A hint for a mistyped word: the nearest known word; if none is near, by default all words."""
+    bare = {name.lstrip("-"): name for name in known}  # else two dashes count as a likeness
     near = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
     if near:
         return f"did you mean {bare[near[0]]}?"
@@ -171,7 +173,7 @@ def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
 
 @contextmanager
 def refusing(subject: str = "", logdir: str | None = None) -> Iterator[None]:
-    """Refuse what the block finds wrong with the input, or with a log directory."""
+    """Turn an error that the block finds in the input, or in a log directory, into a refusal."""
     try:
         yield
     except ValueError as error:
@@ -183,11 +185,11 @@ def refusing(subject: str = "", logdir: str | None = None) -> Iterator[None]:
 
 
 def check_descent(args: argparse.Namespace, lr: float) -> None:
-    """Settle `args.lr`, None where the line search finds it; refuse what does not go together.
+    """Settle `args.lr`, None if a line search finds it; refuse options that exclude each other.
 
     Args:
-        args: parsed; an option that the command does not have counts as not used.
-        lr: the default.
+        args: parsed. An option that the command does not have counts as not used.
+        lr: the default of `args.lr`.
     """
     if args.descent != "steepest":
         args.lr = lr if args.lr is None else args.lr
@@ -204,7 +206,7 @@ def check_descent(args: argparse.Namespace, lr: float) -> None:
 
 
 def check_sgd(args: argparse.Namespace, lr: float) -> None:
-    """Refuse what `torch.optim.SGD` would refuse, and what is too large for the dtype."""
+    """Refuse options that `torch.optim.SGD` refuses, and numbers too large for the dtype."""
     if args.nesterov and (args.momentum == 0 or args.dampening != 0):
         raise RefusedError("--nesterov needs a --momentum above 0, and no --dampening")
     numbers = {"lr": lr} | {name: getattr(args, name) for name in SGD_OPTIONS[:3]}
@@ -214,11 +216,11 @@ def check_sgd(args: argparse.Namespace, lr: float) -> None:
 
 
 def check_device(device: str, dtype: str) -> None:
-    """Refuse a device on which there is no arithmetic; loads torch."""
+    """Refuse a device on which torch cannot compute. This loads torch."""
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of devices that torch knew once
+        with warnings.catch_warnings(action="ignore"):  # about devices of the past
             torch.ones(1, dtype=getattr(torch, dtype), device=device).item()
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         sentence, *_ = re.split(r"\n|\. ", str(error), maxsplit=1)
@@ -226,10 +228,10 @@ def check_device(device: str, dtype: str) -> None:
 
 
 def _check_place(args: argparse.Namespace) -> None:
-    """Refuse at once, before torch is loaded, what `claimed` would refuse for sure."""
+    """Refuse before torch is loaded what `claimed` would certainly refuse later."""
     from ..rundir import check
 
-    # Of torchrun's processes the first has made the folder, or the run that it starts again has.
+    # Under torchrun the first process has made the folder, or the run before a restart has.
     others = bool({"RANK", "TORCHELASTIC_RESTART_COUNT"} & os.environ.keys())
     if not args.logdir:
         raise RefusedError("--logdir '' is not a folder; choose another")
@@ -240,7 +242,7 @@ def _check_place(args: argparse.Namespace) -> None:
 
 @contextmanager
 def claimed(args: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
-    """Have the run's folder that the options name, with these folders to come in it."""
+    """Claim the run's folder that the options name; `parts` are the folders it will hold."""
     from ..rundir import claim
 
     logdir = Path(args.logdir)
@@ -253,14 +255,14 @@ def claimed(args: argparse.Namespace, parts: Sequence[str]) -> Iterator[Path]:
 
 @contextmanager
 def loaded(*, one_thread: bool = False) -> Iterator[None]:
-    """All is imported: `gdtorch.cli.main` has put off the collection of garbage until now.
+    """Call this once all is imported: it turns on the garbage collection that `main` turned off.
 
     Args:
-        one_thread: whether torch is to use but one: small products only wait for threads.
+        one_thread: whether torch uses one thread only: for small products more of them are slower.
     """
     import torch
 
-    gc.freeze()  # what is imported stays: no collection need look at it again
+    gc.freeze()  # what is imported stays, so no collection needs to look at it
     gc.enable()
     threads = torch.get_num_threads()
     if one_thread:

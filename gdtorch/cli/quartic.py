@@ -29,8 +29,8 @@ from .report import Page, count, ended, in_words, show, to_see
 Walks = dict[str, dict[str, Any]]  # start → what became of it
 LR = 0.1
 LEARNING_RATE = f"learning rate (default: {LR})"
-FARTHEST_START = 1e6  # farther out nothing new is to be seen
-MOST_STARTS = 14  # that a picture can tell apart
+FARTHEST_START = 1e6  # farther out there is nothing new to see
+MOST_STARTS = 14  # more could not be told apart in the picture
 OPTIONS = {
     "--from": option("the starts", number(), nargs="+", dest="points", required=True, metavar="X"),
     **options.shared("steps", "lr", steps={"default": 200}, lr={"help": LEARNING_RATE}),
@@ -106,7 +106,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
 
 
 def _paths(points: Sequence[float]) -> dict[str, list[float]]:
-    """What each start is called, and the path that begins there."""
+    """The name of each start → the path that begins there."""
     paths = {repr(x + 0.0).removesuffix(".0"): [x + 0.0] for x in points}  # −0 is 0
     if len(paths) < len(points):
         raise RefusedError("--from names a start twice; name it once")
@@ -119,7 +119,7 @@ def _paths(points: Sequence[float]) -> dict[str, list[float]]:
 
 
 def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> Page:
-    """What became of each start, for a person."""
+    """What became of each start, for a person to read."""
     way = in_words(options.settings(args))
     heading = f"f(x) = x⁴/4 − x³ + x², float64; {count(args.steps, 'step')} of {way}"
     cells = [["from", "came to rest at", "f there", "f″ there", "kind of point", "after step"]]
@@ -142,13 +142,13 @@ def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Wal
 
 
 def _cells(walk: Mapping[str, Any]) -> list[str]:
-    """What the table says of one start."""
+    """One start's row of the table, without its name."""
     if walk["ran_away"]:
         return ["ran away", "", "", "", str(walk["steps"])]
     there = [f"{walk['f']:.6f}", f"{walk['second_derivative']:.2f}", walk["kind"]]
     if walk["at_rest_after"] is None:
         return [f"not at rest: {walk['x']:.6g}", *there, ""]
-    return [f"{_near(walk):.6f}", *there, str(walk["at_rest_after"])]
+    return [f"{walk['x']:z.6f}", *there, str(walk["at_rest_after"])]
 
 
 def _outcome(walk: Mapping[str, Any]) -> str:
@@ -156,8 +156,4 @@ def _outcome(walk: Mapping[str, Any]) -> str:
     if walk["ran_away"]:
         return f"ran away after step {walk['steps']}"
     moving = "not at rest" if walk["at_rest_after"] is None else walk["kind"]
-    return f"{moving}, at {_near(walk):.3g}"
-
-
-def _near(walk: Mapping[str, Any]) -> float:
-    return round(float(walk["x"]), 6) + 0.0  # 0, not −0
+    return f"{moving}, at {round(walk['x'], 6):z.3g}"

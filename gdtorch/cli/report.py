@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Cells = Sequence[Sequence[str]]  # a table, header first
-# Unsmoothed: TensorBoard's 0.6 blurs where a curve leaves another.
+# Unsmoothed: TensorBoard's default of 0.6 blurs the step at which two curves part.
 CHARTS = "custom_scalars&_smoothingWeight=0"
-LONGEST_LINE = 2000  # characters that `say` prints: half a screen
+LONGEST_LINE = 2000  # characters that `say` prints; they fill half a screen
 SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
 
 
 class Page(NamedTuple):
-    """What a run came to, for a person.
+    """The outcome of a run, for a person to read.
 
     Args:
         heading: what was run, line by line.
@@ -73,8 +73,8 @@ def show(args: argparse.Namespace, facts: Mapping[str, Any], *blocks: str) -> in
     """Print the facts, as --json or for a person, unless --quiet.
 
     Returns:
-        Exit status 0, or 3 where standard output cannot be written. A reader who has left, as
-        `| head` does, is no error.
+        Exit status 0, or 3 if standard output cannot be written. It is no error if the reader has
+        left, as `| head` does.
     """
     text = as_json(facts) if args.json else "\n\n".join(filter(None, blocks))
     try:
@@ -88,33 +88,33 @@ def show(args: argparse.Namespace, facts: Mapping[str, Any], *blocks: str) -> in
 
 
 def say(message: object) -> None:
-    """Say one line on standard error, whatever the message quotes.
+    """Print a message as one line on standard error, whatever it quotes.
 
-    Line breaks become spaces, and what would steer the terminal is written out; of a line that
-    fills the screen both ends are kept: what was wrong, and how to mend it.
+    Line breaks become spaces, and control characters are written out. Of a very long line both
+    ends are kept: they say what was wrong, and how to mend it.
     """
     line = " ".join(str(message).split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
-    with suppress(OSError):  # where standard error is full, the exit status must do
+    with suppress(OSError):  # if standard error is full, the exit status has to be enough
         print("gdtorch:", line, file=sys.stderr)
 
 
 def ended(reason: object, status: int = 3) -> int:
-    """Say why a run ended early; its exit status."""
+    """Say why a run ended early; return its exit status."""
     say(reason)
     return status
 
 
 def to_see(folder: Path, page: str = CHARTS) -> str:
-    """How to look at a run: the command, and the page that tells its story."""
+    """How to look at a run: the command, and the address of the page."""
     command = f"tensorboard --logdir {shlex.quote(str(folder))}"
     return f"To see it:  {command}\nthen open   http://localhost:6006/#{page}"
 
 
 def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:
-    """A bar, if it is to be shown and there is a terminal, once the run proves slow."""
+    """A progress bar. It appears in a terminal only, and only once the run has proved slow."""
     from tqdm import tqdm
 
     shown = shown and sys.stderr is not None and sys.stderr.isatty()
@@ -122,7 +122,7 @@ def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """Which way a run went, over which rows and how far a step, from its settings."""
+    """How a run descends, from its settings: which way, over which rows, how far each step goes."""
     way = "ascent" if settings["maximize"] else "descent"
     if settings["descent"] == "steepest":
         lowers = "raises" if settings["maximize"] else "lowers"
@@ -135,7 +135,7 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 
 def _optimizer(settings: Mapping[str, Any]) -> str:
-    """`Adam(lr=0.01)`: its lr, and what else but the way is not PyTorch's default."""
+    """`Adam(lr=0.01)`: the lr, and each option but `maximize` that is not PyTorch's default."""
     from ..optimizers import find
 
     kind = settings["optimizer"]

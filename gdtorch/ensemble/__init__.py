@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .run import count, train_units
     from .single import LongRun
-    from .tally import EDGES, HELD_OUT_BINS, QUANTILES, Tally, checkpoints
+    from .tally import EDGES, HELD_OUT_BINS, Tally, checkpoints
 
-__all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS", "QUANTILES"]
+__all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS"]
 __all__ += ["BlockError", "Engine", "LongRun", "Processes", "Settings", "Tally"]
 __all__ += ["checkpoints", "count", "difference", "read_settings"]
 __all__ += ["train_units", "write_settings"]

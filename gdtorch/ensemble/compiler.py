@@ -1,4 +1,4 @@
-"""How a step is compiled, and the reason where it cannot be."""
+"""How a step is compiled, and why, if it cannot be."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def compiled(steps: F) -> F:
     """Compile steps, for the CPU to C++, at the first call with each shape."""
     options: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
-        # Keep what takes this many operations, rather than compute it again for each reader:
-        # a hidden layer, which four loops read, takes more and anything else takes less.
+        # Store a value that takes this many operations; recompute cheaper ones where they are read.
+        # A hidden layer, which four loops read, takes more; everything else takes less.
         "realize_opcount_threshold": 20,
     }
-    # A torch that does not know it compiles no more than eight engines in one process.
+    # An older torch, which does not know it, compiles eight engines a process at most.
     known = inspect.signature(torch.compile).parameters
     isolated = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
     build: Any = partial(torch.compile, steps, dynamic=False, fullgraph=True, **isolated)
@@ -37,10 +37,10 @@ def compiled(steps: F) -> F:
 def try_out(call: Callable[[], None]) -> str:
     """Call a compiled function once, so that it compiles; return why it cannot, or ""."""
     try:
-        # torch, as it loads what compiles, warns of its own use of torch.jit.
+        # While torch loads the compiler, it warns about its own use of torch.jit.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             call()
-    except Exception as error:  # no compiler, or one that fails, each in its own way
+    except Exception as error:  # no compiler, or one that fails; each raises its own kind
         if NO_COMPILER in str(error):
             return "no C++ compiler was found; install g++, or name yours in CXX"
         lines = [line for line in str(error).splitlines() if line.strip()]

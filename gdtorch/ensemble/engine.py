@@ -17,8 +17,8 @@ from ..optimizers import SGD
 from .compiler import compiled, try_out
 from .step import Examples, Step, Weights, add_up, gradient, outputs, sgd_step
 
-BLOCK = 8192  # starts: enough that a compiled call lasts long against what calling it costs
-MOST_ROWS = 64  # the compiled step has each row's arithmetic written out
+BLOCK = 8192  # starts; so many that the cost of a call does not matter
+MOST_ROWS = 64  # the arithmetic of each row is written out in the compiled step
 
 
 @dataclass
@@ -29,7 +29,7 @@ class State:
         weights: of shape (features + 1, hidden, BLOCK): syn0 feature by feature, then syn1. Starts
             are innermost, so that one vector instruction works on neighbouring starts.
         velocities: of the weights, in their shape; without momentum, of shape (0, hidden, BLOCK).
-        count: how many of the BLOCK networks are wanted; the others are padding.
+        count: how many of the BLOCK networks count; the others are padding.
         steps: how many steps have been taken.
     """
 
@@ -56,10 +56,10 @@ class Engine:
 
     Attributes:
         compiled: whether the step is compiled.
-        reason: why it could not be; empty where it is, or was not to be.
+        reason: why it could not be compiled; empty if it is, or if nobody asked for it.
 
     Raises:
-        ValueError: `torch.optim.SGD` refuses these options; the words are its own.
+        ValueError: `torch.optim.SGD` refuses these options; the message is its own.
     """
 
     def __init__(
@@ -72,22 +72,22 @@ class Engine:
         device: torch.device | str = "cpu",
         compiled: bool = True,
     ) -> None:
-        self.rule = SGD(**options)  # it refuses what torch.optim.SGD does
+        self.rule = SGD(**options)  # it refuses what torch.optim.SGD refuses
         self.hidden, self.dtype, self.device = hidden, dtype, torch.device(device)
         self.inputs, self.targets = inputs, targets = rows.to(dtype, device)
         numbers = zip(map(tuple, inputs.tolist()), targets.flatten().tolist(), strict=True)
         self.examples: Examples = tuple(numbers)
         self.lr = self._number(self.rule.lr)
-        # The first gradient goes into the velocity whole, the later ones less the dampening.
+        # The first gradient enters the velocity whole; the later ones times 1 − dampening.
         self.shares = self._number(1), self._number(1 - self.rule.dampening)
-        # Wide networks go through their steps a few at a time, so that they stay in cache.
+        # Of wide networks fewer are advanced at a time, so that they stay in the cache.
         self.width = max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
         self.step, self.reason = self._step(compiled=compiled)
         self.compiled = compiled and not self.reason
 
     @property
     def arithmetic(self) -> str:
-        """What the bits depend on besides the numbers: how, by which torch, on which chip."""
+        """What else the bits depend on: whether the step is compiled, which torch, which chip."""
         how = "compiled" if self.compiled else "not compiled"
         if self.device.type == "cuda":
             chip = torch.cuda.get_device_name(self.device)
@@ -110,7 +110,7 @@ class Engine:
 
     @torch.no_grad()
     def advance(self, state: State, steps: int) -> None:
-        """Take so many steps, in place."""
+        """Take this many steps, in place."""
         for weights, velocities in self._parts(state):
             for step in range(state.steps, state.steps + steps):
                 self.step(weights, velocities, self.lr, self.shares[step > 0])
@@ -131,7 +131,7 @@ class Engine:
         return state.weights.flatten(0, 1)[:, : state.count].T.contiguous()
 
     def _step(self, *, compiled: bool) -> tuple[Step, str]:
-        """The step, and why it is not compiled if it is not and was to be."""
+        """The step, and why it could not be compiled; "" if it is, or was not meant to be."""
         written_out = sgd_step(self.rule, partial(gradient, self.examples))
         if not compiled:
             return written_out, ""

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from .tally import Tally
 
-TIMEOUT = timedelta(days=365)  # a process may be done long before the others
+TIMEOUT = timedelta(days=365)  # one process may finish long before the others
 POLL_SECONDS = 0.02  # how late a signal may be noticed while waiting
 
 
@@ -51,7 +51,7 @@ class Processes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.count > 1 and kind is None:  # else the others may never take part
+        if self.count > 1 and kind is None:  # after an exception the others may never join in
             dist.destroy_process_group()
 
     def broadcast(self, text: str) -> str:
@@ -77,7 +77,7 @@ class Processes:
         return reduce(add, (Tally.of_vector(vector.numpy(), checkpoints) for vector in gathered))
 
     def _wait(self, work: dist.Work) -> None:
-        # Not by work.wait() alone, in which Python handles no signal.
+        # work.wait() alone would not do: Python handles no signal while it waits there.
         with _connected():
             while not work.is_completed():
                 self.check()
@@ -89,5 +89,5 @@ class Processes:
 def _connected() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # of whatever kind the backend has for it
+    except RuntimeError as error:  # each backend raises its own kind
         raise ConnectionError(f"another process has left: {str(error).splitlines()[0]}") from error

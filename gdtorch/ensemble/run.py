@@ -1,4 +1,4 @@
-"""Train unit after unit and add up what became of their networks."""
+"""Train one unit after another, and add up what became of the networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train_units(
     bar: tqdm[NoReturn],
     damaged: Callable[[BlockError], None],
 ) -> list[Tally]:
-    """Train those units of this process that have no sound file, and add up the tallies of all.
+    """Train the units of this process that have no sound file; add up the tallies of all its units.
 
     One block of networks, and one tally for each learning rate, are in memory at a time.
 
@@ -43,7 +43,7 @@ def train_units(
         table: the rows to learn and held out, in the engine's dtype and on its device.
         make_engine: learning rate → engine.
         bar: the progress bar.
-        damaged: called with the error of each file that holds no tally of its unit.
+        damaged: called with the error for each file that does not hold its unit's tally.
 
     Returns:
         For each of `settings.lr` the sum over this process's units.
@@ -57,7 +57,7 @@ def train_units(
         bar.update(work * processes.count)
         processes.check()
 
-    folder.mkdir(parents=True, exist_ok=True)  # rank 0 may be on another machine
+    folder.mkdir(parents=True, exist_ok=True)  # rank 0, which made it, may be on another machine
     for unit in settings.units(processes.rank, processes.count):
         try:
             tally = read_tally(folder, settings, unit)
@@ -117,7 +117,7 @@ def count(
 def _train(
     engine: Engine, state: State, table: Table, at: Integers, tick: Callable[[int], object]
 ) -> tuple[Tensor, Tensor]:
-    """Train a block; the first checkpoint with all rows right, or −1, and whether they are now."""
+    """Train a block; the first checkpoint with all rows right, or −1, and if they are right now."""
     inputs, targets = table.learned
     right = _right(engine.outputs(state, inputs), targets).all(dim=0)
     first_right = torch.where(right, 0, -1)
@@ -133,7 +133,7 @@ def _train(
 def _networks(
     engine: Engine, state: State, table: Table, first: int, first_right: Tensor, right: Tensor
 ) -> Networks:
-    """What has become of a trained block's networks; `stuck` is still to be decided."""
+    """What became of a trained block's networks; `stuck` is filled in later."""
     held_out = engine.outputs(state, table.held_out.inputs)
     arrays = (
         engine.losses(state).double(),

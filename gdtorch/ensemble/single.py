@@ -19,7 +19,7 @@ from . import CALL
 from .compiler import compiled, try_out
 from .step import Weights, sgd_step
 
-SMALL = 65_536  # products; beyond that a library's matrix product is faster than fused loops
+SMALL = 65_536  # products; with more, a library's matrix product is faster than fused loops
 
 
 class LongRun(Manual):

@@ -1,4 +1,4 @@
-"""Counts over very many networks, as integers: in any order they add up to the same bits."""
+"""Counts over very many networks, as integers: their sum has the same bits in any order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ __all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Networks", "Tally",
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Each start is one of the first four; the last two are of a sample of those that are stuck.
+# Each start is one of the first four. The last two count a sample of those that are stuck.
 COUNTS = ("learned", "stuck", "falling", "diverged", "held_out", "plateau", "saddle")
+SHARES = ("learned", "held_out", "stuck", "falling", "diverged")
 QUANTILES = (0, 1, 50, 99, 100)  # per cent
-EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7; below and above is one each
+EDGES = 1e-16 * 1.01 ** np.arange(3900)  # of the loss's bins, up to 7, and one below and above
 HELD_OUT_BINS = 100  # of the output for the row held out, over [0, 1]
-NONE = np.iinfo(np.int64).max  # a start's number where there is none
+NONE = np.iinfo(np.int64).max  # stands for the number of a start that does not exist
 
 
 def checkpoints(steps: int) -> Integers:
@@ -175,6 +176,26 @@ class Tally:
     def median(self) -> int:
         """The lowest start of those in the median's bin of the loss."""
         return int(self.lowest_by_loss[_bin(self.losses, 50)])
+
+    def telling(self) -> dict[str, int]:
+        """The starts that are worth a run of their own, by what each stands for."""
+        starts = {"the worst": self.worst, "the median": self.median}
+        for kind in ("plateau", "saddle"):
+            start = self.lowest(kind)
+            if start is not None:
+                starts[f"stuck on a {kind}"] = start
+        return starts
+
+    def facts(self, steps: int) -> dict[str, Any]:
+        """What became of the networks in so many steps, for a program."""
+        counts = self.counts
+        return {
+            "starts": self.starts,
+            "counts": counts,
+            "shares": {kind: counts[kind] / self.starts for kind in SHARES},
+            "median_steps": self.median_steps(checkpoints(steps).tolist()),
+            "loss": {str(percent): self.loss(percent) for percent in QUANTILES},
+        }
 
     def loss(self, percent: int) -> float:
         """The least loss that so many per cent of the networks do not exceed.

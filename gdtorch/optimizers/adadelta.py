@@ -1,4 +1,4 @@
-r"""Adadelta: RMSprop whose learning rate is the root mean square of its own steps of late.
+r"""Adadelta: RMSprop whose learning rate is the root mean square of its own recent steps.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     g ← g + λθ

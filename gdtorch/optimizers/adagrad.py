@@ -1,4 +1,4 @@
-r"""Adagrad: the gradient over the root of all its squares so far.
+r"""Adagrad: the gradient divided by the root of the sum of all its squares so far.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     g ← g + λθ

@@ -1,4 +1,4 @@
-r"""Adam: steps scaled by the gradient's first two moments; AdamW, whose decay stays out of them.
+r"""Adam: steps scaled by the gradient's first two moments; AdamW, which keeps decay out of them.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     θ ← θ − γλθ                    if decoupled_weight_decay (AdamW), else

@@ -1,4 +1,4 @@
-r"""Adamax: Adam with the largest gradient of late in place of the root mean square.
+r"""Adamax: Adam with the largest recent gradient in place of the root mean square.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     g ← g + λθ

@@ -1,4 +1,4 @@
-r"""ASGD: gradient descent at a falling rate, and the average of its weights beside them.
+r"""ASGD: gradient descent at a falling rate, which also keeps the average of its weights.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     g ← g + λθ

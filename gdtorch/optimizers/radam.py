@@ -1,4 +1,4 @@
-r"""RAdam: Adam that waits with dividing by √v̂ until v has seen enough, and then less at first.
+r"""RAdam: Adam that divides by √v̂ only once v has seen enough gradients, and at first less.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     θ ← θ − γλθ                    if decoupled_weight_decay, else

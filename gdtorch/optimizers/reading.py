@@ -1,4 +1,4 @@
-"""A rule as text: `Adam(lr=0.01, betas=(0.9, 0.99))`, or any call, read without running it."""
+"""Read a rule from text, as `Adam(lr=0.01, betas=(0.9, 0.99))`, or any call, without running it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from .rule import Rule
 
 TORCHS_OTHERS = ("Adafactor", "LBFGS", "Muon", "SparseAdam")
-HOW = ("capturable", "differentiable", "foreach", "fused")  # they change no number
+HOW = ("capturable", "differentiable", "foreach", "fused")  # options that change no number
 
 
 def find(name: str) -> type[Rule]:
@@ -23,7 +23,7 @@ def find(name: str) -> type[Rule]:
     Raises:
         ValueError: there is none; the message names the nearest.
     """
-    from . import RULES  # the folder imports this file before it has its table of rules
+    from . import RULES  # not above: the folder imports this file before it has its table of rules
 
     if name in RULES:
         return RULES[name]
@@ -63,7 +63,7 @@ def read(text: str, **defaults: float) -> Rule:
 
 
 def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
-    """A name and options, each a literal, of a call as one writes it; the name alone will do.
+    """Read a name and options, each a literal, from a call as one writes it, or from the name.
 
     Args:
         text: the call.
@@ -79,7 +79,7 @@ def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
         ('descend', {'momentum': 0.9})
     """
     made: ast.expr | None = None
-    # suppress: what is no Python, or too deep for it, is refused below.
+    # Text that is not Python, or nested too deeply for it, is refused below.
     errors = suppress(SyntaxError, ValueError, RecursionError, MemoryError)
     with errors, warnings.catch_warnings(action="ignore"):
         made = ast.parse(text.strip(), mode="eval").body

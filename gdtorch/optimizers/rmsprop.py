@@ -1,4 +1,4 @@
-r"""RMSprop: the gradient over its root mean square of late.
+r"""RMSprop: the gradient divided by the root mean square of recent gradients.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     g ← g + λθ

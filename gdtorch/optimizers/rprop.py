@@ -1,4 +1,4 @@
-r"""Rprop: for each weight a step size of its own; of the gradient, the sign alone counts.
+r"""Rprop: each weight has a step size of its own; only the sign of the gradient counts.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     η ← η₊η                        where g · g′ > 0, with g′ the gradient before, from g′ = 0

@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # no page loads torch, so that options can be read and refused before it is
+if TYPE_CHECKING:  # no page loads torch, so that options can be checked before it is loaded
+    import torch
     from torch import Tensor
 
-
-NOT_NEGATIVE = {  # and how torch.optim calls them
+NOT_NEGATIVE = {  # option → its name in torch.optim's messages
     "lr": "learning rate",
     "eps": "epsilon value",
     "momentum": "momentum value",
@@ -27,12 +27,12 @@ NOT_NEGATIVE = {  # and how torch.optim calls them
 class Rule(ABC):
     """One of `torch.optim`'s update rules with its options, changed by `dataclasses.replace`.
 
-    Its fields are the options of the class of that name in `torch.optim`, with its defaults, as far
-    as they change what a step computes; and, made by `switch`, what people write otherwise. As they
-    stand, the switches leave PyTorch's own rule.
+    Its fields are the options of the class of that name in `torch.optim`, with its defaults, if
+    they change what a step computes. Further fields, made by `switch`, stand for what other people
+    write. With the defaults of these the rule is PyTorch's own.
 
     Raises:
-        ValueError: the options are such as `torch.optim` refuses, in its words.
+        ValueError: `torch.optim` refuses these options; the message is its own.
 
     Example:
         >>> from dataclasses import replace
@@ -50,7 +50,7 @@ class Rule(ABC):
 
     def __post_init__(self) -> None:
         lr: Any = self.lr
-        if hasattr(lr, "numel"):  # a tensor of one element stays a tensor, and so rounds as one
+        if hasattr(lr, "numel"):  # a tensor stays one: it rounds differently
             require(lr.numel() == 1, "Tensor lr must be 1-element")
             object.__setattr__(self, "lr", lr.squeeze())
         self._check()
@@ -71,9 +71,26 @@ class Rule(ABC):
         Args:
             weight: θ, of any shape; row-major, for the same bits as `torch.optim`.
             grad: ∂f/∂θ, of its shape.
-            state: what this weight's steps hand on, under the names that `torch.optim` gives them;
-                empty before the first.
+            state: what this weight's steps pass on to the next, under `torch.optim`'s names; empty
+                before the first step.
         """
+
+    def try_out(self, dtype: torch.dtype) -> None:
+        """Refuse numbers that are fine one by one, but not together, as in lr / (1 − β₁).
+
+        Raises:
+            ValueError: a first step in this dtype fails.
+        """
+        import torch
+
+        weight = torch.zeros(1, dtype=dtype)
+        try:
+            self.step(weight, weight.clone(), {})
+        except (ArithmeticError, RuntimeError) as error:
+            raise ValueError(
+                f"with these numbers a step of {type(self).__name__} divides by zero or overflows "
+                f"{str(dtype).removeprefix('torch.')}; choose others"
+            ) from error
 
     def options(self) -> dict[str, Any]:
         """Name → value of PyTorch's own options, as the class in `torch.optim` takes them."""
@@ -81,16 +98,16 @@ class Rule(ABC):
 
     @classmethod
     def switches(cls) -> dict[str, str]:
-        """Name → who writes it so, of what the rule takes beside PyTorch's options."""
+        """Name → who writes it so, for each field that is not an option of PyTorch's."""
         return {f.name: f.metadata["who"] for f in fields(cls) if f.metadata}
 
 
 def switch(who: str, default: Any = False) -> Any:  # noqa: ANN401 (a field of any type)
-    """A field that is no option of PyTorch's, and who writes it so."""
+    """A field that is not an option of PyTorch's; `who` says who writes the rule that way."""
     return field(default=default, metadata={"who": who})
 
 
 def require(fine: bool, refusal: str) -> None:
-    """Refuse an option, unless it is fine."""
+    """Raise ValueError with this message, unless the option is fine."""
     if not fine:
         raise ValueError(refusal)

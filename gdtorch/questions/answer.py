@@ -1,4 +1,4 @@
-"""What an answer is: numbers measured, the same in words, and a picture of some of them."""
+"""An answer: measured numbers, the same in words, and perhaps a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer:
         question: the post's.
         post: what the post says.
         facts: the numbers, for a program.
-        measured: the same in words: paragraphs, and tables, which hold line breaks.
+        measured: the same in words. A part with line breaks is a table, others are paragraphs.
         picture: the function of `gdtorch.figures` that draws it; "" where there is no picture.
         drawn: that function's arguments.
     """
@@ -65,5 +65,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def bound(error: float) -> str:
-    """A measured error in words: what of it is rounding has no digits worth printing."""
+    """A measured error, to a power of ten: its digits are rounding, and mean nothing."""
     return f"below 1e{math.floor(math.log10(error)) + 1:+03d}" if error else "none"

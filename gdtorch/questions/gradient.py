@@ -17,7 +17,7 @@ from .answer import Answer, aligned, bound
 
 EXPONENTS = range(1, 13)  # h = 1e-1 … 1e-12
 DIRECTIONS = 1000
-LENGTH = 1e-3  # of the step along each direction: its loss changes in line with the slope
+LENGTH = 1e-3  # of the step along each direction; so short that the loss changes as the slope says
 
 
 def three_ways(net: SigmoidNet, rows: Rows, seed: int) -> Answer:
@@ -29,14 +29,14 @@ def three_ways(net: SigmoidNet, rows: Rows, seed: int) -> Answer:
         seed: of the random directions.
 
     Returns:
-        Of these facts, where a difference is the largest of a weight's, relative to the weight's
-        largest derivative:
+        An answer with these facts. A difference is the largest one in a weight, relative to that
+        weight's largest derivative:
 
         - by_hand: weight → difference of the gradient by hand from autograd's.
         - by_quotient: weight → difference of the quotient from autograd's at the best h.
         - best_step: the h whose larger difference is the smallest.
-        - rise: of the loss, one step of `LENGTH` along the gradient.
-        - largest_random_rise: of the loss, the same step along the best of the random directions.
+        - rise: how much one step of `LENGTH` along the gradient raises the loss.
+        - largest_random_rise: the same for the best of the random directions.
         - steeper: how many random directions raise the loss as much as the gradient or more.
     """
     loss, theta = loss_function(net, rows), flat_weights(net)
@@ -103,7 +103,7 @@ def both_ways(net: SigmoidNet, rows: Rows) -> Answer:
         rows: the rows that the loss is over.
 
     Returns:
-        Of these facts:
+        An answer with these facts:
 
         - products: weight → shapes of the two matrices whose product is its gradient by hand.
         - shapes: weight → shape of that gradient.

@@ -19,7 +19,7 @@ from .answer import Answer, aligned
 
 DECADES = (1_000, 10_000, 100_000)  # steps
 GRID = 120  # points of the surface along each axis
-MARGIN = 0.15  # of the paths' extent, on each side
+MARGIN = 0.15  # on each side, as a share of the paths' extent
 
 
 def minimum(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:

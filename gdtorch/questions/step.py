@@ -17,7 +17,7 @@ from ..trainers import Manual
 from .answer import Answer, aligned, bound
 
 ALPHA = 1.0
-POINTS = (0, 1, 10, 100)  # steps of training before the one that is watched
+POINTS = (0, 1, 10, 100)  # steps of training before the step that is measured
 
 
 def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
@@ -29,7 +29,7 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
         path: weights after 0, 1, 2 … steps of training, of shape (steps + 1, n).
 
     Returns:
-        Of these facts:
+        An answer with these facts:
 
         - rows: each row's bits.
         - targets: y of each row.

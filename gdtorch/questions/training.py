@@ -33,15 +33,15 @@ def stability(net: SigmoidNet, rows: Rows, steps: int) -> Answer:
         steps: how many.
 
     Returns:
-        Of one fact, `courses`, the training at each learning rate:
+        An answer with one fact, `courses`: for each learning rate
 
         - lr: learning rate.
         - limit: 2/lr; below it, near enough to a minimum, a step lowers the loss.
-        - peak: the largest eigenvalue of the Hessian, at its largest along training.
-        - peak_step: after how many steps.
-        - above: steps taken from a point whose sharpness is above the limit.
-        - rose: steps that raised the loss.
-        - rose_below: those of them from a point whose sharpness is not above the limit.
+        - peak: the greatest sharpness during training.
+        - peak_step: the steps taken when it was reached.
+        - above: how many steps began where the sharpness was above the limit.
+        - rose: how many steps raised the loss.
+        - rose_below: how many of these began where it was not above the limit.
         - loss: after the last step.
     """
     paths = [follow(Manual(net, rows, lr), steps) for lr in RATES]
