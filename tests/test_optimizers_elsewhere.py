@@ -293,7 +293,7 @@ def nesterov_in_place(rule, w):
 def adam_by_hand(m_hat=None, v_hat=None, squared=None, kept=False, root=np.sqrt):
     """Adam, each of whose formulas may be another: of (m, 1 − β₁ᵗ), (v, 1 − β₂ᵗ), (g, m) and v."""
     m_hat, v_hat = m_hat or divided, v_hat or divided
-    squared = squared or (lambda g, m: g * g)
+    squared = squared or (lambda g, _m: g * g)
 
     def follow(rule, w):
         m, v, t = 0.0, 0.0, 0
@@ -517,7 +517,7 @@ ELSEWHERE = {
     "loops by hand, v": adam_by_hand(v_hat=as_it_is),
     "ConvNetJS": adam_by_hand(times, times),
     "loops by hand, m̂ kept": adam_by_hand(kept=True),
-    "loops by hand, m²": adam_by_hand(squared=lambda g, m: m * m),
+    "loops by hand, m²": adam_by_hand(squared=lambda _g, m: m * m),
     "loops by hand, no root": adam_by_hand(root=lambda v: v),
     "Kingma and Ba, Adamax": kingma_adamax,
     "Keras Adamax": keras_adamax,
