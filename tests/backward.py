@@ -255,7 +255,7 @@ class Recurrent:
 
     rows, lr = 8, 0.05
     MISTAKES = {
-        **derivatives(TANHS, "in each of the 5 tanh; it reaches W, U and b"),
+        **derivatives(TANHS, "in each of 5 calls of tanh; it reaches W, U and b"),
         "no tanh′ at the end": ("derivative", "leaves out tanh′ (tanh number 5 of 5"),
         "truncated": ("branch cut off", "hands no gradient on to input 1 of matmul"),
         "U for its transpose": ("transposed product", "(matmul number 2, 4, 6, 8 and 10 of 11"),

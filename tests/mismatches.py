@@ -171,9 +171,7 @@ def nadam(w, g, s, t, lr, o):
     (b1, b2), eps = o.get("betas", (0.9, 0.999)), o.get("eps", 1e-8)
     psi = o.get("momentum_decay", 4e-3)
     now, then = (b1 * (1 - 0.5 * 0.96 ** (k * psi)) for k in (t, t + 1))
-    # PyTorch keeps this product in float32, whatever the weights are in.
-    s["product"] = np.float32(s.get("product", np.float32(1)) * np.float32(now))
-    product = float(s["product"])
+    product = s["product"] = s.get("product", 1.0) * now
     s["m"] = b1 * s.get("m", 0 * g) + (1 - b1) * g
     s["v"] = b2 * s.get("v", 0 * g) + (1 - b2) * g * g
     ahead = then / (1 - product * then) * s["m"] + (1 - now) / (1 - product) * g
@@ -197,7 +195,7 @@ def radam(w, g, s, t, lr, o):
 def asgd(w, g, s, t, lr, o):
     w, g = decayed(w, g, lr, o)
     lambd, alpha = o.get("lambd", 1e-4), o.get("alpha", 0.75)
-    eta = float(np.float32(s.get("eta", lr)))  # as PyTorch keeps it
+    eta = s.get("eta", lr)
     s["eta"] = lr / (1 + lambd * lr * t) ** alpha
     return w * (1 - lambd * eta) - eta * g
 

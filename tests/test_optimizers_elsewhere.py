@@ -276,6 +276,75 @@ def weight_first(rule, w):
     return take
 
 
+def nesterov_in_place(rule, w):
+    v = np.zeros_like(w)
+
+    def take(gradient, lr):
+        nonlocal v
+        g = gradient(w)
+        v = rule.momentum * v + g
+        v = g + rule.momentum * v
+        w[...] -= lr * v
+        return w.copy()
+
+    return take
+
+
+def adam_by_hand(m_hat=None, v_hat=None, squared=None, kept=False, root=np.sqrt):
+    """Adam, each of whose formulas may be another: of (m, 1 − β₁ᵗ), (v, 1 − β₂ᵗ), (g, m) and v."""
+    m_hat, v_hat = m_hat or divided, v_hat or divided
+    squared = squared or (lambda g, _m: g * g)
+
+    def follow(rule, w):
+        m, v, t = 0.0, 0.0, 0
+        beta1, beta2 = rule.betas
+
+        def take(gradient, lr):
+            nonlocal m, v, t
+            g, t = gradient(w), t + 1
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * squared(g, m)
+            first, second = m_hat(m, 1 - beta1**t), v_hat(v, 1 - beta2**t)
+            if kept:
+                m, v = first, second
+            w[...] -= lr * first / (root(second) + rule.eps)
+            return w.copy()
+
+        return take
+
+    return follow
+
+
+def divided(average, correction):
+    return average / correction
+
+
+def as_it_is(average, _correction):
+    return average
+
+
+def times(average, correction):
+    return average * correction
+
+
+def without_root(add):
+    """A step along g / (v + ε), where `add` makes the next v of v and g²."""
+
+    def follow(rule, w):
+        v = 0.0
+
+        def take(gradient, lr):
+            nonlocal v
+            g = gradient(w)
+            v = add(rule, v, g**2)
+            w[...] -= lr * g / (v + rule.eps)
+            return w.copy()
+
+        return take
+
+    return follow
+
+
 def second_form(rule, w):
     """Kingma and Ba, the end of section 2: "replacing the last three lines in the loop"."""
     m, v, t = 0.0, 0.0, 0
@@ -434,6 +503,7 @@ ELSEWHERE = {
     "optax.sgd": optax_with(lambda optax: optax.sgd, momentum=0.9, nesterov=True),
     "optax.ema": optax_with(ema),
     "loops by hand": weight_first,
+    "loops by hand, Nesterov in place": nesterov_in_place,
     "Kingma and Ba, end of section 2": second_form,
     "Keras Adam, amsgrad": keras_adam,
     "optax.adam": optax_with(lambda optax: optax.adam, eps=of("eps"), **BETAS),
@@ -443,6 +513,12 @@ ELSEWHERE = {
     "BERT": bert,
     "Loshchilov and Hutter": loshchilov,
     "optax.adamw": optax_with(lambda optax: optax.adamw, eps=of("eps"), **BETAS),
+    "loops by hand, m": adam_by_hand(m_hat=as_it_is),
+    "loops by hand, v": adam_by_hand(v_hat=as_it_is),
+    "ConvNetJS": adam_by_hand(times, times),
+    "loops by hand, m̂ kept": adam_by_hand(kept=True),
+    "loops by hand, m²": adam_by_hand(squared=lambda _g, m: m * m),
+    "loops by hand, no root": adam_by_hand(root=lambda v: v),
     "Kingma and Ba, Adamax": kingma_adamax,
     "Keras Adamax": keras_adamax,
     "Keras Adamax, weight_decay": keras_decay(keras_adamax),
@@ -461,9 +537,11 @@ ELSEWHERE = {
     "optax.rmsprop, eps_in_sqrt=False": optax_with(
         lambda optax: optax.rmsprop, eps=of("eps"), eps_in_sqrt=False
     ),
+    "RMSprop by hand, no root": without_root(lambda o, v, s: o.alpha * v + (1 - o.alpha) * s),
     "Keras Adagrad": keras_adagrad,
     "Keras Adagrad, weight_decay": keras_decay(keras_adagrad),
     "optax.adagrad": optax_with(lambda optax: optax.adagrad, eps=of("eps")),
+    "Adagrad by hand, no root": without_root(lambda _, v, s: v + s),
     "Duchi et al.": duchi,
     "Keras Adadelta, weight_decay": keras_decay(keras_adadelta),
     "optax.adadelta": optax_with(

@@ -179,8 +179,8 @@ SAID = {
         "micro-batches of 3 rows, though the last of them has 1",
     ),
     attention: ("derivative", "leaves out the factor of div (the only div; it reaches Q and K)"),
-    leaky: ("derivative", "with negative_slope=0.01 (the only leaky_relu, after 0; it reaches"),
-    gates: ("derivative", "leaves out σ′ (in each of the 4 sigmoid; it reaches A and B)"),
+    leaky: ("derivative", "negative_slope=0.01 (the only leaky_relu, after module 0; it reaches"),
+    gates: ("derivative", "leaves out σ′ (in each of 4 calls of sigmoid; it reaches A and B)"),
 }
 
 

@@ -1,11 +1,15 @@
 """lockstep by replay: every edit of the rule and of what surrounds it; how theirs is observed."""
 
+import itertools
 import threading
 
 import numpy as np
 import pytest
 import torch
 import torch.optim.optimizer as optimizers
+from descents import initial
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mismatches import LR, PROBLEMS, RULES, by_hand, by_option, by_program, by_torch, pair
 
 from gdtorch import lockstep
@@ -78,18 +82,22 @@ EACH = [
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize(("optimizer", "problem", "dtype"), EACH)
-def test_no_edit_is_taken_for_another(optimizer, problem, dtype):
-    """Each optimizer on two of the problems; one unexplained in ten is let pass."""
-    wrong, unexplained, tried = [], [], cases(optimizer, problem)
+def test_no_edit_is_taken_for_another(optimizer, problem, dtype, seed):
+    """Each optimizer on two of the problems; one unexplained in ten is let pass.
+
+    With each seed a quarter of the edits is tried, so that each is with five of them.
+    """
+    wrong, unexplained, tried = [], [], cases(optimizer, problem)[seed % 4 :: 4]
     for name, cause, edit, mine, theirs in tried:
-        found = lockstep(*pair(PROBLEMS[problem](0), dtype, optimizer, mine, theirs), 40)
+        found = lockstep(*pair(PROBLEMS[problem](seed), dtype, optimizer, mine, theirs), 40)
         if found.cause in UNEXPLAINED:
             unexplained.append(name)
         elif not is_named(optimizer, name, cause, edit, found):
             wrong.append((name, found.cause, found.edits))
     assert not wrong
-    assert len(unexplained) <= 0.1 * len(tried), unexplained
+    assert len(unexplained) <= 1 + 0.1 * len(tried), unexplained
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,11 +111,12 @@ def test_honest_rules_agree(optimizer, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("optimizer", RULES)
-def test_honest_rules_agree_over_300_steps(optimizer, problem):
-    for dtype in DTYPES:
-        p = PROBLEMS[problem](1)
-        found = lockstep(by_hand(p, dtype, optimizer), by_torch(p, dtype, optimizer), 300)
-        assert found, str(found)
+def test_honest_rules_agree_over_1000_steps(optimizer, problem):
+    """In all 1320 pairs: 11 optimizers, 3 problems, 2 precisions, 20 seeds."""
+    for dtype, seed in itertools.product(DTYPES, range(20)):
+        p = PROBLEMS[problem](seed)
+        found = lockstep(by_hand(p, dtype, optimizer), by_torch(p, dtype, optimizer), 1000)
+        assert found, (dtype, seed, str(found))
 
 
 # How theirs is observed: a linear regression, trained in the ways in which people train.
@@ -314,3 +323,152 @@ def test_an_optimizer_in_another_thread_is_not_seen():
     found = lockstep(mine(lr=0.3), train(both, w), 10)
     assert found.cause == "scale"
     assert found.diagnosis.theirs == "SGD(lr=0.1)"
+
+
+def in_other_words(optimizer, names, said):
+    """Words that are as right for two mistakes at once: what makes up for a rate or a size."""
+    words = {"scale", "scale of one weight", "step size schedule", "weight that never moves"}
+    if optimizer in SCALE_FREE:
+        words.add("eps")
+    if optimizer == "SGD":
+        words |= {"velocity a step late", "nesterov", "dampening", "state reset"}
+    if any(name in {"still", "moves"} for name in names):
+        words.add("branch cut off")
+    return said & words
+
+
+def two_at_once(optimizer, problem, dtype, choice, seed):
+    """What is said of two mistakes that do not touch the same option; None where they do."""
+    p = PROBLEMS[problem](seed)
+    known = [c for c in [*by_option(optimizer), *by_program(optimizer, p)] if "is " not in c[0]]
+    one, two = (known[k % len(known)] for k in choice)
+    touched = [set(mine) | set(theirs) for _, _, _, mine, theirs in (one, two)]
+    if touched[0] & touched[1]:
+        return None
+    found = lockstep(*pair(p, dtype, optimizer, one[3] | two[3], one[4] | two[4]), 40)
+    said = {found.cause, *(found.diagnosis.second or ())[:1]}
+    wrong = said - {one[1], two[1]} - UNEXPLAINED - {"rounding"}
+    wrong -= in_other_words(optimizer, (one[0], two[0]), wrong)
+    return found, wrong, (optimizer, problem, dtype, one[0], two[0])
+
+
+TWO = given(
+    st.sampled_from(list(RULES)),
+    st.sampled_from(list(PROBLEMS)),
+    st.sampled_from(DTYPES),
+    st.tuples(st.integers(0, 999), st.integers(0, 999)),
+    st.integers(0, 999),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@TWO
+def test_of_two_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
+    tried = two_at_once(optimizer, problem, dtype, choice, seed)
+    assert not tried or not tried[1], (tried[2], str(tried[0]))
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@TWO
+def test_of_many_pairs_of_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
+    tried = two_at_once(optimizer, problem, dtype, choice, seed)
+    assert not tried or not tried[1], (tried[2], str(tried[0]))
+
+
+# Adam as people write it: what each reports, and the mistake in NumPy.
+
+
+def adam_reported(gradient, w, *, count=None, hats=None, begin=False, after=0.0):
+    """Adam with a mistake: another t, other m̂ and v̂, averages from g on, a decay at the end."""
+    m, v, lr, t = {}, {}, 0.01, 0
+    yield w
+    for step in itertools.count(1):
+        g = gradient(w)
+        for place, n in enumerate(w):
+            first = g[n] if begin else 0 * g[n]
+            m[n] = 0.9 * m.get(n, first) + 0.1 * g[n]
+            v[n] = 0.999 * v.get(n, first**2) + 0.001 * g[n] ** 2
+            t = count(step, place, len(w)) if count else step
+            c1, c2 = 1 - 0.9**t, 1 - 0.999**t
+            m_hat, v_hat = hats(m[n], v[n], c1, c2) if hats else (m[n] / c1, v[n] / c2)
+            w[n] = w[n] - lr * m_hat / (np.sqrt(v_hat) + 1e-8)
+            w[n] = w[n] - lr * after * w[n]
+        yield w
+
+
+REPORTED = {
+    # flashlight#143: the count is raised within the loop over the parameters
+    "t with each weight": ({"count": lambda s, k, n: n * (s - 1) + k + 1}, "bias correction"),
+    # OLMo-core#317: the count is never raised
+    "t stays 1": ({"count": lambda *_: 1}, "bias correction"),
+    # npfl114#79: 1 − β² for 1 − βᵗ
+    "t stays 2": ({"count": lambda *_: 2}, "bias correction"),
+    "t from 2 on": ({"count": lambda s, *_: s + 1}, "bias correction"),
+    "t of epochs": ({"count": lambda s, *_: (s - 1) // 4 + 1}, "bias correction"),
+    # convnetjs#107
+    "times": ({"hats": lambda m, v, a, b: (m * a, v * b)}, "bias correction"),
+    "m alone": ({"hats": lambda m, v, a, _: (m / a, v)}, "bias correction"),
+    "v alone": ({"hats": lambda m, v, _, b: (m, v / b)}, "bias correction"),
+    "begins at g": ({"begin": True}, "initial accumulator"),
+    # cs336's assignment 1, issue 54: the decay of weights that are updated already
+    "decay at the end": ({"after": 0.1}, "decay after the step"),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_reported_adam_is_told_its_mistake(name, dtype):
+    mistake, cause = REPORTED[name]
+    p = PROBLEMS["linear"](0)
+    w = initial(p, dtype)
+    mine = adam_reported(lambda w: p.gradient(w, 0), w, **mistake)
+    decay = {"weight_decay": 0.1} if "after" in mistake else {"weight_decay": 0.0}
+    found = lockstep(mine, by_torch(p, dtype, "AdamW", lr=0.01, **decay), 40)
+    assert (found.cause, found.diagnosis.second) == (cause, None), str(found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_as_reported_agrees_without_its_mistake(dtype):
+    p = PROBLEMS["linear"](0)
+    mine = adam_reported(lambda w: p.gradient(w, 0), initial(p, dtype))
+    assert lockstep(mine, by_torch(p, dtype, "Adam", lr=0.01), 40)
+
+
+@pytest.mark.parametrize("added", [0.0, 1e-6])
+def test_clipping_is_named_whatever_is_added_to_the_norm(added):
+    """By hand nothing is; torch.nn.utils.clip_grad_norm_ adds 1e-6."""
+    p = PROBLEMS["linear"](0)
+
+    def mine():
+        w = initial(p, "float64")
+        while True:
+            yield w
+            g = p.gradient(w, 0)
+            norm = np.sqrt(sum((a**2).sum() for a in g.values()))
+            w = {n: w[n] - 0.1 * g[n] * min(1, 0.2 / (norm + added)) for n in w}
+
+    found = lockstep(mine(), by_torch(p, "float64", "SGD", lr=0.1), 40)
+    assert found.cause == "clipping", str(found)
+    (edit,) = found.edits
+    assert edit.mine == ("together", pytest.approx(0.2), added)
+
+
+def test_an_edit_beside_a_schedule_without_shape_is_not_named():
+    """Decay by the step size of the second form: a rate for each step would make up for it."""
+    p = PROBLEMS["linear"](0)
+
+    def mine():
+        w = initial(p, "float64")
+        m = {n: 0 * a for n, a in w.items()}
+        v = {n: 0 * a for n, a in w.items()}
+        for t in itertools.count(1):
+            yield w
+            g = p.gradient(w, 0)
+            m = {n: 0.9 * m[n] + 0.1 * g[n] for n in w}
+            v = {n: 0.999 * v[n] + 0.001 * g[n] ** 2 for n in w}
+            size = 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            w = {n: w[n] - size * (m[n] / (np.sqrt(v[n]) + 1e-8) + 0.1 * w[n]) for n in w}
+
+    found = lockstep(mine(), by_torch(p, "float64", "AdamW", lr=0.01, weight_decay=0.1), 40)
+    assert found.cause == "unexplained", str(found)

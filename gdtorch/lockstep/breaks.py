@@ -401,12 +401,19 @@ def _of_weights(tape: Tape, names: Mapping[int, str]) -> dict[int, tuple[Any, ..
 def _everywhere(
     one: Break, functions: list[Function], of_weights: Mapping[int, tuple[Any, ...]]
 ) -> Iterator[Break]:
-    """A mistake in all functions of its name, in those fed by the same weights, and in each."""
+    """A mistake in all functions of its name, in some, and in each.
+
+    Some are those fed by the same weights, and all but the last, whose derivative is often written
+    apart from the others'.
+    """
     count, name = len(functions), one.function
     if count == 1:
         yield replace(one, where=f"the only {name}{_after(functions[0], of_weights)}")
         return
-    yield replace(one, where=f"in each of the {count} {name}")
+    yield replace(one, where=f"in each of {count} calls of {name}")
+    if count > 2:
+        places = tuple(range(count - 1))
+        yield replace(one, places=places, where=f"in each but the last of {count} calls of {name}")
     alike: dict[Any, list[Function]] = {}
     for function in functions:
         alike.setdefault(of_weights[function.outputs[0]], []).append(function)
@@ -425,7 +432,7 @@ def _after(function: Function, of_weights: Mapping[int, tuple[Any, ...]]) -> str
     """The module that feeds a function, where its weights are named as a module names them."""
     weights = [one for one in of_weights[function.outputs[0]][1] if isinstance(one, str)]
     modules = {one.rpartition(".")[0] for one in weights}
-    return f", after {listed(sorted(modules))}" if all(modules) and modules else ""
+    return f", after module {listed(sorted(modules))}" if all(modules) and modules else ""
 
 
 def _slopes(name: str) -> Iterator[Break]:

@@ -21,6 +21,7 @@ from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks
 from .evidence import GRADIENT
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
+from .schedules import is_plain, lr_at
 
 SCREEN = 12  # of these, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
@@ -37,14 +38,18 @@ MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
+AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
-PAIRED = 20  # single edits that are tried in pairs: those that leave the least
+PAIRED = 32  # single edits that are tried in pairs: those that leave the least
 FITTED = 2  # starts from which the numbers of an edit are fitted
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
+NORM = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to a norm
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = 4.0  # of this thread, so that a busy machine finds as much; for pairs and optimizers
+AVERAGED = {"Adam", "AdamW", "RAdam", "RMSprop", "Adadelta"}  # gradients and their squares
+COUNTED = {"Adam", "AdamW", "Adamax", "RAdam"}  # whose steps are, for the bias correction
 NONE_AT_0 = {  # options that 0 turns off
     *("momentum", "dampening", "weight_decay", "lr_decay", "initial_accumulator_value"),
 }
@@ -60,7 +65,8 @@ STARTS = {  # from which an option is fitted, beside theirs
     "lr_decay": (1e-2,),
     "lambd": (1e-4, 1e-2, 1e-1),
     "initial_accumulator_value": (0.1, 1.0),
-    "momentum_decay": (4e-3,),
+    "momentum_decay": (4e-3, math.inf),
+    "threshold": (4.0,),
 }
 
 CAUSES = {  # option or switch → the report's word, where it is not the option's own
@@ -77,7 +83,14 @@ CAUSES = {  # option or switch → the report's word, where it is not the option
     "dampen_first": "dampening in the first step",
     "lr_in_velocity": "lr within the velocity",
     "old_velocity": "velocity a step late",
+    "uncorrected_m": "bias correction",
+    "uncorrected_v": "bias correction",
+    "inverted_correction": "bias correction",
+    "keeps_corrected": "bias correction",
     "max_of_corrected": "amsgrad",
+    "square_of_m": "mean square",
+    "no_root": "mean square",
+    "keeps_look_ahead": "nesterov",
     "initial_accumulator_value": "initial accumulator",
 }
 
@@ -91,7 +104,12 @@ NEED = {
         *("dampening", "nesterov", "dampening in the first step", "velocity a step late"),
         "lr within the velocity",
     ),
-    "weight decay": ("decoupled weight decay", "decay outside the velocity", "decay without lr"),
+    "weight decay": (
+        "decoupled weight decay",
+        "decay outside the velocity",
+        "decay without lr",
+        "decay after the step",
+    ),
 }
 
 
@@ -123,9 +141,8 @@ class Fitted:
     left: float
 
     def wide(self) -> tuple[tuple[float, ...], ...]:
-        """Numbers to begin with beside another edit: clipping's, which alone may not suit it."""
-        clips = self.candidate.cause == "clipping"
-        return self.candidate.starts if clips else (self.numbers,)
+        """Numbers to begin with beside another edit; alone, some may have made up for it."""
+        return (self.numbers, *self.candidate.starts)
 
     def apply(self, program: Program) -> Program:
         """The program edited."""
@@ -243,10 +260,12 @@ class _Search:
             found = [*((one,) for one in plain if self.holds(one)), *found]
             singles += broken
         if not found:
+            self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
+            self.deadline = time.thread_time() + SECONDS
             found = self._others() or found
         if not found and not self.agreeing and type(self._rule()).__name__ not in NO_SCHEDULE:
             self.deadline = time.thread_time() + SECONDS
@@ -295,6 +314,9 @@ class _Search:
             record.made.pop((first, one))  # there are too many to keep
             if made is None or not self._differs(made, true, self.parted):
                 continue
+            share = float(made @ true / true.square().sum().clamp(min=SMALLEST))
+            if record.same(made, share * true):
+                continue  # a factor of the gradient is the plainer word
             self.tried += 1
             key = hashlib.sha256(made.numpy().tobytes()).digest()
             same = known.setdefault(key, one)
@@ -313,7 +335,7 @@ class _Search:
         left = [(Fitted(candidate, (), 0.0), math.nan) for candidate in candidates]
         for last in range(first + 1, min(first + SCREEN, len(self.window.steps)) + 1):
             replay = Replay(self.record, self.theirs, last, self.small.chosen)
-            left = [(one, replay.left(one.apply(self.theirs))) for one, _ in left]
+            left = [(one, _left_at_any_rate(replay, one.apply(self.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:
                 break
@@ -347,10 +369,12 @@ class _Search:
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time, of those that leave the least: the first that holds."""
+        fixed = [one for one in singles if not one.numbers or one.candidate.build is _counted]
+        for pair in itertools.combinations(fixed, 2):
+            if time.thread_time() < self.deadline and self.holds(*pair):
+                return [tuple(sorted(pair, key=lambda one: one.left))]
         plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
-        telling = [
-            fitted for fitted in singles if fitted.left < plain or fitted.left > plain * 1.001
-        ]
+        telling = [one for one in singles if not math.isclose(one.left, plain, rel_tol=1e-9)]
         best = sorted(telling, key=_rank)[:PAIRED]
         pairs = sorted(
             itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
@@ -369,27 +393,25 @@ class _Search:
             ) -> Program:
                 return two.build(one.build(program, numbers[:count]), numbers[count:])
 
-            starts = (
-                (*one.numbers, *two.numbers),
-                one.candidate.starts[-1] + two.candidate.starts[-1],
-                *(a + b for a, b in itertools.product(one.wide(), two.wide())),
-            )
+            starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
             both = Candidate("", build, starts)
             fitted = self._fit(both)
             if self.holds(fitted):
-                numbers = self._rounded(fitted).numbers
+                causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
+                numbers = self._rounded(fitted, causes).numbers
                 pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
                 # That a part of each fresh gradient is left out is the plainer word.
                 return [pair[::-1] if two.candidate.cause == "dampening" else pair]
         return []
 
     def _others(self) -> list[tuple[Fitted, ...]]:
-        """Another optimizer: with theirs' learning rate fitted, then with all of its numbers."""
+        """Another optimizer, from its own options or from theirs, with all numbers fitted."""
         seen = self._rule()
         for kind in RULES:
             if seen is None or kind == type(seen).__name__ or time.thread_time() > self.deadline:
                 continue
-            options = options_of(RULES[kind]())
+            usual, known = options_of(RULES[kind]()), options_of(seen)
+            options = {o: known.get(o, x) for o, x in usual.items()}
             numbers = [o for o, value in options.items() if isinstance(value, float)]
 
             def build(
@@ -402,26 +424,42 @@ class _Search:
                 values = {**options, **dict(zip(numbers, x, strict=False))}
                 return replace(program, optimizer=kind, options=values, rates=(1.0,))
 
-            start = tuple(options[option] for option in numbers)
-            candidate = Candidate("optimizer", build, (start, (start[0] * 10, *start[1:])))
-            fitted = self._rounded(self._fit(candidate))
-            if self.holds(fitted):
+            base, own = ({o: of[o] for o in numbers} for of in (options, usual))
+            begun = base, own, {**own, "lr": 10 * own["lr"]}
+            moved = [{**b, o: x} for b in begun for o in numbers for x in STARTS.get(o, ())]
+            starts = tuple(tuple(start.values()) for start in (*begun, *moved))
+            candidate = Candidate("optimizer", build, starts)
+            causes = [CAUSES.get(o, o.replace("_", " ")) for o in numbers]
+            fitted = self._rounded(self._fit(candidate), causes)
+            keeps_all = WHOLE & {o for o, x in zip(numbers, fitted.numbers, strict=True) if x == 1}
+            if self.holds(fitted) and not keeps_all:
                 return [(fitted,)]
         return []
 
-    def _rounded(self, fitted: Fitted) -> Fitted:
-        """The same with numbers of as few digits as take mine's steps as well."""
+    def _rounded(self, fitted: Fitted, causes: Sequence[str] = ()) -> Fitted:
+        """The same with numbers of as few digits as take mine's steps as well.
+
+        Args:
+            fitted: what to round.
+            causes: to which each number belongs, if not all to its own.
+        """
         if not self.holds(fitted):
             return fitted
+        for digits in range(1, 7):  # all at once, as one may make up for another
+            plain = tuple(float(f"{number:.{digits}g}") for number in fitted.numbers)
+            rounded = replace(fitted, numbers=plain)
+            if self._left(rounded) <= 2 * fitted.left + 0.1 and self.holds(rounded):
+                fitted = rounded
+                break
         numbers = list(fitted.numbers)
         for k, number in enumerate(numbers):
             usual = [x for x in self._counts() if math.isclose(x, number, rel_tol=USUAL)]
             if abs(number) < NOTHING:
-                usual += ZERO.get(fitted.candidate.cause, ())
+                usual += ZERO.get(causes[k] if causes else fitted.candidate.cause, ())
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
-                if self._left(rounded) <= 2 * fitted.left + 1e-2 and self.holds(rounded):
+                if self._left(rounded) <= 2 * fitted.left + 0.1 and self.holds(rounded):
                     break
             else:
                 numbers[k] = number
@@ -488,7 +526,9 @@ class _Search:
                 missed = replay.missed(program)
                 left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
                 if left > 1 and (left < NEARLY or few):  # the edited program may round by more
-                    left = float(replay.missed(program, replay.rounding(program)).max())
+                    noise = replay.rounding(program)
+                    if replay.tells(noise):
+                        left = float(replay.missed(program, noise).max())
                 if left > 1:
                     break
         except IMPOSSIBLE:
@@ -539,6 +579,7 @@ class _Search:
         if not every:
             yield from self._options(frozenset(self.parted))
         yield Candidate("state reset", _changed(resets=True))
+        yield from self._around()
         yield from self._clips()
         yield from self._borrowed()
 
@@ -562,7 +603,11 @@ class _Search:
             if option == "decoupled_weight_decay" and type(rule).__name__ == "SGD":
                 cause = "decay outside the velocity"
             if isinstance(value, bool):
-                yield Candidate(cause, _with(option, only, not value), partial=bool(only))
+                flip = _with(option, only, not value)
+                yield Candidate(cause, flip, partial=bool(only))
+                if cause == "eps" and type(rule).__name__ != "Adagrad":  # whose v may begin there
+                    numbers = tuple((x,) for x in STARTS["eps"])
+                    yield Candidate(cause, _with_eps(flip), numbers, partial=bool(only))
             elif option != "lr":
                 near = (value,) if value else ()
                 none = (0.0,) if option in NONE_AT_0 and value else ()
@@ -589,6 +634,24 @@ class _Search:
             starts += [(x,) for x in self._counts()]
         return Candidate("scale of one weight", build, tuple(starts), partial=True)
 
+    def _around(self) -> Iterator[Candidate]:
+        """What stands around the rule: when it decays, how its averages begin, how t counts."""
+        rule = self._rule()
+        if getattr(rule, "weight_decay", 0):
+            yield Candidate("decay after the step", _changed(decays_after=True))
+        if type(rule).__name__ in AVERAGED:
+            yield Candidate("initial accumulator", _changed(begins=True))
+        if type(rule).__name__ in COUNTED:
+            yield Candidate("bias correction", _counted, self._counters())
+
+    def _counters(self) -> tuple[tuple[float, float, float], ...]:
+        """How t may count: with each weight, not at all, from elsewhere, once in several steps."""
+        many = len(self.window.names)
+        return (
+            *((many, 0, 1), (many, many - 1, -1), (0, 0, 0), (0, 1, 0), (1, 1, 0), (1, -1, 0)),
+            *((1 / steps, 0, 0) for steps in range(2, self.record.window)),
+        )
+
     def _clips(self) -> Iterator[Candidate]:
         """Gradients clipped, at what mine's first parted update comes to, or somewhere below."""
         at = self.step or 0
@@ -601,14 +664,21 @@ class _Search:
         each = {abs(self._ratio(name)) * norm for name, norm in norms.items()}
         together = math.hypot(*norms.values())
         largest = float(window.fresh.abs().max())
-        for how, starts in (
-            ("together", {abs(self._ratio()) * together, *(together * x for x in CUTS)}),
-            ("each", {*each, *(max(norms.values()) * x for x in CUTS)}),
-            ("value", {largest * x for x in CUTS}),
+        known = {self.theirs.clip[1]} if self.theirs.clip else set()
+        by_norm = {abs(self._ratio()) * together, *(together * x for x in CUTS)}
+        by_own = each | {max(norms.values()) * x for x in CUTS}
+        for how, added, starts in (
+            ("together", NORM, known | by_norm),
+            ("together", 0.0, known | by_norm),
+            ("each", NORM, known | by_own),
+            ("each", 0.0, known | by_own),
+            ("value", 0.0, known | {largest * x for x in CUTS}),
         ):
 
-            def build(program: Program, numbers: Sequence[float], how: str = how) -> Program:
-                return replace(program, clip=(how, abs(numbers[0])))
+            def build(
+                program: Program, numbers: Sequence[float], how: str = how, added: float = added
+            ) -> Program:
+                return replace(program, clip=(how, abs(numbers[0]), added))
 
             found = sorted(start for start in starts if start > 0)
             if found:
@@ -643,6 +713,12 @@ class _Search:
         build = _changed(rates=numbers)
         return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
 
+    def _is_plain(self, rates: Sequence[float]) -> bool:
+        """Whether a schedule has a shape; without one, it might make up for any other mistake."""
+        name, first = self.parted[0], self.theirs.rates[0]
+        lrs = [lr_at(self.record, self.theirs, name, step) for step in range(len(rates))]
+        return is_plain([lr * rate / first for lr, rate in zip(lrs, rates, strict=True)], lrs)
+
     def _clips_all(self, edit: Fitted) -> bool:
         """Whether an edit clips so low that each step is as long as the schedule makes it."""
         lower = replace(edit, numbers=tuple(x / 2 for x in edit.numbers))
@@ -675,10 +751,21 @@ class _Search:
             for numbers in (plain, fitted.numbers):
                 edit = replace(one, numbers=numbers)
                 schedule = self._schedule(edit.apply(self.theirs))
-                if schedule and self.holds(edit, schedule) and not self._clips_all(edit):
+                if schedule is None or not self._is_plain(schedule.numbers):
+                    continue
+                if self.holds(edit, schedule) and not self._clips_all(edit):
                     changes = any(rate != 1 for rate in schedule.numbers)
                     return [(edit, schedule) if changes else (edit,)]
         return []
+
+
+def _left_at_any_rate(replay: Replay, program: Program) -> float:
+    """What a program leaves; or more than that with each step as long as fits mine's best.
+
+    A loss that is ½ of a sum where theirs is a mean is often there beside a wrong derivative.
+    """
+    free = AT_ANY_RATE * replay.left(replace(program, any_rate=True))
+    return min(replay.left(program), free)
 
 
 def _edited(program: Program, edits: Sequence[Fitted]) -> Program:
@@ -719,7 +806,8 @@ def _plain_cause(edit: Fitted) -> str:
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
     broken = LESS_PLAIN if fitted.candidate.cause in BROKEN_CAUSES else 1
-    return float(f"{fitted.left * broken * 1.1 ** len(fitted.numbers):.3g}")
+    numbers = sum(abs(number) > NOTHING for number in fitted.numbers)
+    return float(f"{fitted.left * broken * 1.1**numbers:.3g}")
 
 
 def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401
@@ -729,6 +817,10 @@ def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  
         return replace(program, **changes)
 
     return build
+
+
+def _counted(program: Program, numbers: Sequence[float]) -> Program:
+    return replace(program, count=tuple(numbers))
 
 
 def _rate(program: Program, numbers: Sequence[float]) -> Program:
@@ -745,6 +837,13 @@ def _with(
         return replace(edited, only=only or program.only)
 
     return build
+
+
+def _with_eps(
+    flip: Callable[[Program, Sequence[float]], Program],
+) -> Callable[[Program, Sequence[float]], Program]:
+    """Another place of eps, and another eps."""
+    return lambda program, numbers: flip(program, ()).with_option("eps", numbers[0])
 
 
 def theirs_program(record: Record) -> Program | None:
@@ -782,15 +881,15 @@ def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     )
     cut = (shares - 1).abs() > CUT
     levels = {
-        "together": (shares * (replay.together + 1e-6))[cut],
-        "each": (shares * (replay.norms + 1e-6))[cut],
+        "together": (shares * (replay.together + NORM))[cut],
+        "each": (shares * (replay.norms + NORM))[cut],
         "value": used.abs()[used.abs() < (1 - CUT) * fresh.abs()],
     }
     ways: list[dict[str, Any]] = [{"adds_up": "always"}, {"adds_up": "first"}]
     for how, level in levels.items():
         if len(level):
-            ways.append({"clip": (how, float(f"{float(level.median()):.6g}"))})
-            ways.append({"clip": (how, float(level.median()))})
+            ways.append({"clip": (how, float(f"{float(level.median()):.6g}"), NORM)})
+            ways.append({"clip": (how, float(level.median()), NORM)})
     for way in ways:
         seen = replace(program, used=False, **way)
         if bool(((used - replay.gradients(seen)).abs() <= off).all()):

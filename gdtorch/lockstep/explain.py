@@ -54,8 +54,8 @@ REPLAYED = {  # where so much has been tried that no more is guessed
     "unexplained": "Mine has other rows or another loss, three mistakes at once, or one that "
     "docs/lockstep.md does not list. Where a gradient is derived by hand, put theirs' into mine, "
     "one weight after the other.",
-    "one weight's update": "The gradient of those weights is wrong, in a way that docs/lockstep.md "
-    "does not list; that of the others is right.",
+    "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
+    "it, in a way that docs/lockstep.md does not list; the others are right.",
 }
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (

@@ -26,6 +26,10 @@ SMALLEST = 1e-300  # so that nothing is divided by 0
 MEMORY = 1 - 1e-6  # the slowest average
 PATIENCE = 2  # rounds that may gain little
 ROUNDS = 12  # of Gauss–Newton
+# Roundings of a step whose η, or product of μ, is of torch's default dtype, not the weights'.
+IN_DEFAULT_DTYPE = {"ASGD": 2, "NAdam": 10}
+AVERAGES = {"exp_avg": 1, "grad_avg": 1, "exp_avg_sq": 2, "square_avg": 2}  # of which power
+MOST = 0.5  # of the elements that differ
 TINY = 1e3  # roundings of 1
 OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
 
@@ -41,10 +45,15 @@ class Program:
         factors: weight → a factor of its gradient alone.
         adds_up: gradients add up: "never", "always", or in the "first" step, which has them twice.
         late: whether a step takes the gradient of the step before; the first one its own.
-        clip: how gradients are clipped, "together", "each" or "value", and at what.
+        clip: how gradients are clipped, "together", "each" or "value", at what, and what is added
+            to the norm before; PyTorch adds 1e-6.
         used: whether it starts from the gradients that theirs' optimizer was given, with all that
             theirs has made of them, and not from those of the backward passes.
         resets: whether the optimizer forgets its state after each step.
+        begins: whether its averages begin at the first gradient, and at its square.
+        count: how t counts: what a step adds, where it begins after 1, and what each further
+            weight adds; whole numbers of it count.
+        decays_after: whether the decay is taken from the weights once they are updated.
         rates: a factor of the learning rate at each step, or one for all.
         any_rate: whether each step is as long as fits mine's best, whatever the rates.
         still: weights that it does not move.
@@ -61,9 +70,12 @@ class Program:
     factors: Mapping[str, float] = field(default_factory=dict)
     adds_up: str = "never"
     late: bool = False
-    clip: tuple[str, float] | None = None
+    clip: tuple[str, float, float] | None = None
     used: bool = True
     resets: bool = False
+    begins: bool = False
+    count: tuple[float, ...] = ()
+    decays_after: bool = False
     rates: tuple[float, ...] = (1.0,)
     any_rate: bool = False
     still: frozenset[str] = frozenset()
@@ -148,7 +160,7 @@ class Replay:
             after = self.before + self._stack("predicted") - self._stack("base")
         self.after = after
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
-        self.grouped: dict[frozenset[str], list[tuple[Tensor, str]]] = {}
+        self.grouped: dict[tuple[frozenset[str], bool], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.norms = self._of_steps(lambda step, name: step.norms[name])
         self.together = self.norms.square().sum(1, keepdim=True).sqrt().expand_as(self.norms)
@@ -156,6 +168,7 @@ class Replay:
         self.largest = sizes.cummax(0).values
         self.coefficients = self._coefficients(theirs)
         self.noise = self.rounding(theirs)
+        self.apart = self.missed(theirs) * self.noise
 
     def _stack(self, what: str) -> Tensor:
         return torch.stack([getattr(step, what)[self.chosen] for step in self.steps])
@@ -165,19 +178,20 @@ class Replay:
         rows = [[number(step, name) for name in self.names] for step in self.steps]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def _groups(self, only: frozenset[str]) -> list[tuple[Tensor, str]]:
-        """Elements that are stepped alike, and a weight that they belong to."""
-        if only in self.grouped:
-            return self.grouped[only]
+    def _groups(self, only: frozenset[str], *, each: bool) -> list[tuple[Tensor, str]]:
+        """Elements that are stepped alike, or each weight's, and a weight that they belong to."""
+        if (only, each) in self.grouped:
+            return self.grouped[only, each]
         alike: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
-            history = repr([name in only, *(step.rules.get(name) for step in self.steps)])
+            rules = [step.rules.get(name) for step in self.steps]
+            history = repr([name in only, each and name, *rules])
             alike.setdefault(history, []).append(number)
         groups = []
         for numbers in alike.values():
             at = torch.isin(self.weight_of, torch.tensor(numbers)).nonzero().flatten()
             groups.append((at, self.names[numbers[0]]))
-        return self.grouped.setdefault(only, groups)
+        return self.grouped.setdefault((only, each), groups)
 
     def of(self, name: str) -> Tensor:
         """Which elements belong to a weight, as booleans."""
@@ -237,25 +251,24 @@ class Replay:
                     grads[step, where] = made[self.chosen][where]
         return self.broken[key]
 
-    def _clipped(self, grads: Tensor, how: str, most: float) -> Tensor:
+    def _clipped(self, grads: Tensor, how: str, most: float, added: float) -> Tensor:
         if how == "value":
             return grads.clamp(-most, most)
         norms = self.together if how == "together" else self.norms
-        # As torch.nn.utils.clip_grad_norm_ has it.
-        return grads * (most / (norms + 1e-6)).clamp(max=1.0)[:, self.weight_of]
+        return grads * (most / (norms + added)).clamp(max=1.0)[:, self.weight_of]
 
     def predict(self, program: Program, shift: Tensor | None = None) -> Tensor:
         """What a program makes of mine's weights, of shape (steps, elements)."""
         grads = self.gradients(program, shift)
         made = self.before.clone()
-        for at, name in self._groups(program.only):
+        for at, name in self._groups(program.only, each=bool(program.count)):
             whole = len(at) == made.shape[1]
             weights = made if whole else made[:, at]
             given = grads if whole else grads[:, at]
             state: dict[str, Any] = {}
             for step, rule in enumerate(self.rules(program, name)):
                 if rule is not None:
-                    rule.step(weights[step], given[step], state)
+                    self._step(program, rule, weights[step], given[step], state, step, name)
                     if program.resets:
                         state = {}
             if not whole:
@@ -269,6 +282,35 @@ class Replay:
         if program.broken and program.broken.what == "other_rows" and program.broken.detail > 0:
             made[-1] = self.after[-1]  # the rows of the step after it are not known
         return made
+
+    def _step(
+        self,
+        program: Program,
+        rule: Rule,
+        weights: Tensor,
+        grad: Tensor,
+        state: dict[str, Any],
+        step: int,
+        name: str,
+    ) -> None:
+        """One step of a rule, with what the program does otherwise around it."""
+        decay = 0.0
+        if program.decays_after:
+            options = options_of(rule)
+            decay = options["weight_decay"] * (1 if options.get("decay_without_lr") else rule.lr)
+            rule = replace(rule, weight_decay=0.0)  # type: ignore[call-arg]
+        if (program.begins or program.count) and not state:
+            rule.step(torch.zeros_like(weights), torch.zeros_like(grad), state)
+            for average, power in AVERAGES.items():
+                if program.begins and average in state:
+                    state[average] = grad**power
+            state["step"] = 0
+        if program.count:
+            add, begin, each = program.count
+            t = 1 + add * step + begin + each * self.names.index(name)
+            state["step"] = max(1, math.floor(t + 1e-3)) - 1
+        rule.step(weights, grad, state)
+        weights.mul_(1 - decay)
 
     def best_rates(self, made: Tensor) -> Tensor:
         """The factor of each step by which it fits mine's best, by least squares in roundings."""
@@ -318,7 +360,9 @@ class Replay:
         """Roundings of a step that its averages may differ by: 1 − β is known to one of 1 alone."""
         rule = next(filter(None, self.rules(program, self.names[0])), None)
         numbers = options_of(rule).values() if rule else ()
-        return sum(1 / (1 - x) for x in numbers if isinstance(x, float) and 0.5 <= x < MEMORY)
+        roundings = sum(1 / (1 - x) for x in numbers if isinstance(x, float) and 0.5 <= x < MEMORY)
+        default = torch.finfo(torch.get_default_dtype()).eps / self.record.epsilon
+        return roundings + IN_DEFAULT_DTYPE.get(type(rule).__name__, 0) * default
 
     def missed(self, program: Program, noise: Tensor | None = None) -> Tensor:
         """|what a program makes − mine's next weights|, in roundings; infinite for nan."""
@@ -327,6 +371,14 @@ class Replay:
         alike = (made == self.after) | (made.isnan() & self.after.isnan())
         apart = apart.masked_fill(alike, 0.0)
         return apart / (self.noise if noise is None else noise)
+
+    def tells(self, noise: Tensor) -> bool:
+        """Whether an edit that rounds by so much can explain that theirs and mine differ.
+
+        It could explain anything, if most of the differences are less than that.
+        """
+        parted = self.apart > self.noise
+        return bool((self.apart > noise)[parted].double().mean() > MOST)
 
     def left(self, program: Program) -> float:
         """The root of the mean square of what a program misses, in roundings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["describe", "diagnose", "phrase", "usual_factors"]
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
 from .record import Record
 from .replay import Program, make_rule, options_of
+from .schedules import lr_at, near, schedule
 
 MOST_ALIKE = 3  # named
 
@@ -83,6 +84,42 @@ WORDS = {
         "has no bias correction",
         "divide m by 1 − β₁ᵗ and v by 1 − β₂ᵗ, with t = 1 in the first step",
     ),
+    "uncorrected_m": ("does not correct m", "divide m by 1 − β₁ᵗ, too"),
+    "uncorrected_v": ("does not correct v", "divide v by 1 − β₂ᵗ, too"),
+    "inverted_correction": (
+        "multiplies by the bias correction",
+        "divide m by 1 − β₁ᵗ and v by 1 − β₂ᵗ",
+    ),
+    "keeps_corrected": (
+        "puts the corrected m and v in the place of m and v, so that corrections add up",
+        "give m / (1 − β₁ᵗ) and v / (1 − β₂ᵗ) names of their own",
+    ),
+    "max_of_corrected": (
+        "takes the largest corrected v",
+        "take the largest v so far, and correct that",
+    ),
+    "square_of_m": ("averages the square of m in v", "average g² in v, not m²"),
+    "no_root": ("divides by v, without the root", "divide by sqrt(v)"),
+    "keeps_look_ahead": (
+        "goes on with Nesterov's g + μ * v in the place of v",
+        "step along g + μ * v, but keep v as it was",
+    ),
+    "keep_gradient": (
+        "steps along the gradient where its sign has turned, too",
+        "set the gradient to 0 where its sign has turned",
+    ),
+    "backtrack": (
+        "takes the last step back where the sign has turned",
+        "do not move the weight where the sign has turned",
+    ),
+    "begins": (
+        "begins its averages with the first gradient and its square",
+        "begin them at 0",
+    ),
+    "decays_after": (
+        "decays the weights once they are updated",
+        "decay them as they were before the step",
+    ),
     "decay_without_lr": (
         "takes weight_decay * w from the weights without lr",
         "multiply the decay by lr: w -= lr * weight_decay * w",
@@ -116,8 +153,9 @@ def edits_of(
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     else:
         for option, value in program.options.items():
-            if theirs.options.get(option) != value and program.broken != SHOWN_ELSEWHERE:
-                edits.append(Edit(option, value, options.get(option, False), only))
+            seen = options.get(option, False)
+            if program.broken != SHOWN_ELSEWHERE and not math.isclose(value, seen, rel_tol=1e-6):
+                edits.append(Edit(option, value, seen, only))
     rates = [rate / theirs.rates[0] for rate in program.rates]
     if len(rates) > 1:
         lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
@@ -153,7 +191,7 @@ def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
     for weight, own in program.factors.items():
         if own != 1:
             yield Edit("gradient", own, 1.0, (weight,))
-    for field in ("adds_up", "late", "resets", "clip", "still"):
+    for field in ("adds_up", "late", "resets", "begins", "count", "decays_after", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
             both = (tuple(sorted(x)) if isinstance(x, frozenset) else x for x in (mine, others))
@@ -173,14 +211,6 @@ def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
             kind, options = step.rules[name]
             return options_of(make_rule(kind.__name__, {**options, **theirs.options}))
     return {"lr": 1.0}
-
-
-def lr_at(record: Record, theirs: Program, name: str, step: int) -> float:
-    """Theirs' learning rate at a step."""
-    seen = record.steps[step].rules.get(name)
-    rate = theirs.rates[min(step, len(theirs.rates) - 1)]
-    lr = theirs.options["lr"] if theirs.optimizer or seen is None else seen[1]["lr"]
-    return rate * float(lr)
 
 
 def signature(kind: str, options: Mapping[str, Any]) -> str:
@@ -222,20 +252,30 @@ def phrase(edit: Edit) -> tuple[str, str]:
     if key in WORDS:
         weights = listed(mine if key == "still" else edit.weights)
         return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
-    if key == "clip":
-        return _clipping(mine, theirs)
+    if key in TOLD:
+        return TOLD[key](mine, theirs)
     if key == "gradient":
         return _multiple(mine, listed(edit.weights))
-    if key == "schedule":
-        return schedule(mine, theirs), "give both the same schedule"
-    if key == "optimizer":
-        return f"is {mine}", f"use {theirs}"
     if isinstance(mine, bool):
-        return f"has {key}{of} {mine}, theirs has {theirs}", f"{key} {theirs}, not {mine}"
+        return f"has {key}{of} {mine}, theirs has {theirs}", f"{key}{of} {theirs}, not {mine}"
     return (
         f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
-        f"{key} {theirs:.6g}, not {mine:.6g}",
+        f"{key}{of} {theirs:.6g}, not {mine:.6g}",
     )
+
+
+def _counting(add: float, begin: float, each: float) -> tuple[str, str]:
+    if each:
+        return (
+            "counts t with each weight that it updates",
+            "add 1 to t once a step, outside the loop over the weights",
+        )
+    if not add:
+        return f"corrects every step as with t = {1 + begin:.0f}", "add 1 to t in each step"
+    if add < 1:
+        return f"adds 1 to t in every {1 / add:.0f}th step", "add 1 to t in each step"
+    had = "a step too early" if begin > 0 else "a step too late"
+    return f"begins to count t {had}", "let t be 1 in the first step, 2 in the second"
 
 
 def _multiple(factor: float, weights: str) -> tuple[str, str]:
@@ -247,55 +287,33 @@ def _multiple(factor: float, weights: str) -> tuple[str, str]:
     )
 
 
-def _clipping(mine: tuple[str, float] | None, theirs: tuple[str, float] | None) -> tuple[str, str]:
-    how, most = mine or theirs or ("value", math.inf)
+def _clipping(
+    mine: tuple[str, float, float] | None, theirs: tuple[str, float, float] | None
+) -> tuple[str, str]:
+    how, most, added = mine or theirs or ("value", math.inf, 0.0)
+    if mine and theirs and mine[:2] == theirs[:2]:
+        here, there = f"{added:g} to the norm", f"{theirs[2]:g} to the norm, as theirs does"
+        return f"adds {here} before it clips the gradients", f"add {there}"
     clip = f"at {most:.6g}, {CLIPPED[how]}"
     if mine is None:
         return "does not clip gradients", f"clip them {clip}"
     return f"clips gradients {clip}", "clip as theirs does, or not at all"
 
 
-def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
-    """What mine's learning rates are, step by step, beside theirs."""
-    if _near(mine[:-1], theirs[1:]):
-        return "is a step ahead in the schedule"
-    if _near(mine[1:], theirs[:-1]):
-        return "is a step behind in the schedule"
-    rates = [a / b for a, b in zip(mine, theirs, strict=True)]
-    first = next(k for k, rate in enumerate(rates) if not _near([rate], [1.0]))
-    tail = rates[first:]
-    if first and _near(tail, tail[:1] * len(tail)):
-        return f"has {tail[0]:.6g} times lr from step {first + 1} on"
-    shape = _shape([lr / mine[0] for lr in mine])
-    if shape:
-        return f"has an lr that {shape}, from {mine[0]:.6g} on"
+def _schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """What mine's learning rates are, by name or by the first ones that differ."""
+    pairs = zip(mine, theirs, strict=True)
+    first = next((k for k, pair in enumerate(pairs) if not near(pair[:1], pair[1:])), 0)
     shown = ", ".join(f"{lr:.4g}" for lr in mine[first : first + 4])
-    return f"has another lr from step {first + 1} on: {shown}, …"
+    return schedule(mine, theirs) or f"has another lr from step {first + 1} on: {shown}, …"
 
 
-def _shape(rates: Sequence[float]) -> str:
-    """How learning rates change that begin at 1."""
-    count = len(rates)
-    if count < 4:
-        return ""
-    if _near(rates, [rates[1] ** k for k in range(count)]):
-        return f"is multiplied by {rates[1]:.6g} at each step"
-    slope = rates[1] - 1
-    if _near(rates, [1 + slope * k for k in range(count)]):
-        return f"changes by {slope:.6g} of it at each step"
-    top = max(range(count), key=lambda k: rates[k])
-    if top > 1 and _near(rates, [1 + slope * min(k, top) for k in range(count)]):
-        return f"warms up over {top} steps"
-    if -1 < 2 * rates[1] - 1 < 1:
-        length = math.pi / math.acos(2 * rates[1] - 1)
-        if _near(rates, [(1 + math.cos(math.pi * k / length)) / 2 for k in range(count)]):
-            return f"falls as a cosine over {length:.4g} steps"
-    return ""
-
-
-def _near(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = zip(one, other, strict=True)
-    return bool(one) and all(math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-6) for a, b in pairs)
+TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
+    "count": lambda mine, _: _counting(*mine),
+    "clip": lambda mine, theirs: _clipping(mine, theirs),
+    "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
+    "optimizer": lambda mine, theirs: (f"is {mine}", f"use {theirs}"),
+}
 
 
 def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
@@ -364,7 +382,7 @@ def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
     count, *outputs = (*((rows,) if rows else ()), *reduced[1 if rows else 0 :]) or (1,)
     usual = usual_factors(count, math.prod(outputs))
     factor = edit.mine / edit.theirs
-    found = {text: None for number, text in usual if _near([factor], [number])}
+    found = {text: None for number, text in usual if near([factor], [number])}
     if edit.weights:  # then it is not the loss
         found = {text: None for text in found if "½" not in text}
     percent = round(100 * (1 - factor))

@@ -45,6 +45,7 @@ class Adagrad(Rule):
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("Keras, optax: √(s + ε)")
+    no_root: bool = switch("loops by hand: divided by s + ε, without the root")
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past s")
 
     def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
@@ -65,9 +66,10 @@ class Adagrad(Rule):
 
         rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
         squares.addcmul_(grad, grad)
-        if self.eps_in_root:
+        if self.eps_in_root or self.no_root:
             root = squares.add(self.eps)
-            root.sqrt_()
+            if not self.no_root:
+                root.sqrt_()
         else:
             root = squares.sqrt()
             root.add_(self.eps)

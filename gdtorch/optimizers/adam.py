@@ -56,6 +56,12 @@ class Adam(Rule):
     no_bias_correction: bool = switch("BERT's Adam: m and v as they are, for m̂ and v̂")
     decay_without_lr: bool = switch("Loshchilov and Hutter: θ ← θ − λθ, whatever the lr")
     max_of_corrected: bool = switch("optax's amsgrad: the largest v̂ so far, not the largest v")
+    uncorrected_m: bool = switch("loops by hand: m as it is, and v̂")
+    uncorrected_v: bool = switch("loops by hand: m̂, and v as it is")
+    inverted_correction: bool = switch("ConvNetJS: m and v times 1 − βᵗ, for m̂ and v̂")
+    keeps_corrected: bool = switch("loops by hand: m ← m̂ and v ← v̂, so that corrections add up")
+    square_of_m: bool = switch("loops by hand: v averages m², not g²")
+    no_root: bool = switch("loops by hand: divided by v̂ + ε, without the root")
 
     def _check(self) -> None:
         super()._check()
@@ -83,32 +89,51 @@ class Adam(Rule):
                 grad = grad.add(weight, alpha=self.weight_decay)
 
         first.lerp_(grad, 1 - beta1)
+        squared = first if self.square_of_m else grad
         second.mul_(beta2)
-        second.addcmul_(grad, grad, value=1 - beta2)
+        second.addcmul_(squared, squared, value=1 - beta2)
 
-        correction1 = correction2 = 1.0
-        if not self.no_bias_correction:
-            correction1 = 1 - beta1 ** state["step"]
-            correction2 = 1 - beta2 ** state["step"]
+        correction1, correction2 = self._corrections(state["step"])
+        if self.keeps_corrected:
+            first.div_(correction1)
+            second.div_(correction2)
+            correction1 = correction2 = 1.0
         if self.max_of_corrected:
             second = second / correction2
             correction2 = 1.0
         if self.amsgrad:
             second = state["max_exp_avg_sq"] = second.maximum(state["max_exp_avg_sq"])
 
-        if self.eps_in_root:
-            root = second / correction2
+        root = self._root(second, correction2)
+        weight.addcdiv_(first, root, value=-self.lr / correction1)
+
+    def _corrections(self, step: int) -> tuple[float, float]:
+        """What m and v are divided by."""
+        corrections = [1 - beta**step for beta in self.betas]
+        if self.inverted_correction:
+            corrections = [1 / correction for correction in corrections]
+        if self.no_bias_correction or self.uncorrected_m:
+            corrections[0] = 1.0
+        if self.no_bias_correction or self.uncorrected_v:
+            corrections[1] = 1.0
+        return corrections[0], corrections[1]
+
+    def _root(self, second: Tensor, correction: float) -> Tensor:
+        """√v̂ + ε, or what others divide by."""
+        if self.eps_in_root or self.no_root:
+            root = second / correction
             root.add_(self.eps)
-            root.sqrt_()
+            if not self.no_root:
+                root.sqrt_()
         elif self.eps_before_correction:
             root = second.sqrt()
             root.add_(self.eps)
-            root.div_(correction2**0.5)
+            root.div_(correction**0.5)
         else:
             root = second.sqrt()
-            root.div_(correction2**0.5)
+            root.div_(correction**0.5)
             root.add_(self.eps)
-        weight.addcdiv_(first, root, value=-self.lr / correction1)
+        return root
 
 
 @dataclass(frozen=True)

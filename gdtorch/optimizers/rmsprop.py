@@ -52,6 +52,7 @@ class RMSprop(Rule):
     eps_in_root: bool = switch("TensorFlow, Keras, optax: √(ṽ + ε)")
     initial_accumulator_value: float = switch("TensorFlow 1: v begins at 1", default=0.0)
     lr_in_velocity: bool = switch("TensorFlow, Keras: b ← μb + γg / √ṽ, and θ ← θ − b")
+    no_root: bool = switch("loops by hand: divided by ṽ + ε, without the root")
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past v and b")
 
     def _check(self) -> None:
@@ -79,9 +80,10 @@ class RMSprop(Rule):
         if self.centered:
             mean.lerp_(grad, 1 - self.alpha)
             square = square.addcmul(mean, mean, value=-1)
-        if self.eps_in_root:
+        if self.eps_in_root or self.no_root:
             root = square.add(self.eps)
-            root.sqrt_()
+            if not self.no_root:
+                root.sqrt_()
         else:
             root = square.sqrt()
             root.add_(self.eps)

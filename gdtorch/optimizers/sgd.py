@@ -50,6 +50,7 @@ class SGD(Rule):
     dampen_first: bool = switch("whoever lets b begin at 0: the first gradient times 1 − τ, too")
     lr_in_velocity: bool = switch("Keras, Sutskever: b ← μb + γg, and θ ← θ − b")
     old_velocity: bool = switch("loops that move the weight first: the step takes the b before")
+    keeps_look_ahead: bool = switch("Nesterov's in place: b ← g + μb, too, once b is updated")
 
     def _check(self) -> None:
         require(not self.lr < 0, f"Invalid learning rate: {self.lr}")
@@ -86,4 +87,6 @@ class SGD(Rule):
                 velocity.mul_(self.momentum)
                 velocity.add_(grad, alpha=1 - self.dampening)
             grad = grad.add(taken, alpha=self.momentum) if self.nesterov else taken
+            if self.keeps_look_ahead:
+                velocity.copy_(grad)
         weight.add_(grad, alpha=-rate)
