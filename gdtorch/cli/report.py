@@ -117,6 +117,7 @@ def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:
     """A progress bar. It appears in a terminal only, and only once the run has proved slow."""
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # or it starts a thread, which outlives the bar
     shown = shown and sys.stderr is not None and sys.stderr.isatty()
     return tqdm(total=total, unit=unit, unit_scale=True, delay=SLOW_SECONDS, disable=not shown)
 

@@ -47,7 +47,7 @@ USUAL = 0.2  # how far a factor that decides little may lie from one of the usua
 CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
 NORM = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to a norm
 CUT = 1e-4  # of a gradient, which has then been clipped
-SECONDS = 4.0  # of this thread, so that a busy machine finds as much; for pairs and optimizers
+SECONDS = 2.5  # of this thread, so that a busy machine finds as much; for pairs and optimizers
 AVERAGED = {"Adam", "AdamW", "RAdam", "RMSprop", "Adadelta"}  # gradients and their squares
 COUNTED = {"Adam", "AdamW", "Adamax", "RAdam"}  # whose steps are, for the bias correction
 NONE_AT_0 = {  # options that 0 turns off
@@ -254,7 +254,7 @@ class _Search:
             found = [(schedule,)]
         factors = all(edits[0].candidate.cause == "scale of one weight" for edits in found)
         if factors and not self.of_theirs:
-            broken = self._breaks()
+            broken = self._breaks(pairs=not found)
             # One mistake that leaves the other weights right is plainer than some factors.
             plain = [one for one in broken if not (found and one.candidate.partial)]
             found = [*((one,) for one in plain if self.holds(one)), *found]
@@ -272,10 +272,13 @@ class _Search:
             found = self._schedules(singles)
         return found
 
-    def _breaks(self) -> list[Fitted]:
+    def _breaks(self, *, pairs: bool) -> list[Fitted]:
         """The mistakes in the gradient that explain the first step, step by step fewer.
 
         Where none does, those that leave the least of it, to be tried with another edit.
+
+        Args:
+            pairs: whether two at once are tried, where none alone will do.
         """
         first, record = self.step or 0, self.record
         whole, true = record.steps[first].whole, record.gradient(first, None)
@@ -285,19 +288,19 @@ class _Search:
         names = {id(parameter): name for name, parameter in record.parameters.items()}
         candidates = [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
         found = self._least(candidates)
-        if not any(self.holds(one) for one in found):
+        if pairs and not any(one.left <= AT_ANY_RATE or self.holds(one) for one in found):
             own = [one for one in candidates if one.broken and one.broken.what != "other_rows"]
             right = {one: self._right_weights(one) for one in own}
             most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
             # Where one mistake explains some weights, the other one is sought for the rest.
             both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
-            pairs = [
+            two = [
                 replace(one.broken, beside=other.broken)
                 for other, one in itertools.islice(both, MOST_PAIRS)
                 if one.broken
             ]
             looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
-            found += self._least(self._made(pairs, true))
+            found += self._least(self._made(two, true))
             self.looked = looked  # of single ones; pairs are sought for a while
         return sorted(found, key=lambda one: one.candidate.partial)
 

@@ -8,6 +8,7 @@ __all__ = [
     "check_memory",
     "named",
     "on_one_device",
+    "one_thread",
     "plain_defaults",
     "read",
     "tensor",
@@ -213,6 +214,17 @@ def plain_defaults() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, torch uses one thread: many small products would only wait for others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def on_one_device(mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:

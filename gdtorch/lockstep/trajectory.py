@@ -22,7 +22,7 @@ from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
 from .pairing import Pairing, pair
-from .reading import Trajectory, check_memory, on_one_device, plain_defaults, read
+from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper
 from .words import diagnose
 
@@ -252,7 +252,7 @@ class Inspection:
             progress: called with how many of these were tried, and how many there are; ends the
                 search where it returns what is true.
         """
-        with plain_defaults():
+        with plain_defaults(), one_thread():
             return self._report(seconds, progress)
 
     def _report(self, seconds: float, progress: Progress) -> Report:
