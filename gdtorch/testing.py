@@ -64,6 +64,8 @@ def assert_gradient(
 
     Raises:
         AssertionError: it is not; the message names the derivative that is wrong.
+        TypeError: the weights are no arrays by name, or the loss is no tensor.
+        ValueError: a gradient is missing, or has another shape than its weight.
 
     Example:
         >>> from gdtorch.testing import assert_gradient
@@ -71,13 +73,22 @@ def assert_gradient(
         ...                 {"w": [1.0, 2.0]})
     """
     __tracebackhide__ = True
+    if not isinstance(weights, Mapping):
+        raise TypeError("weights: give a mapping, name → array")
     start = {name: np.array(weight) for name, weight in weights.items()}
+    start = {n: w if w.dtype.kind == "f" else w.astype(float) for n, w in start.items()}
 
     def by_hand() -> Iterator[dict[str, Any]]:
         now = start
         while True:
             yield now
-            slope = gradient(now)
+            slope = {name: np.asarray(array) for name, array in gradient(now).items()}
+            for name, weight in start.items():
+                if name not in slope:
+                    raise ValueError(f"gradient returns {', '.join(slope)}, and none of {name}")
+                if slope[name].shape != weight.shape:
+                    shapes = f"{slope[name].shape}, and {name} is {weight.shape}"
+                    raise ValueError(f"the gradient of {name} has the shape {shapes}")
             now = {name: weight - LR * slope[name] for name, weight in now.items()}
 
     def by_autograd() -> Iterator[dict[str, torch.Tensor]]:
@@ -86,7 +97,11 @@ def assert_gradient(
         while True:
             yield now
             optimizer.zero_grad()
-            loss(now).backward()
+            value = loss(now)
+            if not isinstance(value, torch.Tensor):
+                kind = type(value).__name__
+                raise TypeError(f"loss returns an object of type {kind}; it must return a tensor")
+            value.backward()
             optimizer.step()
 
     assert_lockstep(by_hand(), by_autograd(), 20, rows=rows)

@@ -89,7 +89,7 @@ class Sigmoid:
             "σ′ (sigmoid number 2 of 2; it reaches syn0)",
         ),
         "input before σ": ("input of the layer", "(matmul number 2 of 2; it reaches syn1)"),
-        "new syn1": (EARLY, "hands the gradient down by syn1 after syn1 was updated"),
+        "new syn1": (EARLY, "hands the gradient down by the updated syn1"),
         "all with new syn1": (EARLY, "updates syn1 then syn0"),
     }
 
@@ -130,7 +130,7 @@ class ThreeLayers:
         "relu for its mask": ("derivative", "has the output, a, for relu's mask"),
         "W2 for its transpose": (
             "transposed product",
-            "hands the gradient down by the weight itself",
+            "hands the gradient down by the matrix itself",
         ),
         "W2's gradient transposed": ("transposed product", "has a weight's gradient transposed"),
         "b2 over the wrong axis": ("bias gradient", "over the wrong axis (add number 2 of 3"),
@@ -138,9 +138,9 @@ class ThreeLayers:
         "b1 of the last row": ("bias gradient", "from the last row alone (add number 1 of 3"),
         "b1 from W1": ("bias gradient", "as the sum of its weight's gradient (add number 1 of 3"),
         "b1 averaged": ("scale of one weight", "0.166667 times the gradient of b1"),
-        "new W3": (EARLY, "by W3 after W3 was updated"),
-        "new W2": (EARLY, "by W2 after W2 was updated"),
-        "new W2 and W3": (EARLY, "by W2 and W3 after W2 and W3 was updated"),
+        "new W3": (EARLY, "by the updated W3"),
+        "new W2": (EARLY, "by the updated W2"),
+        "new W2 and W3": (EARLY, "by the updated W2 and W3"),
         "input before relu": ("input of the layer", "(matmul number 3 of 3; it reaches W3)"),
     }
 
@@ -200,7 +200,7 @@ class Softmax:
         "no softmax": ("derivative", "takes z − y for the derivative of cross_entropy"),
         "softmax twice": ("softmax twice", "applies softmax before cross_entropy"),
         "sum for mean": ("scale", "a sum over 10 rows where theirs takes the mean"),
-        "new W2": (EARLY, "by W2 after W2 was updated"),
+        "new W2": (EARLY, "by the updated W2"),
         "a step ahead": ("rows of another step", "with the rows of the step after"),
         "a step behind": ("rows of another step", "with the rows of the step before"),
     }
@@ -259,7 +259,7 @@ class Recurrent:
         "no tanh′ at the end": ("derivative", "leaves out tanh′ (tanh number 5 of 5"),
         "truncated": ("branch cut off", "hands no gradient on to input 1 of matmul"),
         "U for its transpose": ("transposed product", "(matmul number 2, 4, 6, 8 and 10 of 11"),
-        "new V": (EARLY, "by V after V was updated"),
+        "new V": (EARLY, "by the updated V"),
     }
 
     def __init__(self, seed):

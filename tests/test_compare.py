@@ -56,7 +56,7 @@ def test_the_default_run_prints_a_table_and_the_verdicts(train, tmp_path):
     assert "manual = sgd: the same bits in all 60 weights after each of 1000 steps" in lines
     assert re.search(
         r"^post ≠ sgd: they part at step 1 in syn0 by up to \d\.\de-02, "
-        r"because post hands the gradient down by syn1 after syn1 was updated$",
+        r"because post hands the gradient down by the updated syn1$",
         result.stdout,
         re.MULTILINE,
     )

@@ -387,7 +387,16 @@ def test_identical():
 
 
 def test_two_nan_at_the_same_place_are_no_difference():
-    assert lockstep(vectors([1], [np.nan]), vectors([1], [np.nan])).identical
+    assert lockstep(vectors([1, 1], [np.nan, 2]), vectors([1, 1], [np.nan, 2])).identical
+
+
+def test_where_all_are_nan_nothing_is_called_the_same():
+    found = lockstep(vectors([1], [np.nan]), vectors([1], [np.nan]))
+    assert (found.cause, found.agree, found.diagnosis.step) == ("not finite", False, 1)
+    assert "Seen: no element of w is finite, in either: nothing is compared." in str(found)
+    found = lockstep(vectors([1], [2], [np.nan]), vectors([1], [2], [np.nan]))
+    assert found.identical
+    assert "From step 2 on no element of w is finite, in either." in str(found)
 
 
 def test_names_and_rename():
@@ -453,7 +462,7 @@ def test_a_report_is_true_where_the_two_agree():
         (0.5, "a ½ too many"),
         (20, "a sum over 20 rows"),
         (1 / 20, "a mean over 20 rows"),
-        (0.1, "1 − momentum, with a momentum of 0.9"),
+        (0.1, "a mean over 20 rows where theirs takes ½ of the sum"),
         (3.21, None),
     ],
 )
@@ -788,11 +797,11 @@ def test_how_much_was_compared_is_said():
     assert "after each of 2 steps" in str(
         lockstep(vectors([1], [2], [3]), vectors([1], [2], [3]), steps=2)
     )
-    assert "Of 100 steps 1 could be compared: one of the two ended there." in str(
+    assert "Compared: the first 1 of 100 steps; one of the two ended there." in str(
         lockstep(vectors([1], [2]), vectors([1], [2]))
     )
     full = str(lockstep(vectors([1], [2]), vectors([1], [2]), steps=1))
-    assert "could be compared" not in full
+    assert "Compared:" not in full
     assert "none was compared" in str(lockstep(vectors([1]), vectors([1]), steps=0))
 
 

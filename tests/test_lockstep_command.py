@@ -213,7 +213,7 @@ BAD = {
     "mine.py:descend mine.py:descend --rename W": "write it as OLD=NEW",
     "--rename W mine.py:descend mine.py:descend": "'W': write it as OLD=NEW",
     "mine.py:descend mine.py:descend --rename W=a W=b": "names a weight twice; name it once",
-    "mine.py:descend mine.py:descend --steps -1": "--steps: -1 is not 0 or more",
+    "mine.py:descend mine.py:descend --steps -1": "--steps: -1 is not 1 or more",
     "mine.py:descend mine.py:descend --lr nan": "not a finite number",
     "mine.py:descend mine.py:descend --overwrite": "--overwrite needs the --name",
 }
@@ -269,7 +269,7 @@ def test_an_interrupt_reports_what_was_seen(tmp_path):
     assert result.returncode == 128 + signal.SIGINT
     assert result.stdout.startswith("cause: identical")
     last = result.stdout.splitlines()[-1]
-    said = r"Of 1000000 steps 5\d could be compared: the comparison was interrupted there\."
+    said = r"Compared: the first 5\d of 1000000 steps; the comparison was interrupted there\."
     assert re.fullmatch(said, last)
     assert re.fullmatch(r"gdtorch: interrupted \(SIGINT\) after step 5\d\n", result.stderr)
 

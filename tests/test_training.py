@@ -236,7 +236,7 @@ def test_two_functions_draw_the_same_random_numbers_from_the_same_seed():
 def test_a_function_that_takes_fewer_steps_ends_it():
     found = lockstep(by_hand, lambda: train(steps=3), 20)
     assert found.agree
-    assert str(found).endswith("Of 20 steps 3 could be compared: one of the two ended there.")
+    assert str(found).endswith("Compared: the first 3 of 20 steps; one of the two ended there.")
 
 
 def test_a_function_is_ended_after_the_steps_asked_for():

@@ -49,7 +49,7 @@ def _pair(text: str) -> tuple[str, str]:
 OPTIONS: options.Declarations = {
     "mine": option("your trajectory", metavar="FILE:FUNCTION"),
     "theirs": option("the one to hold it against", metavar="FILE:FUNCTION"),
-    "--steps": option("how many updates to compare", integer(0), default=100),
+    "--steps": option("how many updates to compare", integer(1), default=100),
     "--rows": option("how many rows the loss is over, to name a factor", integer(1)),
     "--rename": option(
         "weights named differently", _pair, nargs="+", default=[], metavar="OLD=NEW"

@@ -177,7 +177,7 @@ SLIDING = "slide δ over the input for the kernel, and the flipped kernel over �
 BIAS = "sum δ over the rows"
 STATISTICS = "let the gradient go through the mean and the variance, too"
 ALREADY = "{squash}(z) − y is the derivative with respect to the scores already"
-ITSELF = "hands the gradient down by the weight itself, where its transpose should stand"
+ITSELF = "hands the gradient down by the matrix itself, where its transpose should stand"
 AS_IT_IS = "hands the gradient down by the kernel as it is, not flipped"
 MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...]] = {
     (tuple(PRODUCTS), "input of the layer"): (
@@ -503,7 +503,7 @@ def _new_weights(
     for some in (*([one] for one in used), *([[*used]] if len(used) > 1 else [])):
         yield Break(
             "updated too early",
-            "hands the gradient down by {weights} after {weights} was updated",
+            "hands the gradient down by the updated {weights}",
             "take all gradients from the weights as they are, then update: keep a copy of "
             "{weights}, or move its update below",
             "new_weights",

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks
-from .evidence import GRADIENT
+from .evidence import of_gradients
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 from .schedules import is_plain, lr_at
@@ -252,7 +252,7 @@ class _Search:
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
             found = [(schedule,)]
-        factors = all(edits[0].candidate.cause == "scale of one weight" for edits in found)
+        factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
         if factors and not self.of_theirs:
             broken = self._breaks(pairs=not found)
             # One mistake that leaves the other weights right is plainer than some factors.
@@ -611,7 +611,7 @@ class _Search:
                 if cause == "eps" and type(rule).__name__ != "Adagrad":  # whose v may begin there
                     numbers = tuple((x,) for x in STARTS["eps"])
                     yield Candidate(cause, _with_eps(flip), numbers, partial=bool(only))
-            elif option != "lr":
+            elif option != "lr" or only:  # that of all weights is a scale
                 near = (value,) if value else ()
                 none = (0.0,) if option in NONE_AT_0 and value else ()
                 starts = (*none, *near, *(x for x in STARTS.get(option, ()) if x != value))
@@ -870,7 +870,8 @@ def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     """The program with what theirs makes of its gradients: whether it adds them up, or clips."""
     used, fresh = replay.used, replay.fresh
     off = (
-        GRADIENT * replay.record.epsilon * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
+        of_gradients(replay.record.epsilon)
+        * used.abs().amax(dim=1, keepdim=True).cummax(dim=0).values
     )
     if bool(((used - fresh).abs() <= off).all()):
         return program

@@ -10,6 +10,7 @@ __all__ = [
     "coarsest_dtype",
     "largest",
     "moved",
+    "of_gradients",
     "precision",
 ]
 
@@ -25,6 +26,7 @@ from .distance import Weights, pieces
 # of the gradient's largest element, since it is a sum that cancels; and one of the number 1, for
 # a gradient that cancels to 0 is still made of numbers of about that size.
 GRADIENT = 64
+COARSEST = 2.0**-4  # but no more of it: in low precisions, sums are taken in a higher one
 GROWTH = 10  # how much a step may stretch the distance of two trajectories, and be mere rounding
 
 
@@ -189,7 +191,8 @@ class Updates:
 
     def _updates(self, name: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Updates of both, and the most that rounding makes of their difference."""
-        flat = self.epsilon * (1 + GRADIENT * self.scale[name]) + GROWTH * self.before.distance
+        flat = self.epsilon + of_gradients(self.epsilon) * self.scale[name]
+        flat += GROWTH * self.before.distance
         for mine, theirs, stored in self._stored(name):
             yield mine, theirs, stored + flat
 
@@ -212,6 +215,11 @@ class Updates:
         """The largest difference of the updates, in units of what rounding explains."""
         largest = [((m - t).abs() / noise).max() for m, t, noise in self._updates(name)]
         return float(max(largest, default=0.0))
+
+
+def of_gradients(epsilon: float) -> float:
+    """Rounding of a gradient, relative to its largest element."""
+    return min(GRADIENT * epsilon, COARSEST)
 
 
 def coarsest_dtype(weights: Weights) -> torch.dtype:

@@ -46,7 +46,7 @@ MEANING = {
     "one weight's update": "Either the gradient formula of those weights is wrong, or it was "
     "computed from weights that the same step had changed already: compute all gradients first, "
     "then update.",
-    "not finite": "An overflow, a division by 0 or a logarithm of 0 in one of the two: look at "
+    "not finite": "An overflow, a division by 0, a logarithm of 0 or a nan in the data: look at "
     "that step.",
     "unexplained": "No single cause in the list explains this.",
 }
@@ -55,7 +55,7 @@ REPLAYED = {  # where so much has been tried that no more is guessed
     "docs/lockstep.md does not list. Where a gradient is derived by hand, put theirs' into mine, "
     "one weight after the other.",
     "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
-    "it, in a way that docs/lockstep.md does not list; the others are right.",
+    "it, in a way that was not found; the others are right.",
 }
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
@@ -135,7 +135,8 @@ def _seen(
         "initial weights": f"{names} differs before the first step"
         + (diagnosis.evidence and f"; {diagnosis.evidence}"),
         "sign": "my first update is theirs with the other sign",
-        "not finite": f"after step {diagnosis.step} {names} is finite in one of the two only, or "
+        "not finite": diagnosis.evidence
+        or f"after step {diagnosis.step} {names} is finite in one of the two only, or "
         "infinite with two signs",
     }
     if cause in seen:
@@ -193,7 +194,7 @@ def _where(first: Difference | None) -> str:
 def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[str]:
     """What a factor may come from, where it is one of the usual ones."""
     error = diagnosis.error
-    known = dict(usual_factors(rows or 1))
+    known = dict(usual_factors(rows or 0))
     lines = [text for value, text in known.items() if _near(factor, value, error)]
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
         if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):

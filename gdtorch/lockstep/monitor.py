@@ -13,7 +13,16 @@ from torch import Tensor
 from .causes import first_update, later_update, second_update
 from .diagnosis import Diagnosis
 from .distance import Weights, close
-from .evidence import GRADIENT, GROWTH, Snapshot, Updates, coarsest_dtype, largest, moved, precision
+from .evidence import (
+    GROWTH,
+    Snapshot,
+    Updates,
+    coarsest_dtype,
+    largest,
+    moved,
+    of_gradients,
+    precision,
+)
 
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
 
@@ -79,7 +88,7 @@ class Monitor:
 
     def _near(self, start: Tensor, second: Tensor) -> bool:
         """Whether they are the same, but for the rounding of one step."""
-        rounding = GRADIENT * self.epsilon * float(second.abs().max())
+        rounding = of_gradients(self.epsilon) * float(second.abs().max())
         return float((start - second).abs().max()) <= rounding
 
     def look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:

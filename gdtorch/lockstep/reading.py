@@ -123,6 +123,8 @@ def _refuse(trajectory: object, who: str, call: str) -> NoReturn:
         )
     function = callable(trajectory) and not isinstance(trajectory, Module)
     hint = "call it" if function else "yield the weights, in a loop"
+    if trajectory is None:
+        hint = "pass a function that trains itself, train and not train()"
     raise ValueError(
         f"{who} is an object of type {kind}, where an iterable of weights should be; {hint}"
     )
@@ -166,7 +168,9 @@ def _leaves(tree: Any, within: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
         items = enumerate(tree)
     for name, inner in items:
         # A list of numbers is an array; one of arrays that have axes is a tree.
-        arrays = isinstance(inner, (list, tuple)) and any(getattr(one, "ndim", 0) for one in inner)
+        arrays = isinstance(inner, (list, tuple)) and any(
+            isinstance(one, Mapping) or getattr(one, "ndim", 0) for one in inner
+        )
         if isinstance(inner, Mapping) or arrays:
             yield from _leaves(inner, f"{within}{name}/")
         else:

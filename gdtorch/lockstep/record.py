@@ -16,7 +16,7 @@ from torch.optim.optimizer import Optimizer
 from ..optimizers import RULES
 from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
-from .evidence import GRADIENT, GROWTH
+from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
 from .tape import Tape
 
@@ -145,7 +145,7 @@ class Record:
 
     def same(self, one: Tensor, other: Tensor) -> bool:
         """Whether two gradients are the same but for rounding."""
-        off = GRADIENT * self.epsilon * other.abs().max()
+        off = of_gradients(self.epsilon) * other.abs().max()
         return bool(((one - other).abs() <= off).all())
 
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
@@ -308,7 +308,8 @@ class Keeper:
         for name, part in self.parts.items():
             size = float(step.after[part].abs().max())
             update = float((step.predicted - step.base)[part].abs().max())
-            rounding = epsilon * (2 * size + GRADIENT * update) + (1 + GROWTH) * self.distance
+            rounding = 2 * epsilon * size + of_gradients(epsilon) * update
+            rounding += (1 + GROWTH) * self.distance
             far = differences[name] > FREE * epsilon * max(size, update)
             if not self.parted and (far or not differences[name] <= rounding):
                 self.parted, self.parting = True, len(self.steps)

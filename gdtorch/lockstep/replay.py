@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..optimizers import RULES, Rule
 from .breaks import Break
-from .evidence import GRADIENT, GROWTH
+from .evidence import GROWTH, of_gradients
 from .record import Record, Step
 
 IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range
@@ -329,8 +329,8 @@ class Replay:
         largest = self._largest(program)
         every = largest.amax(1, keepdim=True)
         # Where no gradient was ever more than rounding, it is made of numbers of about 1.
-        scale = GRADIENT * largest + OTHERS * every + (every < TINY * epsilon)
-        off = epsilon * scale[:, self.weight_of]
+        off = epsilon * (OTHERS * every + (every < TINY * epsilon))
+        off = (off + of_gradients(epsilon) * largest)[:, self.weight_of]
         off = off + torch.stack([step.kinks[self.chosen] for step in self.steps])
         nominal = self.predict(program)
         moved = torch.zeros_like(nominal)

@@ -74,10 +74,9 @@ class Training:
 
     Iterating yields its weights, live: before the first step, then after each. A step is complete
     when each parameter was in one optimizer's step. The optimizers are the first that steps and
-    those that the function has made by then, if their weights have gradients. The function runs
-    in a thread of its own, which waits while the caller has the weights, and which is ended with
-    the iteration, be it complete or not. Its random numbers on the CPU are its own. What the
-    function raises is raised here.
+    those that the function has made by then. The function runs in a thread of its own, which waits
+    while the caller has the weights, and which is ended with the iteration, be it complete or not.
+    Its random numbers on the CPU are its own. What the function raises is raised here.
 
     Args:
         function: it takes no arguments.
@@ -126,7 +125,7 @@ class Training:
             if self.refusals > PATIENCE:  # it goes on for ever, and no thread can be killed
                 raise ValueError(
                     f"{self.who} catches what is to end it, in its loop; let it catch `Exception`"
-                )
+                ) from None
             thread.join()
         if self.error:
             raise self.error
@@ -139,8 +138,7 @@ class Training:
         def before(optimizer: Optimizer, *_: object) -> None:
             if threading.get_ident() == thread and not self.weights:
                 made = [one for one in _all(Optimizer) if one not in earlier]
-                together = [one for one in made if any(p.grad is not None for p in _stepped(one))]
-                self.weights = weights_of(optimizer, *together)
+                self.weights = weights_of(optimizer, *made)
                 self._hand_over()
 
         def after(optimizer: Optimizer, *_: object) -> None:

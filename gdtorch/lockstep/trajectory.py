@@ -10,10 +10,13 @@ __all__ = ["Inspection", "Lockstep", "Report", "lockstep"]
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 
-from .diagnosis import Diagnosis, Edit
+import torch
+
+from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .edits import SECONDS_OF_BREAKS as SECONDS
 from .edits import Progress, silent
@@ -26,6 +29,8 @@ from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_
 from .record import Keeper
 from .words import diagnose
 
+AGREEING = {"identical", "rounding"}  # causes
+SURE = 32  # bits: numbers of fewer tell little
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
 )
@@ -121,7 +126,7 @@ class Report:
     @property
     def agree(self) -> bool:
         """Whether the two are identical, or apart by rounding only."""
-        return self.cause in {"identical", "rounding"}
+        return self.cause in AGREEING
 
     def __bool__(self) -> bool:
         return self.agree
@@ -170,13 +175,12 @@ class Inspection:
         self.parting: Difference | None = None
         self.pairing = Pairing({}, None)
         self.still: Snapshot | None = None  # the initial weights, while none has moved
+        # Since when weights are finite in neither, and which.
+        self.blind: tuple[int, tuple[str, ...]] | None = None
 
     def __iter__(self) -> Iterator[int]:
-        try:
+        with closing(self.read[0]), closing(self.read[1]):
             yield from self._steps()
-        finally:
-            for one in self.read:
-                one.close()
 
     def _steps(self) -> Iterator[int]:
         for step, both in enumerate(zip(*self.read, strict=False)):
@@ -205,6 +209,8 @@ class Inspection:
         self.weights = mine, theirs
         self.differences = self.comparison.update(step, mine, theirs)
         distance = max(self.differences.values())
+        if self.blind is None and (broken := _finite_in_neither(mine, theirs)):
+            self.blind = step, broken
         if step == 0:
             start = self.monitor.begin(mine, theirs, distance)
             self.keeper.begin(start.mine, start.theirs)
@@ -269,6 +275,10 @@ class Inspection:
             diagnosis = self.monitor.conclude(identical=identical)
         elif diagnosis.cause == "rounding":
             diagnosis = self.monitor.agreement(identical=identical)
+        if self.blind and self.blind[0] <= 1 and diagnosis.cause in AGREEING:
+            step, names = self.blind
+            evidence = f"no element of {listed(names)} is finite, in either: nothing is compared"
+            diagnosis = Diagnosis("not finite", step=step, weights=names, evidence=evidence)
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
@@ -293,11 +303,18 @@ class Inspection:
             yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
         if self.comparable and self.monitor.found and not self.observer.parameters:
             yield SWAP
+        if self.blind and diagnosis.cause in AGREEING:
+            step, names = self.blind
+            yield f"From step {step} on no element of {listed(names)} is finite, in either."
+        coarse = max(self.monitor.precisions, key=lambda dtype: torch.finfo(dtype).eps)
+        if diagnosis.cause == "rounding" and torch.finfo(coarse).bits < SURE:
+            name = str(coarse).removeprefix("torch.")
+            yield f"{name} rounds so much that it may hide a difference: compare in float32, too."
         if how := str(self.pairing):
             yield how
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
-            yield f"Of {self.steps} steps {steps} could be compared: {why} there."
+            yield f"Compared: the first {steps} of {self.steps} steps; {why} there."
 
 
 def lockstep(
@@ -343,6 +360,15 @@ def lockstep(
     for _ in inspection:
         pass
     return inspection.report(seconds)
+
+
+def _finite_in_neither(mine: Weights, theirs: Weights) -> tuple[str, ...]:
+    """The weights that have no element which is finite, in both."""
+    return tuple(
+        name
+        for name, weight in theirs.items()
+        if not (weight.isfinite().any() or mine[name].isfinite().any())
+    )
 
 
 def _check(name: str, value: object, kind: type, low: int) -> None:

@@ -51,6 +51,10 @@ WORDS = {
         "look for a minus sign in the gradient of {weights}",
     ),
     "still": ("does not move {weights}", "update {weights}, too"),
+    "still_all": (
+        "moves no weight",
+        "see that a gradient reaches step(): zero_grad() belongs before backward()",
+    ),
     "moves": ("moves {weights}, which theirs does not", "leave out the update of {weights}"),
     "borrowed": (
         "gives {weights} the gradient of {mine}",
@@ -168,7 +172,10 @@ def edits_of(
             weights = reached(one, record, program)
             change = one.change.format(weights=listed(one.names))
             edits.append(Edit(one.cause, broken_in_words(one, weights), change, weights))
-    return (*edits, *gradient_edits(theirs, program))
+    edits += gradient_edits(theirs, program)
+    if program.still == set(record.parts):
+        edits = [Edit("still_all", True, False) if e.what == "still" else e for e in edits]
+    return tuple(edits)
 
 
 def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
@@ -215,13 +222,18 @@ def seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
 
 def signature(kind: str, options: Mapping[str, Any]) -> str:
     """An optimizer as one writes it: its learning rate, and what is not as PyTorch has it."""
-    rule = make_rule(kind, options)
-    shown = {
-        name: value
-        for name, value in rule.options().items()
-        if name == "lr" or value != getattr(type(rule)(), name)
-    }
-    return f"{kind}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+    usual = make_rule(kind, {}).options()
+    shown = [
+        f"{name}={_short(value)}"
+        for name, value in make_rule(kind, options).options().items()
+        if name == "lr" or value != usual[name]
+    ]
+    return f"{kind}({', '.join(shown)})"
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 (an option's)
+    """A value without the digits in which a schedule's arithmetic has rounded."""
+    return repr(float(f"{value:.12g}") if isinstance(value, float) else value)
 
 
 def in_words(record: Record, theirs: Program) -> str:
@@ -281,9 +293,10 @@ def _counting(add: float, begin: float, each: float) -> tuple[str, str]:
 def _multiple(factor: float, weights: str) -> tuple[str, str]:
     if factor == 0:
         return f"does not move {weights}", f"update {weights}, too"
+    where = f"the gradient of {weights}" if weights else "the loss, the gradient or lr"
     return (
         f"has {factor:.6g} times the gradient{weights and f' of {weights}'}",
-        f"take the factor {factor:.6g} out of the loss, the gradient or lr",
+        f"take the factor {factor:.6g} out of {where}",
     )
 
 
@@ -320,9 +333,10 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
     phrases = [phrase(edit) for edit in diagnosis.edits]
     said = [
-        ": ".join(filter(None, [mine, source(edit, diagnosis.reduced, rows)]))
+        ": ".join(filter(None, [mine, source(edit, diagnosis, rows)]))
         for edit, (mine, _) in zip(diagnosis.edits, phrases, strict=True)
     ]
+    changes = dict.fromkeys(change for _, change in phrases)
     lines = [
         f"cause: {diagnosis.cause}",
         f"theirs: {diagnosis.theirs}",
@@ -332,7 +346,7 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
         f"Shown:  with that, theirs takes mine's next step from mine's weights in "
         f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "
         "rounding.",
-        f"Change: {'; '.join(change for _, change in phrases)}.",
+        f"Change: {'; '.join(changes)}.",
     ]
     return "\n".join(line for line in lines if line)
 
@@ -341,14 +355,14 @@ def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
     """Factors that a loss may have beside theirs, with where they come from; none of them is 1.
 
     Args:
-        rows: how many rows the loss is over.
+        rows: how many rows the loss is over; 0 where that is not known.
         outputs: how many outputs each row has.
     """
     usual = [
         (2.0, "a ½ missing from the squared error"),
         (0.5, "a ½ too many in the squared error"),
     ]
-    reduced = {rows: f"{rows} rows"}
+    reduced = {rows: f"{rows} rows"} if rows > 1 else {}
     if outputs > 1:
         reduced[rows * outputs] = f"all {rows * outputs} elements"
         of_rows = f"a mean over the rows where theirs takes that over all {outputs} outputs, too"
@@ -369,25 +383,25 @@ def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
     return [(float(number), text) for number, text in usual if number != 1]
 
 
-def source(edit: Edit, reduced: Sequence[int], rows: int | None) -> str:
+def source(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> str:
     """What a factor of the gradient may be, where it is one of the usual ones.
 
     Args:
         edit: one of a finding's.
-        reduced: the shape of what theirs' loss is reduced from.
-        rows: how many rows that loss is over, if that is known.
+        diagnosis: the finding.
+        rows: how many rows theirs' loss is over, if that is known.
     """
     if edit.what != "gradient" or not edit.mine:
         return ""
+    reduced, momentum = diagnosis.reduced, diagnosis.momentum
     count, *outputs = (*((rows,) if rows else ()), *reduced[1 if rows else 0 :]) or (1,)
     usual = usual_factors(count, math.prod(outputs))
     factor = edit.mine / edit.theirs
     found = {text: None for number, text in usual if near([factor], [number])}
     if edit.weights:  # then it is not the loss
         found = {text: None for text in found if "½" not in text}
-    percent = round(100 * (1 - factor))
-    if 40 <= percent < 100 and math.isclose(100 * (1 - factor), percent, abs_tol=1e-4):
-        found[f"1 − momentum, with a momentum of {percent / 100:.2g}, as an average has it"] = None
+    if momentum and near([factor], [1 - momentum]):
+        found[f"1 − momentum, with a momentum of {momentum:.4g}, as an average has it"] = None
     return ", or ".join(found)
 
 
@@ -428,14 +442,19 @@ def diagnose(
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
     alike: dict[str, None] = {}
-    for cause, program in found.alike:
-        if (cause != found.causes[0] or program.broken) and not alike_factors(cause, program):
+    still = found.program.still == set(record.parts)  # then it may be many things, all of them 0
+    for cause, program in () if still else found.alike:
+        other_way = (
+            cause != found.causes[0] or program.broken or program.rates != found.program.rates
+        )
+        if other_way and not alike_factors(cause, program):
             others = edits_of(found.theirs, program, record, found.weights)
             alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
     return replace(
         base,
         cause=found.causes[0],
         reduced=record.reduced,
+        momentum=seen_options(record, found.program, found.weights[0]).get("momentum", 0.0),
         alike=tuple(alike)[:MOST_ALIKE],
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
@@ -460,7 +479,7 @@ def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
         )
     if not found.agreeing:
         return replace(base, evidence=f"{tried} mine's steps")
-    seen = f"theirs' steps of {listed(found.agreeing)} are mine's; {tried} those of the others"
+    seen = f"{listed(found.agreeing)} take the same steps in both; {tried} those of the others"
     return replace(base, cause="one weight's update", evidence=seen)
 
 
