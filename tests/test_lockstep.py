@@ -19,7 +19,7 @@ DTYPES = ["float64", "float32"]
 every_problem = pytest.mark.parametrize("problem", PROBLEMS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 few_or_many = pytest.mark.parametrize(
-    "seeds", [SEEDS[:2], pytest.param(SEEDS[2:], marks=pytest.mark.slow)], ids=["few", "many"]
+    "seeds", [SEEDS[:2], pytest.param(SEEDS[2:], marks=pytest.mark.exhaustive)], ids=["few", "many"]
 )
 
 
@@ -258,7 +258,7 @@ FEW = [("post", "float32"), ("linear", "float64"), ("softmax", "float32")]
     [
         *((*kind, SEEDS[:1]) for kind in FEW),
         *(
-            pytest.param(problem, dtype, SEEDS[:5], marks=pytest.mark.slow)
+            pytest.param(problem, dtype, SEEDS[:5], marks=pytest.mark.exhaustive)
             for problem, dtype in itertools.product(PROBLEMS, DTYPES)
         ),
     ],
@@ -320,11 +320,11 @@ def test_from_zero_two_steps_tell_a_momentum_since_no_decay_is_negative():
 @every_problem
 @pytest.mark.parametrize(
     ("seeds", "steps"),
-    [(range(1), 200), pytest.param(range(17), 1000, marks=pytest.mark.slow)],
+    [(range(1), 200), pytest.param(range(17), 1000, marks=pytest.mark.exhaustive)],
     ids=["few", "many"],
 )
 def test_honest_implementations_differ_by_rounding_alone(problem, dtype, seeds, steps):
-    """With `-m slow` over 1000 steps for 17 seeds of each kind, 102 in all, and no false alarm."""
+    """With `-m exhaustive` over 1000 steps for 17 seeds of each kind, and no false alarm."""
     for seed in seeds:
         p = PROBLEMS[problem](seed)
         report = lockstep(by_hand(p, dtype), by_torch(p, dtype), steps)
@@ -333,7 +333,7 @@ def test_honest_implementations_differ_by_rounding_alone(problem, dtype, seeds, 
         assert not report.identical
 
 
-@pytest.mark.parametrize("draws", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [30, pytest.param(400, marks=pytest.mark.exhaustive)])
 def test_no_mistake_at_random_strength_is_named_wrongly(draws):
     """In random draws the cause is right or `unexplained`, the latter in less than 2 %."""
     seen = collections.Counter()

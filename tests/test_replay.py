@@ -42,6 +42,8 @@ def same_in_other_words(optimizer, name, cause, found):
     if optimizer in SCALE_FREE and (cause == "eps" or cause.startswith("scale")):
         # To these a factor c of the gradient is the same as eps / c, and next to nothing.
         return found.agree or found.cause in {"eps", "scale", "scale of one weight"}
+    if cause == "clipping":  # of gradients none of which is so long: then nothing differs
+        return found.agree and max(weight.largest for weight in found.weights.values()) < 1e-6
     return False
 
 
@@ -73,6 +75,10 @@ def test_an_edit_is_named(optimizer, name, problem, dtype):
     assert is_named(optimizer, name, cause, edit, found), str(found)
 
 
+SEEDS = [
+    pytest.param(0, marks=pytest.mark.slow),
+    *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, 20)),
+]
 EACH = [
     (rule, problem, DTYPES[(k + j) % 2])
     for k, rule in enumerate(RULES)
@@ -81,8 +87,7 @@ EACH = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("optimizer", "problem", "dtype"), EACH)
 def test_no_edit_is_taken_for_another(optimizer, problem, dtype, seed):
     """Each optimizer on two of the problems; one unexplained in ten is let pass.
@@ -108,7 +113,7 @@ def test_honest_rules_agree(optimizer, dtype):
     assert lockstep(*pair, 30)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("optimizer", RULES)
 def test_honest_rules_agree_over_1000_steps(optimizer, problem):
@@ -368,7 +373,7 @@ def test_of_two_edits_none_is_taken_for_another(optimizer, problem, dtype, choic
     assert not tried or not tried[1], (tried[2], str(tried[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(max_examples=150, deadline=None)
 @TWO
 def test_of_many_pairs_of_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
