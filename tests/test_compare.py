@@ -526,7 +526,9 @@ def on_terminal(tmp_path, *options):
 
 @pytest.mark.slow
 def test_a_long_run_shows_a_bar_on_a_terminal(tmp_path):
-    assert "step/s" in on_terminal(tmp_path, "--steps", "100000", "--log-every", "1000")
+    shown = on_terminal(tmp_path, "--steps", "100000", "--log-every", "1000")
+    assert "step/s" in shown
+    assert "gdtorch: ends after this step; once more ends it at once" in shown
 
 
 @pytest.mark.slow

@@ -79,6 +79,12 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="replace")  # for a terminal that cannot show ≠
 
 
+def _write(words: str) -> None:
+    """Write a line on standard error, as a signal's handler may; it may be full, or closed."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"gdtorch: {words}\n".encode())
+
+
 class Interrupts:
     """Ctrl-C, SIGTERM and SIGHUP: they end the program, at once or after the step under way.
 
@@ -106,9 +112,10 @@ class Interrupts:
         if number in self.deferred:
             self.deferred.remove(number)
             self.received = signal.Signals(number)
+            if os.isatty(2):
+                _write("ends after this step; once more ends it at once")
             return
-        with contextlib.suppress(OSError):  # standard error may be full, or closed
-            os.write(2, f"gdtorch: interrupted ({signal.Signals(number).name})\n".encode())
+        _write(f"interrupted ({signal.Signals(number).name})")
         os._exit(128 + number)
 
     def restore(self) -> None:
