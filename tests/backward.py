@@ -307,7 +307,7 @@ class Convolution:
         "no mask": ("derivative", "leaves out relu's mask (the only relu; it reaches K and c)"),
         "c averaged": ("scale of one weight", "0.0125 times the gradient of c"),
         "input before relu": ("input of the layer", "it reaches W)"),
-        "new W": (EARLY, "by W after W was updated"),
+        "new W": (EARLY, "by the updated W"),
     }
 
     def __init__(self, seed):

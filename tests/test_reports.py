@@ -351,7 +351,7 @@ def test_honest_relu_networks_agree():
         assert lockstep(*relu(seed, np.float32, "relu"), 300), f"seed {seed}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_honest_networks_agree_over_a_thousand_steps(activation, dtype):
