@@ -25,9 +25,9 @@ from gdtorch.cli import COMMANDS, main
 from gdtorch.ensemble import engine, single
 from gdtorch.net import load_weights
 
-COMMAND_LINES, MANY_COMMAND_LINES = 60, 2000  # of each command
-TABLES, MANY_TABLES = 200, 5000
-DAMAGED, MANY_DAMAGED = 300, 10_000  # files of weights
+COMMAND_LINES, MANY_COMMAND_LINES = 30, 2000  # of each command
+TABLES, MANY_TABLES = 100, 5000
+DAMAGED, MANY_DAMAGED = 150, 10_000  # files of weights
 LONGEST = 300  # characters of a message about a table
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\0\0\0\1\0\0\0\1"  # its first chunk: 1 by 1
 
@@ -323,7 +323,8 @@ def test_a_trajectory_is_compared_or_refused_by_name(tmp_path, what, other):
     status, out, error = run(tmp_path, "lockstep", *both, "--steps", 5, "--name", "x")
     assert "gdtorch/" not in error  # no frame of ours
     if TRAJECTORIES[what] is None:
-        assert (status, error) in ([(0, "")] if other == "itself" else [(0, ""), (1, "")])
+        same = other == "itself" and "not finite" not in out  # as where all is nan in both
+        assert (status, error) in ([(0, "")] if same else [(0, ""), (1, "")])
         assert "cause: " in out
         return
     assert (status, out) == (2, "")

@@ -44,6 +44,7 @@ def test_the_command_shown_runs(main):
     assert "\nChange: " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 def test_its_mistake_is_found_and_mended(name, main, tmp_path):
     source = (FOLDER / f"{name}.py").read_text()

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -264,7 +265,9 @@ FEW = [("post", "float32"), ("linear", "float64"), ("softmax", "float32")]
     ],
 )
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
-def test_every_mistake_is_named(mistake, problem, dtype, seeds):
+def test_every_mistake_is_named(mistake, problem, dtype, seeds, monkeypatch):
+    if mistake in (other_rule, other_rows, wrong_formula):  # which no search finds
+        monkeypatch.setattr(sys.modules["gdtorch.lockstep.edits"], "SECONDS", 0.3)
     for seed in seeds:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))
@@ -333,7 +336,7 @@ def test_honest_implementations_differ_by_rounding_alone(problem, dtype, seeds, 
         assert not report.identical
 
 
-@pytest.mark.parametrize("draws", [30, pytest.param(400, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("draws", [12, pytest.param(400, marks=pytest.mark.exhaustive)])
 def test_no_mistake_at_random_strength_is_named_wrongly(draws):
     """In random draws the cause is right or `unexplained`, the latter in less than 2 %."""
     seen = collections.Counter()

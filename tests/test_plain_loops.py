@@ -50,7 +50,11 @@ REPORTS = {  # name → cause, the weights it concerns where not all, how they a
 }
 
 
-@pytest.mark.parametrize("name", REPORTS)
+FEW = [*REPORTS][::3]
+EACH = [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in REPORTS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_the_true_cause_is_named(name):
     cause, weights, paired = REPORTS[name]
     found = lockstep(*getattr(plain_loops, name)(), STEPS)

@@ -60,7 +60,10 @@ def is_named(optimizer, name, cause, edit, found):
 
 
 FEW = [
-    (optimizer, case[0], list(PROBLEMS)[k % 3], DTYPES[k // 4 % 2])
+    pytest.param(
+        *(optimizer, case[0], list(PROBLEMS)[k % 3], DTYPES[k // 4 % 2]),
+        marks=[] if k % 8 == 0 else pytest.mark.slow,
+    )
     for optimizer in ("SGD", "Adam", "RMSprop")
     for k, case in enumerate(cases(optimizer, "linear"))
     if k % 4 == 0
@@ -366,7 +369,8 @@ TWO = given(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None)
 @TWO
 def test_of_two_edits_none_is_taken_for_another(optimizer, problem, dtype, choice, seed):
     tried = two_at_once(optimizer, problem, dtype, choice, seed)
@@ -459,6 +463,7 @@ def test_clipping_is_named_whatever_is_added_to_the_norm(added):
     assert edit.mine == ("together", pytest.approx(0.2), added)
 
 
+@pytest.mark.slow
 def test_an_edit_beside_a_schedule_without_shape_is_not_named():
     """Decay by the step size of the second form: a rate for each step would make up for it."""
     p = PROBLEMS["linear"](0)

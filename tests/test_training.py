@@ -94,6 +94,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_function_that_cannot_be_ended_is_told_so():
     # In a process of its own, since its thread stays.
     result = subprocess.run(

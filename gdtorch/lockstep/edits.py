@@ -253,8 +253,9 @@ class _Search:
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
             found = [(schedule,)]
         factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
-        if factors and not self.of_theirs:
-            broken = self._breaks(pairs=not found)
+        candidates = self._candidates() if factors and not self.of_theirs else []
+        if candidates:
+            broken = sorted(self._least(candidates), key=lambda one: one.candidate.partial)
             # One mistake that leaves the other weights right is plainer than some factors.
             plain = [one for one in broken if not (found and one.candidate.partial)]
             found = [*((one,) for one in plain if self.holds(one)), *found]
@@ -262,6 +263,8 @@ class _Search:
         if not found:
             self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
+        if not found and candidates:
+            found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
@@ -272,36 +275,32 @@ class _Search:
             found = self._schedules(singles)
         return found
 
-    def _breaks(self, *, pairs: bool) -> list[Fitted]:
-        """The mistakes in the gradient that explain the first step, step by step fewer.
-
-        Where none does, those that leave the least of it, to be tried with another edit.
-
-        Args:
-            pairs: whether two at once are tried, where none alone will do.
-        """
+    def _candidates(self) -> list[Candidate]:
+        """The mistakes in the gradient that change the first step."""
         first, record = self.step or 0, self.record
         whole, true = record.steps[first].whole, record.gradient(first, None)
         if not whole or true is None or not record.same(true, record.steps[first].fresh):
             return []
         self.limit = time.monotonic() + self.seconds
         names = {id(parameter): name for name, parameter in record.parameters.items()}
-        candidates = [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
-        found = self._least(candidates)
-        if pairs and not any(one.left <= AT_ANY_RATE or self.holds(one) for one in found):
-            own = [one for one in candidates if one.broken and one.broken.what != "other_rows"]
-            right = {one: self._right_weights(one) for one in own}
-            most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
-            # Where one mistake explains some weights, the other one is sought for the rest.
-            both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
-            two = [
-                replace(one.broken, beside=other.broken)
-                for other, one in itertools.islice(both, MOST_PAIRS)
-                if one.broken
-            ]
-            looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
-            found += self._least(self._made(two, true))
-            self.looked = looked  # of single ones; pairs are sought for a while
+        return [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
+
+    def _two_breaks(self, candidates: Sequence[Candidate]) -> list[Fitted]:
+        """Two mistakes in the gradient at a time, for a while, that leave the least."""
+        own = [one for one in candidates if one.broken and one.broken.what != "other_rows"]
+        right = {one: self._right_weights(one) for one in own}
+        most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
+        # Where one mistake explains some weights, the other one is sought for the rest.
+        both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
+        two = [
+            replace(one.broken, beside=other.broken)
+            for other, one in itertools.islice(both, MOST_PAIRS)
+            if one.broken
+        ]
+        true = self.record.gradient(self.step or 0, None)
+        looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
+        found = self._least(self._made(two, true)) if true is not None else []
+        self.looked = looked  # of single ones
         return sorted(found, key=lambda one: one.candidate.partial)
 
     def _made(self, tried: Sequence[Break], true: Tensor) -> list[Candidate]:
