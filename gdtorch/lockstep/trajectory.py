@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
+from torch import Tensor
 
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
@@ -367,8 +368,13 @@ def _finite_in_neither(mine: Weights, theirs: Weights) -> tuple[str, ...]:
     return tuple(
         name
         for name, weight in theirs.items()
-        if not (weight.isfinite().any() or mine[name].isfinite().any())
+        if not (_is_finite_anywhere(weight) or _is_finite_anywhere(mine[name]))
     )
+
+
+def _is_finite_anywhere(weight: Tensor) -> bool:
+    # Nearly always the first element tells: this is asked of each weight after each step.
+    return bool(weight[(0,) * weight.ndim].isfinite() or weight.isfinite().any())
 
 
 def _check(name: str, value: object, kind: type, low: int) -> None:
