@@ -48,6 +48,7 @@ class Diagnosis:
         residual: the most that is left then, in roundings.
         alike: what else mine may be said to do, in words, since it does the same.
         reduced: the shape of what theirs' loss is reduced from.
+        squared: whether that may be squares.
         momentum: mine's, with the edits.
     """
 
@@ -65,6 +66,7 @@ class Diagnosis:
     residual: float = 0.0
     alike: tuple[str, ...] = ()
     reduced: tuple[int, ...] = ()
+    squared: bool = True
     momentum: float = 0.0
 
 

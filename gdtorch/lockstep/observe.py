@@ -29,10 +29,12 @@ from .tape import Recording, Tape
 
 # Functions with a kink: name → by how much the derivative jumps there.
 KINKED = {"relu": 1.0, "leaky_relu": 1.0, "abs": 2.0, "clamp": 1.0, "clamp_min": 1.0}
-REDUCTIONS = {
-    *("mean", "sum", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "nll_loss"),
-    *("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
+OF_CLASSES = {"nll_loss", "cross_entropy"}  # losses of which the classes of a row are one output
+BARE = {  # losses without a square, and so without a ½
+    *OF_CLASSES,
+    *("l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
 }
+REDUCTIONS = {*BARE, "mean", "sum", "mse_loss", "smooth_l1_loss", "huber_loss"}
 MOST_KINKS = 32  # looked at one by one in a step; where there are more, it is no accident
 ROUNDINGS = 64  # of the largest input, within which an input is on the kink
 
@@ -89,8 +91,10 @@ class Observer(TorchFunctionMode):
 
     Attributes:
         seen: see `Seen`.
-        parameters: `id` → parameter, of all that were stepped or had a gradient.
+        parameters: `id` → parameter, of all that were stepped or had a gradient, and of the frozen
+            ones beside them.
         shape: of what the last loss was reduced from, its rows first.
+        squared: whether that may have been squares.
         keep: what is kept of a parameter's gradient, given its `id` and the gradient.
         taping: whether it takes down by which functions a loss is computed.
         reach: how far weights may be off, as a share of the largest one: an input of a function
@@ -102,6 +106,7 @@ class Observer(TorchFunctionMode):
         self.parameters: dict[int, Tensor] = {}
         self.options: dict[int, dict[str, Any]] = {}
         self.shape: tuple[int, ...] = ()
+        self.squared = True
         self.reach = 0.0
         self.taping = True
         self.stepping = False
@@ -156,7 +161,9 @@ class Observer(TorchFunctionMode):
         if name == "backward" and args:
             return self._backward(call, args, kwargs or {})
         if name in REDUCTIONS and args and isinstance(args[0], Tensor) and args[0].requires_grad:
-            self.shape = tuple(args[0].shape)
+            shape = tuple(args[0].shape)
+            self.shape = shape[:1] + shape[2:] if name in OF_CLASSES else shape
+            self.squared = name not in BARE
         if name not in KINKED or not isinstance(args[0], Tensor) or not args[0].requires_grad:
             return call(*args)
         on_it = self._on_the_kink(args[0], args[1:], kwargs or {})
@@ -204,7 +211,9 @@ class Observer(TorchFunctionMode):
         if self.taping:
             found = _listed(roots)
             self.recording.backward(found, _listed(given) or [None] * len(found))
-            self.seen.tape = self.recording.tape()
+            self.seen.tape = tape = self.recording.tape()
+            for parameter in tape.frozen.values() if tape else ():
+                self.parameters[id(parameter)] = parameter
 
     def _backward(
         self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

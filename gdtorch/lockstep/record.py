@@ -98,6 +98,7 @@ class Record:
         dtypes: weight → the wider dtype of both.
         epsilon: relative rounding error, of the lower of both precisions.
         reduced: the shape of what theirs' loss is reduced from.
+        squared: whether that may be squares.
         parameters: name → the parameter in theirs.
         made: gradients with a mistake that have been computed.
     """
@@ -109,6 +110,7 @@ class Record:
     dtypes: Mapping[str, torch.dtype]
     epsilon: float
     reduced: tuple[int, ...]
+    squared: bool
     parameters: Mapping[str, Tensor]
     made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
 
@@ -331,6 +333,7 @@ class Keeper:
             self.dtypes,
             self.epsilon,
             self.observer.shape,
+            self.observer.squared,
             self.parameters,
         )
 

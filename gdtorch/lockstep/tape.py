@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 # What draws random numbers; their generator is set back, so that the same ones are drawn.
 RANDOM = {
@@ -97,6 +98,7 @@ class Tape:
     Args:
         functions: the calls on which the loss depends.
         leaves: slot → `id` of the parameter that stood there.
+        frozen: slot → the parameter, of those that take no gradient.
         losses: the slots of which the gradient was taken, each with the gradient that it was
             given; None for a loss that is one number.
         makers: slot → the call that it is from.
@@ -104,6 +106,7 @@ class Tape:
 
     functions: tuple[Function, ...]
     leaves: Mapping[int, int]
+    frozen: Mapping[int, Tensor]
     losses: tuple[tuple[int, Any], ...]
     makers: Mapping[int, Function]
 
@@ -141,11 +144,14 @@ class Tape:
                 possible.
         """
         with torch.enable_grad():
-            values = {
+            leaves = {
                 slot: weights[key].detach().clone().requires_grad_()
                 for slot, key in self.leaves.items()
+                if slot not in self.frozen
             }
-            leaves = dict(values)
+            values = dict(leaves)
+            for slot, parameter in self.frozen.items():
+                values[slot] = weights.get(id(parameter), parameter).detach()
             for function in self.functions:
                 args, kwargs = function.given(values)
                 made = instead(function, args, kwargs, values) if instead else NotImplemented
@@ -171,6 +177,7 @@ class Recording:
         self.slots: dict[int, int] = {}
         self.kept: list[Tensor] = []  # so that no other tensor gets the `id` of one of these
         self.leaves: dict[int, int] = {}
+        self.frozen: dict[int, Tensor] = {}
         self.functions: list[Function] = []
         self.losses: list[tuple[int, Any]] = []
 
@@ -220,15 +227,19 @@ class Recording:
             place = counts[function.name] = counts.get(function.name, -1) + 1
             placed.append(replace(function, place=place))
         leaves = {slot: key for slot, key in self.leaves.items() if slot in needed}
+        frozen = {slot: one for slot, one in self.frozen.items() if slot in needed}
         makers = {slot: function for function in placed for slot in function.outputs}
-        return Tape(tuple(placed), leaves, tuple(self.losses), makers)
+        return Tape(tuple(placed), leaves, frozen, tuple(self.losses), makers)
 
     def _slotted(self, tensor: Tensor) -> Tensor | Slot:
         number = self.slots.get(id(tensor))
-        if number is None and tensor.requires_grad:
+        # A frozen weight is one that mine may train: its values are to be mine's in a replay.
+        if number is None and (tensor.requires_grad or isinstance(tensor, Parameter)):
             number = self._new(tensor)
             if tensor.is_leaf:
                 self.leaves[number] = id(tensor)
+                if not tensor.requires_grad:
+                    self.frozen[number] = tensor
         return tensor if number is None else Slot(number)
 
     def _new(self, tensor: Tensor) -> int:

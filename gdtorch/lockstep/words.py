@@ -398,7 +398,7 @@ def source(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> str:
     usual = usual_factors(count, math.prod(outputs))
     factor = edit.mine / edit.theirs
     found = {text: None for number, text in usual if near([factor], [number])}
-    if edit.weights:  # then it is not the loss
+    if edit.weights or not diagnosis.squared:  # of the former it is not the loss
         found = {text: None for text in found if "½" not in text}
     if momentum and near([factor], [1 - momentum]):
         found[f"1 − momentum, with a momentum of {momentum:.4g}, as an average has it"] = None
@@ -442,7 +442,9 @@ def diagnose(
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
     alike: dict[str, None] = {}
-    still = found.program.still == set(record.parts)  # then it may be many things, all of them 0
+    still = (
+        found.causes[0] == "weight that never moves"
+    )  # then it may be many things, all of them 0
     for cause, program in () if still else found.alike:
         other_way = (
             cause != found.causes[0] or program.broken or program.rates != found.program.rates
@@ -454,6 +456,7 @@ def diagnose(
         base,
         cause=found.causes[0],
         reduced=record.reduced,
+        squared=record.squared,
         momentum=seen_options(record, found.program, found.weights[0]).get("momentum", 0.0),
         alike=tuple(alike)[:MOST_ALIKE],
         factor=numbers[0],
