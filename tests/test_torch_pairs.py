@@ -28,6 +28,10 @@ def network(*layers):
     return nn.Sequential(nn.Linear(5, 8), *(layers or [nn.ReLU()]), nn.Linear(8, 3)).double()
 
 
+def copies(net):
+    return {name: weight.detach().clone() for name, weight in net.named_parameters()}
+
+
 def sgd(net, **options):
     return torch.optim.SGD(net.parameters(), **{"lr": 0.1, **options})
 
@@ -37,10 +41,10 @@ def cross_entropy(net, rows, labels):
 
 
 def train(make=network, optimizer=sgd, loss=cross_entropy, batches=None, between=None, after=None):
-    """Weights as a training loop has them; `between` backward and step, and `after` the step."""
+    """Copies of a training loop's weights; `between` backward and step, and `after` the step."""
     net = make()
     steps = optimizer(net)
-    yield dict(net.named_parameters())
+    yield copies(net)
     for rows, labels in batches or itertools.repeat((ROWS, LABELS)):
         steps.zero_grad()
         loss(net, rows, labels).backward()
@@ -49,7 +53,7 @@ def train(make=network, optimizer=sgd, loss=cross_entropy, batches=None, between
         steps.step()
         if after:
             after(net)
-        yield dict(net.named_parameters())
+        yield copies(net)
 
 
 def of_the_last_layer(net):
