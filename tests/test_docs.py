@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 
 from gdtorch import Recorder, lockstep
-from gdtorch.lockstep import breaks, edits
+from gdtorch.lockstep import breaks, edits, parting
 from gdtorch.lockstep.explain import MEANING
 from gdtorch.lockstep.replay import options_of
 from gdtorch.optimizers import RULES
@@ -93,7 +93,7 @@ def test_the_table_has_every_cause_and_no_other():
         if option not in edits.CAUSES
     }
     source = Path(edits.__file__).read_text()
-    known = {"shape", *MEANING, *edits.CAUSES.values(), *breaks.CAUSES}
+    known = {"shape", *MEANING, *edits.CAUSES.values(), *breaks.CAUSES, *parting.CAUSES}
     known |= set(re.findall(r'Candidate\(\s*"([a-z].*?)"', source))
     known |= set(re.findall(r'return "([a-z].*)"', source)) | {"decay outside the velocity"}
     assert known - told <= options  # of which the table names some

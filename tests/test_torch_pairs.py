@@ -79,6 +79,201 @@ def test_frozen_weights_of_both_are_no_difference():
     assert lockstep(*both, 20).identical
 
 
+def mini_batches(size, seed):
+    """ROWS in an order that the seed tells, over and over."""
+    order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(seed))
+    return itertools.cycle([(ROWS[part], LABELS[part]) for part in order.split(size)])
+
+
+def with_penalty(penalty):
+    def loss(net, rows, labels):
+        return cross_entropy(net, rows, labels) + 0.01 * sum(map(penalty, net.parameters()))
+
+    return {"loss": loss}
+
+
+def of_cross_entropy(**options):
+    return {"loss": lambda net, rows, labels: F.cross_entropy(net(rows), labels, **options)}
+
+
+def batch_norm():
+    return network(nn.BatchNorm1d(8), nn.ReLU())
+
+
+def dropout():
+    return network(nn.ReLU(), nn.Dropout(0.5))
+
+
+def clip_the_first_layer(net):
+    nn.utils.clip_grad_norm_(net[0].parameters(), 0.05)
+
+
+CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of the report
+    "evaluates": (
+        {"make": lambda: batch_norm().eval()},
+        {"make": batch_norm},
+        "another function",
+        "batch_norm (after module 0 and 1) with training False, theirs has True",
+    ),
+    "another seed": (
+        {"make": dropout, "after": lambda _: torch.rand(1)},
+        {"make": dropout},
+        "random numbers",
+        "draws other random numbers in dropout",
+    ),
+    "another activation": (
+        {"make": lambda: network(nn.LeakyReLU())},
+        {},
+        "another function",
+        "other values from its leaky_relu (after module 0) on, where theirs has relu",
+    ),
+    "another option": (
+        of_cross_entropy(label_smoothing=0.1),
+        {},
+        "another function",
+        "cross_entropy (after module 2) with label_smoothing 0.1, theirs has 0.0",
+    ),
+    "class weights": (
+        of_cross_entropy(weight=CLASS_WEIGHTS),
+        {},
+        "another function",
+        "with weight an array of shape (3,), theirs has None",
+    ),
+    "a penalty": (
+        with_penalty(torch.linalg.vector_norm),
+        {},
+        "another function",
+        "values that theirs has not, from its linalg_vector_norm",
+    ),
+    "no penalty": (
+        {},
+        with_penalty(torch.linalg.vector_norm),
+        "another function",
+        "does without linalg_vector_norm",
+    ),
+    "no logarithm": (
+        {"loss": lambda net, rows, labels: F.nll_loss(net(rows).softmax(1), labels)},
+        {"loss": lambda net, rows, labels: F.nll_loss(net(rows).log_softmax(1), labels)},
+        "another function",
+        "softmax (after module 2) on, where theirs has log_softmax",
+    ),
+    "another order": (
+        {"batches": mini_batches(16, seed=1)},
+        {"batches": mini_batches(16, seed=2)},
+        "other rows",
+        "another array of shape (16, 5)",
+    ),
+    "smaller batches": (
+        {"batches": mini_batches(8, seed=1)},
+        {"batches": mini_batches(16, seed=1)},
+        "other rows",
+        "another array of shape (8, 5); theirs is of shape (16, 5)",
+    ),
+    "rounded rows": (
+        {"batches": itertools.repeat((ROWS.float().double(), LABELS))},
+        {},
+        "other rows",
+        "the two are at most",
+    ),
+    "clips some": (
+        {"between": clip_the_first_layer},
+        {},
+        "changed gradients",
+        "changes the gradients of 0.weight and 0.bias between",
+    ),
+    "takes signs": (
+        {"between": lambda net: [weight.grad.sign_() for weight in net.parameters()]},
+        {},
+        "changed gradients",
+        "changes the gradients of 0.weight, 0.bias, 2.weight and 2.bias between",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_where_two_programs_part_is_named(name):
+    mine, theirs, cause, words = PAIRS[name]
+    report = lockstep(train(**mine), train(**theirs), 20)
+    assert report.cause == cause
+    assert words in report.text
+    assert report.reproduced >= 19
+    assert report.residual < 1
+
+
+def test_a_penalty_beside_a_decay_are_both_named():
+    mine = train(**with_penalty(lambda weight: weight.abs().sum()))
+    report = lockstep(mine, train(optimizer=lambda net: sgd(net, weight_decay=0.01)), 20)
+    assert report.cause == "another function"
+    assert [edit.what for edit in report.edits] == ["another function", "weight_decay"]
+    assert "from its abs" in report.text
+
+
+def test_gradients_that_are_kept_in_some_steps_are_named():
+    def mine():
+        net = network()
+        steps = sgd(net)
+        yield copies(net)
+        for step in itertools.count():
+            if step % 3 == 0:
+                steps.zero_grad()
+            cross_entropy(net, ROWS, LABELS).backward()
+            steps.step()
+            yield copies(net)
+
+    report = lockstep(mine(), train(), 20)
+    assert report.cause == "gradients not zeroed"
+    assert "adds the gradient of step 1 to that of step 2" in report.text
+
+
+def test_the_same_gradients_are_told_where_nothing_else_is_known():
+    def renormalise(net):
+        for weight in net.parameters():
+            weight.data.mul_(min(1.0, 1 / float(weight.data.norm())))
+
+    report = lockstep(train(after=renormalise), train(), 20)
+    assert report.cause == "one weight's update"
+    assert "Both optimizers are given the same gradients." in report.text
+
+
+def test_mines_optimizer_is_shown_where_it_is_another():
+    def mine(net):
+        return torch.optim.AdamW(net.parameters(), lr=0.01)
+
+    def theirs(net):
+        return torch.optim.Adam(net.parameters(), lr=0.01)
+
+    report = lockstep(train(optimizer=mine), train(optimizer=theirs), 20)
+    assert report.cause == "weight decay"
+    assert "seen in mine: AdamW(lr=0.01, weight_decay=0.01)" in report.text
+
+
+def by_columns(activation):
+    """The same network with weights of shape (in, out), and updates by hand."""
+    net = network()
+    w = {n: p.detach().clone().t().contiguous() for n, p in net.named_parameters()}
+    w = {n: p.requires_grad_() for n, p in w.items()}
+    while True:
+        yield {n: p.detach().clone() for n, p in w.items()}
+        hidden = activation(ROWS @ w["0.weight"] + w["0.bias"])
+        scores = hidden @ w["2.weight"] + w["2.bias"]
+        picked = scores.log_softmax(1)[torch.arange(len(LABELS)), LABELS]
+        grads = torch.autograd.grad(-picked.mean(), list(w.values()))
+        with torch.no_grad():
+            for weight, grad in zip(w.values(), grads, strict=True):
+                weight -= 0.1 * grad
+
+
+def test_another_layout_and_other_functions_of_the_same_values_are_no_difference():
+    assert lockstep(by_columns(torch.relu), train(), 20).cause == "rounding"
+
+
+def test_another_layout_is_seen_through():
+    report = lockstep(by_columns(F.elu), train(), 20)
+    assert report.cause == "another function"
+    assert "other values from its elu (after module 0) on, where theirs has relu" in report.text
+
+
 @pytest.mark.parametrize("factor", [2, 3])
 def test_a_factor_of_cross_entropy_is_taken_for_no_other_loss(factor):
     mine = train(loss=lambda *given: factor * cross_entropy(*given))

@@ -11,6 +11,7 @@ __all__ = [
     "LOOK_AHEAD",
     "SHOWN_ELSEWHERE",
     "Break",
+    "after_module",
     "breaks",
     "gradient",
     "in_words",
@@ -37,6 +38,10 @@ CAUSES = {  # the words for them
     *("another function", "overwritten gradient", "unequal micro-batches"),
 }
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
+OF_THE_LOSS = {  # mistakes by which the loss is another, too
+    *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
+    *WHOLE,
+}
 MOST_ROWS = 64  # that are taken one by one, or in micro-batches
 
 
@@ -80,6 +85,11 @@ class Break:
     def updates(self) -> int:
         """How often mine then rounds its weights in a step."""
         return max(one.detail[0] if one.what == "row_by_row" else 1 for one in self.parts)
+
+    @property
+    def alters_loss(self) -> bool:
+        """Whether the loss is another with it, and not its gradient alone."""
+        return any(one.what in OF_THE_LOSS for one in self.parts)
 
     @property
     def breadth(self) -> float:
@@ -433,6 +443,17 @@ def _after(function: Function, of_weights: Mapping[int, tuple[Any, ...]]) -> str
     weights = [one for one in of_weights[function.outputs[0]][1] if isinstance(one, str)]
     modules = {one.rpartition(".")[0] for one in weights}
     return f", after module {listed(sorted(modules))}" if all(modules) and modules else ""
+
+
+def after_module(function: Function, tape: Tape, names: Mapping[int, str]) -> str:
+    """The module that feeds a function, as "after module fc1"; empty where names tell of none.
+
+    Args:
+        function: of the tape.
+        tape: of a step.
+        names: `id` of a parameter → its name.
+    """
+    return _after(function, _of_weights(tape, names)).removeprefix(", ")
 
 
 def _slopes(name: str) -> Iterator[Break]:

@@ -44,6 +44,8 @@ class Diagnosis:
         several: whether it is unexplained because more than one cause explains it.
         edits: what a replay has shown mine to do otherwise; none where there was no replay.
         theirs: theirs' optimizer as a replay has seen it.
+        optimizer_of_mine: mine's, where it was seen and is another.
+        same_gradients: whether mine was seen to have theirs' gradients.
         reproduced: in how many steps, each from mine's weights, theirs with the edits does as mine.
         residual: the most that is left then, in roundings.
         alike: what else mine may be said to do, in words, since it does the same.
@@ -62,6 +64,8 @@ class Diagnosis:
     several: bool = False
     edits: tuple[Edit, ...] = ()
     theirs: str = ""
+    optimizer_of_mine: str = ""
+    same_gradients: bool = False
     reproduced: int = 0
     residual: float = 0.0
     alike: tuple[str, ...] = ()

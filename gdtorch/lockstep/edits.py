@@ -166,6 +166,7 @@ class Finding:
         weak: whether the difference is hardly more than rounding, so that much would explain it.
         several: the words, where so few steps cannot tell them apart.
         alike: other programs that do the same.
+        same: whether mine was seen to have theirs' gradients.
         looked: how many mistakes in the gradient were tried, and of how many, where time was up.
     """
 
@@ -178,6 +179,7 @@ class Finding:
     largest: float = 0.0
     alike: tuple[tuple[str, Program], ...] = ()
     looked: tuple[int, int] | None = None
+    same: bool = False
     agreeing: tuple[str, ...] = ()
     several: tuple[str, ...] = ()
     tried: int = 0
@@ -206,6 +208,8 @@ class _Search:
     ) -> None:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
         self.seconds, self.progress = seconds, progress
+        self.sees_mine = record.sees_mine and not of_theirs and not theirs.own
+        self.same = theirs.own  # whether mine's gradients are theirs
         self.looked: tuple[int, int] | None = None
         self.tried = 0
         self.all = Replay(record, theirs, of_theirs=of_theirs)
@@ -216,6 +220,7 @@ class _Search:
         if self.step is None:
             return
         last = min(self.step + record.window, record.runaway(self.step + 1))
+        self.same |= self.sees_mine and record.same_gradients(self.step, last)
         self.window = Replay(record, theirs, last=last, of_theirs=of_theirs)
         missed = self.window.missed(theirs)
         self.parted = tuple(
@@ -253,13 +258,17 @@ class _Search:
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
             found = [(schedule,)]
         factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
-        candidates = self._candidates() if factors and not self.of_theirs else []
+        candidates = [] if not factors or self.of_theirs or self.same else self._candidates()
         if candidates:
             broken = sorted(self._least(candidates), key=lambda one: one.candidate.partial)
             # One mistake that leaves the other weights right is plainer than some factors.
             plain = [one for one in broken if not (found and one.candidate.partial)]
             found = [*((one,) for one in plain if self.holds(one)), *found]
             singles += broken
+        mines = _changed(own=True, clip=None, adds_up="never")  # with all that mine made of them
+        own = Fitted(Candidate("", mines), (), 0.0)
+        if not found and self.sees_mine and self.holds(own):
+            return [(own,)]
         if not found:
             self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
@@ -273,7 +282,14 @@ class _Search:
         if not found and not self.agreeing and type(self._rule()).__name__ not in NO_SCHEDULE:
             self.deadline = time.thread_time() + SECONDS
             found = self._schedules(singles)
+        if not found and self.sees_mine and not self.same:
+            found = [(own, *edits) for edits in self._with_mines_gradients(own)]
         return found
+
+    def _with_mines_gradients(self, own: Fitted) -> list[tuple[Fitted, ...]]:
+        """What mine's optimizer makes of mine's gradients otherwise than theirs would."""
+        search = _Search(self.record, own.apply(self.theirs))
+        return [] if search.step is None else search.run()
 
     def _candidates(self) -> list[Candidate]:
         """The mistakes in the gradient that change the first step."""
@@ -306,6 +322,9 @@ class _Search:
     def _made(self, tried: Sequence[Break], true: Tensor) -> list[Candidate]:
         """Mistakes that change the first step's gradient, each another; until time is up."""
         first, record = self.step or 0, self.record
+        whole = record.steps[first].whole
+        # Where mine's own gradient is known, no other one can be the cause.
+        raw = record.steps[first].raw if self.sees_mine and whole and whole.mine else None
         known: dict[bytes, Break] = {}
         partial: dict[bytes, bool] = {}
         for number, one in enumerate(tried):
@@ -316,9 +335,10 @@ class _Search:
             record.made.pop((first, one))  # there are too many to keep
             if made is None or not self._differs(made, true, self.parted):
                 continue
-            share = float(made @ true / true.square().sum().clamp(min=SMALLEST))
-            if record.same(made, share * true):
+            if record.same(made, _share(made, true) * true):
                 continue  # a factor of the gradient is the plainer word
+            if raw is not None and not self._can_be_mines(one, made, raw):
+                continue
             self.tried += 1
             key = hashlib.sha256(made.numpy().tobytes()).digest()
             same = known.setdefault(key, one)
@@ -330,6 +350,17 @@ class _Search:
             Candidate(one.cause, _changed(broken=one, spoiled=spoiled), ((),), partial[key], one)
             for key, one in known.items()
         ]
+
+    def _can_be_mines(self, one: Break, made: Tensor, raw: Tensor) -> bool:
+        """Whether mine's gradient, which was seen, is the one with this mistake, or a multiple."""
+        whole, factor = self.record.steps[self.step or 0].whole, _share(raw, made)
+        if not whole or not whole.mine or self.record.unlike(factor * made, raw):
+            return False
+        close = math.sqrt(self.record.epsilon)
+        same_loss = math.isclose(
+            whole.mine.value, float(factor) * whole.tape.value, rel_tol=close, abs_tol=close
+        )
+        return same_loss or one.alters_loss
 
     def _least(self, candidates: Sequence[Candidate]) -> list[Fitted]:
         """The candidates that leave the least."""
@@ -761,6 +792,11 @@ class _Search:
         return []
 
 
+def _share(one: Tensor, other: Tensor) -> Tensor:
+    """How many times the other one it is, by least squares."""
+    return one @ other / other.square().sum().clamp(min=SMALLEST)
+
+
 def _left_at_any_rate(replay: Replay, program: Program) -> float:
     """What a program leaves; or more than that with each step as long as fits mine's best.
 
@@ -932,14 +968,14 @@ def find(
         agreeing=search.agreeing,
     )
     if not found:
-        return replace(base, tried=search.tried, looked=search.looked)
+        return replace(base, tried=search.tried, looked=search.looked, same=search.same)
     if search.worst < WEAK:
         return replace(base, weak=True)
     if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
         return replace(base, several=tuple(sorted(causes)))
     return replace(
         base,
-        causes=tuple(map(_plain_cause, found[0])),
+        causes=tuple(filter(None, map(_plain_cause, found[0]))),
         program=_edited(theirs, found[0]),
         steps=len(search.window.steps),
         largest=search.largest(*found[0]),

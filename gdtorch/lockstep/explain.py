@@ -57,6 +57,10 @@ REPLAYED = {  # where so much has been tried that no more is guessed
     "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
     "it, in a way that was not found; the others are right.",
 }
+SAME_GRADIENTS = (
+    "Both optimizers are given the same gradients. Look at what mine's makes of them, and at what "
+    "else changes its weights: before step(), after it, or in its state."
+)
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
@@ -95,6 +99,8 @@ def explain(
     lines = [f"cause: {diagnosis.cause}", seen, _where(first), means]
     if diagnosis.theirs:
         lines.insert(1, f"theirs: {diagnosis.theirs}")
+    if diagnosis.optimizer_of_mine:
+        lines.insert(2, f"seen in mine: {diagnosis.optimizer_of_mine}")
     if diagnosis.cause.startswith("scale"):
         factor = diagnosis.factor
         for value in factor.values() if isinstance(factor, dict) else (factor,):
@@ -114,6 +120,8 @@ def _meaning(diagnosis: Diagnosis) -> str:
     cause = diagnosis.cause
     if diagnosis.several:
         return SEVERAL
+    if diagnosis.same_gradients:
+        return SAME_GRADIENTS
     if diagnosis.theirs and cause in REPLAYED:
         return REPLAYED[cause]
     if cause == "unexplained":

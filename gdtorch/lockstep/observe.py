@@ -61,11 +61,11 @@ class Seen:
     kinks: dict[int, Tensor] = field(default_factory=dict)
     tape: Tape | None = None
 
-    def take(self, places: Mapping[int, Tensor]) -> None:
-        """Keep but a sample of the gradients: these elements of each, by the parameter's `id`."""
+    def take(self, keep: Callable[[int, Tensor], Tensor]) -> None:
+        """Keep of each gradient but what `keep` makes of it, given the parameter's `id`."""
         for gradients in (self.fresh, self.used):
             for key, gradient in gradients.items():
-                gradients[key] = taken(gradient, places.get(key))
+                gradients[key] = keep(key, gradient)
 
 
 def taken(tensor: Tensor, places: Tensor | None) -> Tensor:

@@ -33,12 +33,14 @@ class Pair:
     Args:
         mine: its name in mine.
         axes: the order that mine's axes have in theirs, those of length 1 left out.
+        own: its shape in mine.
         shape: its shape in theirs.
         notes: how it was found, in words; empty where the names say it.
     """
 
     mine: str
     axes: Axes
+    own: torch.Size
     shape: torch.Size
     notes: tuple[str, ...] = ()
 
@@ -47,6 +49,11 @@ class Pair:
         if mine.shape == self.shape and self.axes == _plain(self.axes):
             return mine
         return mine.squeeze().permute(self.axes).reshape(self.shape)
+
+    def back(self, laid: Tensor) -> Tensor:
+        """An array that is laid out as theirs, laid out as mine's."""
+        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return laid.squeeze().permute(inverse).reshape(self.own)
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,20 @@ class Pairing:
 
     def named(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
         """Both under theirs' names, or mine's where theirs has but numbers; laid out as theirs."""
-        numbers = all(re.fullmatch(r"p?\d+", name) for name in theirs)
-        names = {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
+        names = self._names()
         return (
             {names[name]: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()},
             {names[name]: weight for name, weight in theirs.items()},
         )
+
+    def layout(self) -> dict[str, Pair]:
+        """The pairs under the names that `named` gives."""
+        names = self._names()
+        return {names[name]: pair for name, pair in self.pairs.items()}
+
+    def _names(self) -> dict[str, str]:
+        numbers = all(re.fullmatch(r"p?\d+", name) for name in self.pairs)
+        return {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
 
     def __str__(self) -> str:
         """How they were paired, in one line; empty where all have the same name and shape."""
@@ -167,7 +182,11 @@ class _Search:
         if not (math.isclose(*sums, rel_tol=2 * epsilon) or all(map(math.isnan, sums))):
             return []
         ways = _ways(one, other)
-        return [w for w in ways if close(Pair(mine, w, other.shape).view(one), other, epsilon)]
+        return [
+            w
+            for w in ways
+            if close(Pair(mine, w, one.shape, other.shape).view(one), other, epsilon)
+        ]
 
     def by_values(self) -> None:
         """Pair those whose values no other weight has, on either side."""
@@ -237,7 +256,7 @@ class _Search:
                 notes.append("reshaped")
             if len(ways) > 1 and (mine != theirs or True in turned):
                 notes.append("equal either way round")
-            yield theirs, Pair(mine, axes, after, (*notes, *filter(None, [by])))
+            yield theirs, Pair(mine, axes, before, after, (*notes, *filter(None, [by])))
 
 
 def _plain(axes: Axes) -> Axes:

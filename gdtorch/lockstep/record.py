@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Keeper", "Record", "Step"]
+__all__ = ["Keeper", "Record", "Rule", "Step", "Whole"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from .breaks import Break, gradient
 from .distance import Difference, Weights, ulps_between
 from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
+from .pairing import Pair
 from .tape import Tape
 
 SAMPLE = 1 << 14  # elements at most
@@ -44,12 +45,14 @@ class Whole:
 
     Args:
         tape: of theirs' loss.
+        mine: the tape of mine's loss, where mine is PyTorch code as well.
         before: weight → mine before the step.
         after: weight → mine after it.
         base: weight → theirs before it.
     """
 
     tape: Tape
+    mine: Tape | None
     before: Weights
     after: Weights
     base: Weights
@@ -66,10 +69,13 @@ class Step:
         predicted: what theirs made of `base`.
         fresh: the gradient of theirs' loss there.
         used: the gradient that theirs' optimizer was given.
+        raw: the gradient of mine's loss; None where mine is not PyTorch code.
+        given: the gradient that mine's optimizer was given, likewise.
         kinks: by how much the gradient is uncertain, next to a kink (see `Seen`).
         carried: the largest distance of `before` and `base`.
         norms: weight → Euclidean norm of the whole fresh gradient.
-        rules: weight → the optimizer's class and its options; empty where none was seen.
+        rules: weight → the class and the options of theirs' optimizer; empty where none was seen.
+        rules_of_mine: the same of mine's.
         whole: what the gradient can be taken again with; None where that is not kept.
     """
 
@@ -79,10 +85,13 @@ class Step:
     predicted: Tensor
     fresh: Tensor
     used: Tensor
+    raw: Tensor | None
+    given: Tensor | None
     kinks: Tensor
     carried: float
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
+    rules_of_mine: Mapping[str, Rule]
     whole: Whole | None = None
 
 
@@ -100,6 +109,8 @@ class Record:
         reduced: the shape of what theirs' loss is reduced from.
         squared: whether that may be squares.
         parameters: name → the parameter in theirs.
+        ours: name → the parameter in mine; empty where mine is not PyTorch code.
+        layout: name → how mine's array is laid out as theirs.
         made: gradients with a mistake that have been computed.
     """
 
@@ -112,6 +123,8 @@ class Record:
     reduced: tuple[int, ...]
     squared: bool
     parameters: Mapping[str, Tensor]
+    ours: Mapping[str, Tensor]
+    layout: Mapping[str, Pair]
     made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
 
     def stack(self, what: str) -> Tensor:
@@ -122,6 +135,11 @@ class Record:
     def window(self) -> int:
         """How many steps are looked at, from the first that differs on."""
         return window(sum(parameter.numel() for parameter in self.parameters.values()))
+
+    @property
+    def sees_mine(self) -> bool:
+        """Whether mine's gradients were seen in all steps."""
+        return all(step.given is not None for step in self.steps)
 
     @property
     def known(self) -> bool:
@@ -149,6 +167,15 @@ class Record:
         """Whether two gradients are the same but for rounding."""
         off = of_gradients(self.epsilon) * other.abs().max()
         return bool(((one - other).abs() <= off).all())
+
+    def unlike(self, one: Tensor, other: Tensor) -> list[str]:
+        """The weights in which two gradients of all are not the same."""
+        return [n for n, part in self.parts.items() if not self.same(one[part], other[part])]
+
+    def same_gradients(self, first: int, last: int) -> bool:
+        """Whether both optimizers were given the same gradients in these steps."""
+        steps = self.steps[first:last]
+        return all(step.given is not None and self.same(step.given, step.used) for step in steps)
 
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
@@ -219,19 +246,24 @@ class Keeper:
 
     Args:
         observer: of theirs.
+        of_mine: of mine.
         limit: how many steps there may be.
     """
 
-    def __init__(self, observer: Observer, limit: int) -> None:
-        self.observer = observer
+    def __init__(self, observer: Observer, of_mine: Observer, limit: int) -> None:
+        self.observer, self.of_mine = observer, of_mine
         self.limit = limit
         self.steps: list[Step] = []
         self.parted = False
         self.parting = 0  # the step after which they have
+        self.watches_mine = True
         self.complete = True  # whether all that is trained in theirs could be observed
 
-    def begin(self, mine: Weights, theirs: Weights) -> None:
+    def begin(self, mine: Weights, theirs: Weights, layout: Mapping[str, Pair]) -> None:
         """Take in the initial weights, which do not change until the first step is seen."""
+        self.layout = layout
+        # Of large networks no tape is kept, and so there is little to be seen in mine.
+        self.watches_mine = LEAST * sum(weight.numel() for weight in theirs.values()) <= ROOM
         self.shapes = {name: tuple(weight.shape) for name, weight in theirs.items()}
         self.dtypes = {
             name: torch.promote_types(mine[name].dtype, weight.dtype)
@@ -240,6 +272,7 @@ class Keeper:
         self.start = mine, theirs
         self.distance = 0.0
         self.observer.begin()
+        self.of_mine.begin()
 
     def look(
         self, mine: Weights, theirs: Weights, differences: Mapping[str, float], epsilon: float
@@ -248,60 +281,97 @@ class Keeper:
         if not self.complete:
             return
         if not self.steps:
-            self.complete = self._match(theirs)
+            self.parameters = _behind(theirs, self.observer, self.start[1])
+            self.complete = bool(self.parameters)
             if not self.complete:
                 return
+            self.ours = _behind(mine, self.of_mine, self.start[0], self.layout)
             self._choose(mine, theirs)
             self.size = sum(parameter.numel() for parameter in self.parameters.values())
             self.observer.taping = LEAST * self.size <= ROOM
             self.before, self.base = (self._sample(weights) for weights in self.start)
-            kept = {id(parameter): self.places[name] for name, parameter in self.parameters.items()}
-            self.observer.seen.take(kept)
-            self.observer.keep = lambda key, gradient: taken(gradient, kept.get(key))
+            self._keep_samples(self.observer, self.parameters)
+            self._keep_samples(self.of_mine, self.ours)
         after, predicted = self._sample(mine), self._sample(theirs)
         seen = self.observer.seen
-        keys = {name: id(parameter) for name, parameter in self.parameters.items()}
-        if seen.fresh and not set(keys.values()) & set(seen.fresh):
-            self.complete = False  # theirs makes its weights anew at each step
+        found = self._gradients(self.observer, self.parameters)
+        if found is None:  # theirs makes its weights anew at each step
+            self.complete = False
             return
-        fresh = {n: seen.fresh.get(k, seen.used.get(k)) for n, k in keys.items()}
-        used = {n: seen.used.get(k, seen.fresh.get(k)) for n, k in keys.items()}
+        fresh, used = found
+        raw, given = self._gradients(self.of_mine, self.ours) or (None, None)
+        keys = {name: id(parameter) for name, parameter in self.parameters.items()}
         self.steps.append(
             Step(
                 before=self.before,
                 after=after,
                 base=self.base,
                 predicted=predicted,
-                fresh=self._gathered(fresh),
-                used=self._gathered(used),
+                fresh=fresh,
+                used=used,
+                raw=raw,
+                given=given,
                 kinks=self._sample({n: seen.kinks.get(k) for n, k in keys.items()}),
                 carried=self.distance,
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
-                rules={n: seen.rules[k] for n, k in keys.items() if k in seen.rules},
+                rules=_rules(self.observer, self.parameters),
+                rules_of_mine=_rules(self.of_mine, self.ours),
             )
         )
         self._judge(differences, epsilon)
-        self._keep_whole(mine, theirs, seen.tape)
+        self._keep_whole(mine, theirs)
         self.before = after
         self.base = after if self.parted else predicted
         self.distance = 0.0 if self.parted else max(differences.values())
         self.observer.begin()
+        self.of_mine.begin()
         self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
 
-    def _keep_whole(self, mine: Weights, theirs: Weights, tape: Tape | None) -> None:
-        """Keep all weights and the tape, of the last steps before the two part and the next."""
+    def _keep_samples(self, observer: Observer, parameters: Mapping[str, Tensor]) -> None:
+        """Keep of each gradient but the sample, laid out as theirs; none of other parameters."""
+        names = {id(parameter): name for name, parameter in parameters.items()}
+
+        def keep(key: int, gradient: Tensor) -> Tensor:
+            if key not in names:
+                return taken(gradient, None)
+            name = names[key]
+            laid = self.layout[name].view(gradient) if parameters is self.ours else gradient
+            return taken(laid, self.places[name])
+
+        observer.seen.take(keep)
+        observer.keep = keep
+
+    def _gradients(
+        self, observer: Observer, parameters: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """The samples of the gradients of its loss, and of those that its optimizer was given.
+
+        None where it has gradients, but of other tensors.
+        """
+        seen, keys = observer.seen, {name: id(one) for name, one in parameters.items()}
+        if not keys or (seen.fresh and not {*keys.values()} & {*seen.fresh}):
+            return None
+        fresh = {n: seen.fresh.get(k, seen.used.get(k)) for n, k in keys.items()}
+        used = {n: seen.used.get(k, seen.fresh.get(k)) for n, k in keys.items()}
+        return self._gathered(fresh), self._gathered(used)
+
+    def _keep_whole(self, mine: Weights, theirs: Weights) -> None:
+        """Keep all weights and the tapes, of the last steps before the two part and the next."""
         if not self.observer.taping:
             self.start = {}, {}
             return
         before, base = self.start
         after = _copied(mine)
         self.start = after, after if self.parted else _copied(theirs)
+        tape, of_mine = self.observer.seen.tape, self.of_mine.seen.tape
         if tape:
-            self.steps[-1] = replace(self.steps[-1], whole=Whole(tape, before, after, base))
+            whole = Whole(tape, of_mine, before, after, base)
+            self.steps[-1] = replace(self.steps[-1], whole=whole)
         number, most = len(self.steps), window(self.size)
         if not self.parted and number > most:
             self.steps[-most - 1] = replace(self.steps[-most - 1], whole=None)
-        self.observer.taping = not self.parted or number <= self.parting + most
+        taping = not self.parted or number <= self.parting + most
+        self.observer.taping = self.of_mine.taping = taping
 
     def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
         """Have they parted by more than this step's rounding, or by much rounding altogether?"""
@@ -335,22 +405,9 @@ class Keeper:
             self.observer.shape,
             self.observer.squared,
             self.parameters,
+            self.ours,
+            self.layout,
         )
-
-    def _match(self, theirs: Weights) -> bool:
-        """Find the parameter behind each of theirs' weights; whether there is one for each."""
-        self.parameters: dict[str, Tensor] = {}
-        for name, weight in theirs.items():
-            for parameter in self.observer.parameters.values():
-                if parameter.shape == weight.shape and _same(parameter.detach(), weight):
-                    self.parameters[name] = parameter
-                    if parameter.data_ptr() == weight.data_ptr():
-                        break
-            else:
-                if name not in self.parameters and _same(weight, self.start[1][name]):
-                    self.parameters[name] = weight  # it never moves in theirs
-        found = {id(parameter) for parameter in self.parameters.values()}
-        return len(found) == len(theirs) and not found.isdisjoint(self.observer.parameters)
 
     def _choose(self, mine: Weights, theirs: Weights) -> None:
         """Choose the sample: evenly spread over each weight, and those that differ most by now."""
@@ -378,7 +435,7 @@ class Keeper:
         """The samples of all weights in one; 0 for what there is none of."""
         parts = []
         for name, places in self.places.items():
-            sample = samples[name]
+            sample = samples.get(name)
             none = torch.zeros(len(places), dtype=torch.float64)
             parts.append(none if sample is None else sample)
         return torch.cat(parts)
@@ -393,6 +450,41 @@ def _farthest(mine: Tensor, theirs: Tensor, count: int) -> Tensor:
         most = apart.topk(min(len(apart), count // len(pieces) + 1))
         found.append(most.indices.cpu() + number * PIECE)
     return torch.cat(found)
+
+
+def _rules(observer: Observer, parameters: Mapping[str, Tensor]) -> dict[str, Rule]:
+    """Weight → the optimizer that was seen to step it in this step."""
+    rules = observer.seen.rules
+    return {name: rules[id(one)] for name, one in parameters.items() if id(one) in rules}
+
+
+def _behind(
+    weights: Weights, observer: Observer, start: Weights, layout: Mapping[str, Pair] | None = None
+) -> dict[str, Tensor]:
+    """The parameter behind each weight that a program shows; empty where there is not one for each.
+
+    Args:
+        weights: name → what it shows after its first step.
+        observer: of the program.
+        start: name → what it has shown before.
+        layout: name → how the parameter is laid out in what is shown; as it is, without.
+    """
+    found: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        for parameter in observer.parameters.values():
+            laid = parameter.detach()
+            if layout and laid.shape == layout[name].own:
+                laid = layout[name].view(laid)
+            if laid.shape == weight.shape and _same(laid, weight):
+                found[name] = parameter
+                if laid.data_ptr() == weight.data_ptr():
+                    break
+        else:
+            if name not in found and _same(weight, start[name]):
+                found[name] = weight  # it never moves
+    keys = {id(parameter) for parameter in found.values()}
+    whole = len(keys) == len(weights) and not keys.isdisjoint(observer.parameters)
+    return found if whole else {}
 
 
 def _copied(weights: Weights) -> Weights:

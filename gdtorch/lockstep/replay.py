@@ -49,6 +49,7 @@ class Program:
             to the norm before; PyTorch adds 1e-6.
         used: whether it starts from the gradients that theirs' optimizer was given, with all that
             theirs has made of them, and not from those of the backward passes.
+        own: whether it starts from those that mine's optimizer was given.
         resets: whether the optimizer forgets its state after each step.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
@@ -72,6 +73,7 @@ class Program:
     late: bool = False
     clip: tuple[str, float, float] | None = None
     used: bool = True
+    own: bool = False
     resets: bool = False
     begins: bool = False
     count: tuple[float, ...] = ()
@@ -160,18 +162,24 @@ class Replay:
             after = self.before + self._stack("predicted") - self._stack("base")
         self.after = after
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
+        self.given = self._stack("given") if record.sees_mine else self.used
         self.grouped: dict[tuple[frozenset[str], bool], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.norms = self._of_steps(lambda step, name: step.norms[name])
         self.together = self.norms.square().sum(1, keepdim=True).sqrt().expand_as(self.norms)
-        sizes = self._of_steps(lambda step, name: float(step.fresh[record.parts[name]].abs().max()))
-        self.largest = sizes.cummax(0).values
+        self.largest = self._largest_element("fresh")
         self.coefficients = self._coefficients(theirs)
         self.noise = self.rounding(theirs)
         self.apart = self.missed(theirs) * self.noise
 
     def _stack(self, what: str) -> Tensor:
         return torch.stack([getattr(step, what)[self.chosen] for step in self.steps])
+
+    def _largest_element(self, what: str) -> Tensor:
+        """The largest element of each weight's gradient so far, of shape (steps, weights)."""
+        parts = self.record.parts
+        sizes = self._of_steps(lambda step, n: float(getattr(step, what)[parts[n]].abs().max()))
+        return sizes.cummax(0).values
 
     def _of_steps(self, number: Callable[[Step, str], float]) -> Tensor:
         """A number of each weight in each step, of shape (steps, weights)."""
@@ -239,6 +247,8 @@ class Replay:
     def _broken(self, program: Program) -> Tensor:
         """The gradients, with the program's mistake."""
         grads, broken = self.used if program.used else self.fresh, program.broken
+        if program.own:
+            return self.given
         if broken is None:
             return grads
         key = broken, program.spoiled, program.used
@@ -346,8 +356,10 @@ class Replay:
         return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
 
     def _largest(self, program: Program) -> Tensor:
-        """The largest element of each weight's gradient so far, of shape (steps, weights)."""
+        """The largest element of the gradients so far, theirs or the program's."""
         largest = self.largest.clone()
+        if program.own:
+            largest = torch.maximum(largest, self._largest_element("given"))
         for step in range(len(self.steps)) if program.broken else ():
             made = self.record.gradient(step, program.broken)
             if made is not None:

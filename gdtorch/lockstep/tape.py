@@ -102,6 +102,7 @@ class Tape:
         losses: the slots of which the gradient was taken, each with the gradient that it was
             given; None for a loss that is one number.
         makers: slot → the call that it is from.
+        value: of the losses, all together.
     """
 
     functions: tuple[Function, ...]
@@ -109,6 +110,7 @@ class Tape:
     frozen: Mapping[int, Tensor]
     losses: tuple[tuple[int, Any], ...]
     makers: Mapping[int, Function]
+    value: float
 
     @property
     def rows(self) -> int:
@@ -180,6 +182,7 @@ class Recording:
         self.frozen: dict[int, Tensor] = {}
         self.functions: list[Function] = []
         self.losses: list[tuple[int, Any]] = []
+        self.value = 0.0
 
     def state_before(self, name: str) -> Tensor | None:
         """The state of torch's random numbers, before a call that draws some."""
@@ -209,6 +212,7 @@ class Recording:
         """Take down of what the gradient was taken."""
         for root, grad in zip(roots, given, strict=True):
             self.losses.append((self.slots.get(id(root), -1), grad))
+            self.value += float(root.detach().sum())
 
     def tape(self) -> Tape | None:
         """The tape of what was taken down; None where a loss came from elsewhere."""
@@ -229,7 +233,7 @@ class Recording:
         leaves = {slot: key for slot, key in self.leaves.items() if slot in needed}
         frozen = {slot: one for slot, one in self.frozen.items() if slot in needed}
         makers = {slot: function for function in placed for slot in function.outputs}
-        return Tape(tuple(placed), leaves, frozen, tuple(self.losses), makers)
+        return Tape(tuple(placed), leaves, frozen, tuple(self.losses), makers, self.value)
 
     def _slotted(self, tensor: Tensor) -> Tensor | Slot:
         number = self.slots.get(id(tensor))

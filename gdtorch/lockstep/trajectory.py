@@ -10,7 +10,7 @@ __all__ = ["Inspection", "Lockstep", "Report", "lockstep"]
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import count
 
@@ -163,9 +163,12 @@ class Inspection:
         _check("lr", 0 if lr is None else lr, float, 0)
         if mine is theirs and isinstance(mine, Iterator):
             raise ValueError("mine and theirs are one iterator; make two")
-        self.observer = Observer()
-        self.keeper = Keeper(self.observer, steps)
-        self.read = read(mine, who[0]), read(theirs, who[1], self.observer.watching)
+        self.observer, self.of_mine = Observer(), Observer()
+        self.keeper = Keeper(self.observer, self.of_mine, steps)
+        self.read = (
+            read(mine, who[0], self._watching_mine),
+            read(theirs, who[1], self.observer.watching),
+        )
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
         self.complete = self.ended = self.comparable = False
@@ -178,6 +181,9 @@ class Inspection:
         self.still: Snapshot | None = None  # the initial weights, while none has moved
         # Since when weights are finite in neither, and which.
         self.blind: tuple[int, tuple[str, ...]] | None = None
+
+    def _watching_mine(self) -> AbstractContextManager[None]:
+        return self.of_mine.watching() if self.keeper.watches_mine else nullcontext()
 
     def __iter__(self) -> Iterator[int]:
         with closing(self.read[0]), closing(self.read[1]):
@@ -214,7 +220,7 @@ class Inspection:
             self.blind = step, broken
         if step == 0:
             start = self.monitor.begin(mine, theirs, distance)
-            self.keeper.begin(start.mine, start.theirs)
+            self.keeper.begin(start.mine, start.theirs, self.pairing.layout())
             self.still = start
             return True
         if self.still and (moved(self.still.mine, mine) or moved(self.still.theirs, theirs)):

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..optimizers import RULES
 from .breaks import CAUSES as BROKEN
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
-from .record import Record
+from .parting import CAUSES as PARTED
+from .parting import parting
+from .record import Record, Rule
 from .replay import Program, make_rule, options_of
 from .schedules import lr_at, near, schedule
 
@@ -190,6 +193,8 @@ def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
 
 def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
     """What a program does otherwise with its gradients, and with its weights."""
+    if program.own:  # mine's, as its optimizer was given them
+        theirs = replace(theirs, clip=None, adds_up="never")
     factor = program.factor / theirs.factor
     if factor == -1:
         yield Edit("sign", -1, 1)
@@ -240,10 +245,15 @@ def in_words(record: Record, theirs: Program) -> str:
     """Theirs' optimizer as it was seen."""
     if theirs.optimizer:
         return f"{signature(theirs.optimizer, theirs.options)}, by hand"
+    return _signatures(record.steps[0].rules)
+
+
+def _signatures(rules: Mapping[str, Rule]) -> str:
+    """Optimizers as they were seen, each once."""
     seen: dict[str, None] = {}
-    for step in record.steps[:1]:
-        for kind, options in step.rules.values():
-            seen[signature(kind.__name__, options)] = None
+    for kind, options in rules.values():
+        known = kind.__name__ == "AdamW" or kind.__name__ in RULES
+        seen[signature(kind.__name__, options) if known else kind.__name__] = None
     return "; ".join(seen)
 
 
@@ -251,7 +261,7 @@ def phrase(edit: Edit) -> tuple[str, str]:
     """What mine does otherwise, and what to change for it to do as theirs."""
     of = f" of {listed(edit.weights)}" if edit.weights else ""
     mine, theirs = edit.mine, edit.theirs
-    if edit.what in BROKEN:
+    if edit.what in BROKEN | PARTED:
         return mine, theirs
     key = {("adds_up", "first"): "adds_up_first", ("adds_up", "never"): "zeroed"}.get(
         (edit.what, mine), edit.what
@@ -340,6 +350,7 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     lines = [
         f"cause: {diagnosis.cause}",
         f"theirs: {diagnosis.theirs}",
+        *([f"seen in mine: {diagnosis.optimizer_of_mine}"] if diagnosis.optimizer_of_mine else []),
         f"mine:   the same, but it {', and it '.join(said)}",
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
         where,
@@ -433,7 +444,16 @@ def diagnose(
         return Diagnosis("not finite", step=broken, weights=tuple(weights))
     record = sound
     theirs = in_words(record, found.theirs)
-    base = Diagnosis("unexplained", step=found.step, weights=found.weights, theirs=theirs)
+    of_mine = _signatures(record.steps[0].rules_of_mine)
+    base = Diagnosis(
+        "unexplained",
+        step=found.step,
+        weights=found.weights,
+        theirs=theirs,
+        optimizer_of_mine=of_mine if of_mine != theirs else "",
+    )
+    if found.program.own:
+        return _beside(found, base, record)
     if found.weak or found.several or not found.causes:
         return _unnamed(found, base)
     edits = edits_of(found.theirs, found.program, record, found.weights)
@@ -467,8 +487,26 @@ def diagnose(
     )
 
 
+def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
+    """What is known where theirs takes mine's steps once it has mine's gradients."""
+    edits = edits_of(found.theirs, found.program, record, found.weights)
+    one = parting(record, found.step - 1)
+    if one is None:
+        seen = "with mine's gradients theirs takes mine's steps: the gradient is what differs"
+        return replace(base, evidence=seen)
+    return replace(
+        base,
+        cause=one.cause,
+        second=(found.causes[0], None) if found.causes else None,
+        edits=(Edit(one.cause, one.mine, one.change, one.weights), *edits),
+        reproduced=found.steps,
+        residual=found.largest,
+    )
+
+
 def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
     """What is known where no cause is named."""
+    base = replace(base, same_gradients=found.same)
     if found.weak:
         seen = f"the difference is hardly more than rounding: {found.largest:.2g} times as much"
         return replace(base, evidence=seen, several=True)
