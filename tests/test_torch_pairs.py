@@ -238,14 +238,57 @@ def test_the_same_gradients_are_told_where_nothing_else_is_known():
 
 def test_mines_optimizer_is_shown_where_it_is_another():
     def mine(net):
-        return torch.optim.AdamW(net.parameters(), lr=0.01)
+        return torch.optim.RMSprop(net.parameters(), lr=0.01, alpha=0.999)
 
     def theirs(net):
-        return torch.optim.Adam(net.parameters(), lr=0.01)
+        return torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.0, 0.999))
 
     report = lockstep(train(optimizer=mine), train(optimizer=theirs), 20)
-    assert report.cause == "weight decay"
-    assert "seen in mine: AdamW(lr=0.01, weight_decay=0.01)" in report.text
+    assert report.cause == "bias correction"
+    assert "seen in mine: RMSprop(lr=0.01, alpha=0.999)" in report.text
+
+
+def test_many_other_options_are_read_off_mine():
+    def mine(net):
+        groups = {"params": net[0].parameters(), "lr": 0.05, "momentum": 0.5}, net[2].parameters()
+        return torch.optim.SGD([groups[0], {"params": groups[1], "weight_decay": 0.1}], lr=0.1)
+
+    theirs = train(optimizer=lambda net: sgd(net, momentum=0.9))
+    report = lockstep(train(optimizer=mine), theirs, 20)
+    assert report.cause == "optimizer"
+    first, last = ("0.weight", "0.bias"), ("2.weight", "2.bias")
+    assert [(e.what, e.mine, e.theirs, e.weights) for e in report.edits] == [
+        ("lr", 0.05, 0.1, first),
+        ("momentum", 0.5, 0.9, first),
+        ("momentum", 0, 0.9, last),
+        ("weight_decay", 0.1, 0, last),
+    ]
+
+
+def test_another_optimizer_beside_another_function_are_both_read_off_mine():
+    def mine(net):
+        return torch.optim.AdamW(net.parameters(), lr=0.02, betas=(0.8, 0.99), weight_decay=0.1)
+
+    report = lockstep(train(lambda: network(nn.SiLU()), optimizer=mine), train(), 20)
+    assert [edit.what for edit in report.edits] == ["another function", "optimizer"]
+    assert report.edits[1].mine == "AdamW(lr=0.02, betas=(0.8, 0.99), weight_decay=0.1)"
+
+
+def test_a_schedule_beside_other_options_is_read_off_mine():
+    def mine():
+        net = network()
+        steps = sgd(net, lr=0.3, momentum=0.5, dampening=0.2, weight_decay=0.1)
+        schedule = torch.optim.lr_scheduler.StepLR(steps, 5, 0.5)
+        for _ in range(30):
+            steps.zero_grad()
+            cross_entropy(net, ROWS, LABELS).backward()
+            steps.step()
+            schedule.step()
+
+    report = lockstep(mine, train(optimizer=lambda net: sgd(net, momentum=0.9)), 20)
+    changed = {"lr", "momentum", "dampening", "weight_decay", "schedule"}
+    assert {edit.what for edit in report.edits} == changed
+    assert "another lr from step 6 on: 0.15," in report.text
 
 
 def by_columns(activation):

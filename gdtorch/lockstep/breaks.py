@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "CAUSES",
+    "IMPOSSIBLE",
     "LOOK_AHEAD",
     "SHOWN_ELSEWHERE",
     "Break",
@@ -38,6 +39,8 @@ CAUSES = {  # the words for them
     *("another function", "overwritten gradient", "unequal micro-batches"),
 }
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
+# Of a tape that is run otherwise, where something does not fit.
+IMPOSSIBLE = (RuntimeError, ValueError, IndexError, TypeError, KeyError)
 OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
     *WHOLE,
@@ -592,7 +595,7 @@ def gradient(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that broadcast, which is the point
             return maker.whole(weights)
-    except (RuntimeError, ValueError, IndexError, TypeError, KeyError):  # what does not fit
+    except IMPOSSIBLE:
         return None
 
 

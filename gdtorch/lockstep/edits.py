@@ -32,6 +32,7 @@ WEAK = 4  # roundings: a smaller difference tells no cause from another
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
+KNOWN = {*RULES, "AdamW"}  # optimizers of torch.optim that can be replayed
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
@@ -186,6 +187,13 @@ class Finding:
     weak: bool = False
 
 
+# With all that mine makes of its gradients, as its optimizer was given them.
+MINES_GRADIENTS = Fitted(
+    Candidate("", lambda p, _: replace(p, own=True, clip=None, adds_up="never")), (), 0.0
+)
+MINES_RULE = Fitted(Candidate("optimizer", lambda p, _: replace(p, mines_rule=True)), (), 0.0)
+
+
 class _Search:
     """The search for a program that takes mine's steps.
 
@@ -265,10 +273,8 @@ class _Search:
             plain = [one for one in broken if not (found and one.candidate.partial)]
             found = [*((one,) for one in plain if self.holds(one)), *found]
             singles += broken
-        mines = _changed(own=True, clip=None, adds_up="never")  # with all that mine made of them
-        own = Fitted(Candidate("", mines), (), 0.0)
-        if not found and self.sees_mine and self.holds(own):
-            return [(own,)]
+        if not found:
+            found = self._as_seen_in_mine()
         if not found:
             self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
@@ -282,14 +288,23 @@ class _Search:
         if not found and not self.agreeing and type(self._rule()).__name__ not in NO_SCHEDULE:
             self.deadline = time.thread_time() + SECONDS
             found = self._schedules(singles)
-        if not found and self.sees_mine and not self.same:
-            found = [(own, *edits) for edits in self._with_mines_gradients(own)]
-        return found
+        return found or self._beside_mines_gradients()
 
-    def _with_mines_gradients(self, own: Fitted) -> list[tuple[Fitted, ...]]:
+    def _as_seen_in_mine(self) -> list[tuple[Fitted, ...]]:
+        """Mine's gradients, or else its optimizer, as they were seen, in the place of theirs."""
+        if self.sees_mine and self.holds(MINES_GRADIENTS):
+            return [(MINES_GRADIENTS,)]
+        rules = self.record.steps[self.step or 0].rules_of_mine
+        known = all(n in rules and rules[n][0].__name__ in KNOWN for n in self.parted)
+        return [(MINES_RULE,)] if known and not self.of_theirs and self.holds(MINES_RULE) else []
+
+    def _beside_mines_gradients(self) -> list[tuple[Fitted, ...]]:
         """What mine's optimizer makes of mine's gradients otherwise than theirs would."""
-        search = _Search(self.record, own.apply(self.theirs))
-        return [] if search.step is None else search.run()
+        if not self.sees_mine or self.same:
+            return []
+        search = _Search(self.record, MINES_GRADIENTS.apply(self.theirs))
+        found = [] if search.step is None else search.run()
+        return [(MINES_GRADIENTS, *edits) for edits in found]
 
     def _candidates(self) -> list[Candidate]:
         """The mistakes in the gradient that change the first step."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .breaks import after_module
+from .breaks import IMPOSSIBLE, after_module
 from .diagnosis import listed
 from .evidence import of_gradients
 from .record import Record, Whole
@@ -27,6 +27,7 @@ CAUSES = {  # the words for it
     *("changed gradients", "gradients not zeroed"),
 }
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
+PLAIN = bool | int | float | str | None  # values of options
 SAME_ROWS = "give both the same rows, in the same order"
 
 
@@ -71,7 +72,10 @@ def parting(record: Record, step: int) -> Parting | None:
     whole = at.whole
     if whole is None or whole.mine is None:
         return None
-    cause, mine, change = _Tapes(record, step, whole, whole.mine).told()
+    try:
+        cause, mine, change = _Tapes(record, step, whole, whole.mine).told()
+    except IMPOSSIBLE:  # mine's loss depends on weights that it does not show, say
+        return None
     return Parting(cause, mine, change, tuple(unlike))
 
 
@@ -118,13 +122,17 @@ class _Tapes:
         there = self._call(1, others) if others else ""
         if ours and others:
             said = f"has other values from its {here} on, where theirs has {there}"
-            return "another function", said, f"let it give what theirs' {others.function.name} does"
+            return (
+                "another function",
+                said,
+                f"let it give what theirs' {_name(others.function)} does",
+            )
         if ours:
             said = f"has values that theirs has not, from its {here} on"
-            return "another function", said, f"leave out {ours.function.name}"
+            return "another function", said, f"leave out {_name(ours.function)}"
         if others:
             said = f"does without {there}, which theirs has"
-            return "another function", said, f"add {others.function.name}"
+            return "another function", said, f"add {_name(others.function)}"
         return (
             "another function",
             "computes the same loss, but hands another gradient on",
@@ -167,16 +175,18 @@ class _Tapes:
         number = f"number {function.place + 1} of {count}" if count > 1 else ""
         near = after_module(function, tape, self.names[side])
         said = ", ".join(filter(None, [number, near]))
-        return f"{function.name} ({said})" if said else function.name
+        return f"{_name(function)} ({said})" if said else _name(function)
 
     def _otherwise(self, ours: _Call, others: _Call) -> tuple[str, str, str]:
         """The same function in both, by what it was given in mine and in theirs."""
-        call, name = self._call(0, ours), ours.function.name
+        call, name = self._call(0, ours), _name(ours.function)
         mine, theirs = _arguments(ours.function), _arguments(others.function)
         both = [(n, mine[n], theirs[n]) for n in mine if n in theirs and n != "inplace"]
         for argument, here, there in both:
-            kinds = isinstance(here, (Tensor, Slot)), isinstance(there, (Tensor, Slot))
-            if kinds[0] != kinds[1] or not (kinds[0] or here == there):
+            plain = isinstance(here, PLAIN) and isinstance(there, PLAIN)
+            given = [isinstance(one, (Tensor, Slot)) for one in (here, there)]
+            lacking = sorted(given) == [False, True] and (here is None or there is None)
+            if lacking or (plain and here != there):
                 said = f"has {call} with {argument} {_shown(here)}, theirs has {_shown(there)}"
                 return "another function", said, f"give both the same {argument}"
         for _, here, there in both:
@@ -210,6 +220,10 @@ class _Tapes:
             said = f"{said}; the two are at most {float(apart.max()):.2g} apart"
             return "other rows", said, "see in which precision both read and keep their data"
         return "other rows", f"{said}; {share:.0%} of its numbers differ", SAME_ROWS
+
+
+def _name(function: Function) -> str:
+    return "indexing" if function.name == "__getitem__" else function.name
 
 
 def _run(tape: Tape, weights: Mapping[int, Tensor]) -> list[_Call]:

@@ -50,6 +50,7 @@ class Program:
         used: whether it starts from the gradients that theirs' optimizer was given, with all that
             theirs has made of them, and not from those of the backward passes.
         own: whether it starts from those that mine's optimizer was given.
+        mines_rule: whether its optimizer and options are those that were seen in mine.
         resets: whether the optimizer forgets its state after each step.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
@@ -74,6 +75,7 @@ class Program:
     clip: tuple[str, float, float] | None = None
     used: bool = True
     own: bool = False
+    mines_rule: bool = False
     resets: bool = False
     begins: bool = False
     count: tuple[float, ...] = ()
@@ -192,7 +194,7 @@ class Replay:
             return self.grouped[only, each]
         alike: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
-            rules = [step.rules.get(name) for step in self.steps]
+            rules = [(step.rules.get(name), step.rules_of_mine.get(name)) for step in self.steps]
             history = repr([name in only, each and name, *rules])
             alike.setdefault(history, []).append(number)
         groups = []
@@ -211,7 +213,7 @@ class Replay:
         known: tuple[Any, float] | None = None
         rule = None
         for number, step in enumerate(self.steps):
-            seen = step.rules.get(name)
+            seen = (step.rules_of_mine if program.mines_rule else step.rules).get(name)
             rate = program.rates[min(number, len(program.rates) - 1)]
             if (seen, rate) != known:
                 known = seen, rate

@@ -154,8 +154,10 @@ def edits_of(
     """What a program that takes mine's steps does otherwise than theirs."""
     only = tuple(parted) if len(parted) < len(record.parts) else ()
     options = seen_options(record, theirs, parted[0])
-    edits = []
-    if program.optimizer != theirs.optimizer:
+    edits: list[Edit] = []
+    if program.mines_rule:
+        edits += options_edits(record, parted)
+    elif program.optimizer != theirs.optimizer:
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     else:
@@ -179,6 +181,31 @@ def edits_of(
     if program.still == set(record.parts):
         edits = [Edit("still_all", True, False) if e.what == "still" else e for e in edits]
     return tuple(edits)
+
+
+def options_edits(record: Record, parted: Sequence[str]) -> Iterator[Edit]:
+    """In what mine's optimizer, as it was seen, is another than theirs, or has other options."""
+    of_mine, of_theirs = record.steps[0].rules_of_mine, record.steps[0].rules
+    weights: dict[tuple[str, Any, Any], list[str]] = {}
+    for name in parted:
+        (kind, options), (other, others) = of_mine[name], of_theirs[name]
+        mine, theirs = signature(kind.__name__, options), signature(other.__name__, others)
+        unlike = [("optimizer", mine, theirs)]
+        if kind is other:
+            known = options_of(make_rule(other.__name__, others))
+            own = options_of(make_rule(kind.__name__, options)).items()
+            unlike = [(o, value, known[o]) for o, value in own if value != known[o]]
+        for one in unlike:
+            weights.setdefault(one, []).append(name)
+    for one, names in weights.items():
+        yield Edit(*one, tuple(names) if len(names) < len(record.parts) else ())
+    name = parted[0]
+    steps = [step for step in record.steps if name in step.rules and name in step.rules_of_mine]
+    lrs = tuple(float(step.rules_of_mine[name][1]["lr"]) for step in steps)
+    other_lrs = tuple(float(step.rules[name][1]["lr"]) for step in steps)
+    as_long = tuple(lr * lrs[0] / other_lrs[0] if other_lrs[0] else lr for lr in other_lrs)
+    if not near(lrs, as_long):
+        yield Edit("schedule", lrs, as_long)
 
 
 def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
