@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
+__all__ = ["KNOWN", "SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
 
 import hashlib
 import itertools

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..optimizers import RULES
 from .breaks import CAUSES as BROKEN
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
+from .edits import KNOWN, SECONDS_OF_BREAKS, Finding, Progress, find, silent
 from .parting import CAUSES as PARTED
 from .parting import parting
 from .record import Record, Rule
@@ -276,11 +275,9 @@ def in_words(record: Record, theirs: Program) -> str:
 
 
 def _signatures(rules: Mapping[str, Rule]) -> str:
-    """Optimizers as they were seen, each once."""
-    seen: dict[str, None] = {}
-    for kind, options in rules.values():
-        known = kind.__name__ == "AdamW" or kind.__name__ in RULES
-        seen[signature(kind.__name__, options) if known else kind.__name__] = None
+    """Those of torch.optim's optimizers that were seen, each once."""
+    kinds = ((kind.__name__, options) for kind, options in rules.values())
+    seen = dict.fromkeys(signature(kind, options) for kind, options in kinds if kind in KNOWN)
     return "; ".join(seen)
 
 
