@@ -307,7 +307,7 @@ BODIES = {
     "return 'abc'": "use `yield` in a loop, not `return`",
     "return GOOD": "use `yield` in a loop, not `return`",
     "return [GOOD, None]": f"step 1 is an object of type NoneType, {MAPPING}",
-    "return None": "() returns an object of type NoneType; it must yield weights",
+    "return None": "takes 0 backward passes and no step of torch.optim, in the thread that called",
     "return GOOD.get": "() returns an object of type builtin_function_or_method",
     "return\n yield": "is empty",
     "return [GOOD] * 9": None,

@@ -180,14 +180,36 @@ def test_what_is_no_entry_is_refused():
     record = Recorder()
     with pytest.raises(ValueError, match="nothing is recorded"):
         record.save("never.npz")
-    with pytest.raises(ValueError, match="type dict, where a mapping"):
-        record()
+    for nothing in ((), (None,), (3.0,), (print,)):
+        with pytest.raises(ValueError, match=r"entry 0 of the record is .* record\(W1=W1, b1=b1\)"):
+            record(*nothing)
     with pytest.raises(ValueError, match="entry 0 of the record: w is no array"):
         record(w="one")
     record(w=[1.0])
     with pytest.raises(ValueError, match="entry 1 of the record: other weights or shapes"):
         record(v=[1.0])
     assert len(record) == 1
+
+
+def test_arrays_without_names_are_numbered():
+    given = w, b = np.ones((3, 2)), torch.zeros(2)
+    for arrays in (given, (given,), ([*given],)):
+        record = Recorder()
+        record(*arrays)
+        assert [*next(iter(record))] == ["0", "1"]
+        assert next(iter(record))["0"].tolist() == w.tolist()
+    record = Recorder()
+    record(b, self=w)
+    assert {name: tuple(w.shape) for name, w in next(iter(record)).items()} == {
+        "0": (2,),
+        "self": (3, 2),
+    }
+
+
+def test_a_name_that_does_not_end_in_npz_is_given_that_ending(tmp_path):
+    by_hand(Recorder()).save(tmp_path / "mine")
+    by_hand(Recorder()).save(tmp_path / "mine.2.npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.2.npz", "mine.npz"]
 
 
 def test_a_first_entry_that_is_missing_is_said():

@@ -34,6 +34,7 @@ from .training import Training
 Arrays = Module | Mapping[str, Any] | Iterable[Any]
 STORED: tuple[type, ...] = (list, tuple, type(iter([])), type(iter(())))
 Trajectory = Iterable[Arrays] | Callable[[], Iterable[Arrays] | None]
+YIELD = "use `yield {...}`: first with the initial weights, then with those after each step"
 Watching = Callable[[], AbstractContextManager[object]]
 
 
@@ -98,6 +99,12 @@ def _items(
                 yield weights, False
         if training.weights:
             return
+        if training.made is None:
+            raise ValueError(
+                f"{who} takes {training.passes} backward passes and no step of torch.optim, in the "
+                "thread that called it; step an optimizer there, or yield the weights after each "
+                "step"
+            )
         trajectory, call = training.made, "()"
     if isinstance(trajectory, (Mapping, Module, str)) or not isinstance(trajectory, Iterable):
         _refuse(trajectory, who, call)
@@ -130,10 +137,15 @@ def _refuse(trajectory: object, who: str, call: str) -> NoReturn:
     )
 
 
-def named(weights: object, where: str) -> dict[str, Any]:
+def named(weights: object, where: str, remedy: str = YIELD) -> dict[str, Any]:
     """The arrays of a module, a mapping, nested or not, of pairs (name, array), or of a sequence.
 
     Names within names are joined by /; arrays without names are 0, 1, 2, …
+
+    Args:
+        weights: as `Arrays`.
+        where: their place in messages.
+        remedy: what to do if these are no weights.
     """
     if isinstance(weights, Module):
         weights = dict(weights.named_parameters())
@@ -146,10 +158,10 @@ def named(weights: object, where: str) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(f"{where}: names and arrays cannot be read ({_said(error)})") from error
     if not leaves:
+        kind = type(weights).__name__
         raise ValueError(
-            f"{where} is an object of type {type(weights).__name__}, where a mapping name → array "
-            "with at least one should be; use `yield {...}`: first with the initial weights, then "
-            "with those after each step"
+            f"{where} is an object of type {kind}, where a mapping name → array with at least one "
+            f"should be; {remedy}"
         )
     arrays = dict(leaves)
     if len(arrays) < len(leaves):

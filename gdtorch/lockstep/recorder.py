@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from .reading import Arrays, named, tensor
 from .training import weights_of
 
+CALL = "call the recorder with arrays by name, record(W1=W1, b1=b1), or with the model"
+
 
 class Recorder:
     """Record the weights of a loop that stays as it is.
@@ -39,21 +41,23 @@ class Recorder:
     def __init__(self) -> None:
         self.entries: list[dict[str, Tensor]] = []
 
-    def __call__(self, weights: Arrays | None = None, /, **arrays: Any) -> None:  # noqa: ANN401
+    def __call__(self, /, *weights: Arrays, **arrays: Any) -> None:  # noqa: ANN401
         """Copy the weights as they are now.
 
         Args:
-            weights: a module, a mapping name → array, or what else a trajectory may yield.
+            weights: a module, a mapping name → array, or what else a trajectory may yield; or
+                arrays, which are then named 0, 1, 2, …
             arrays: or else, or as well, arrays by name.
 
         Raises:
             ValueError: these are no weights, or not those of the entry before.
         """
         where = f"entry {len(self.entries)} of the record"
-        given = ({} if weights is None else named(weights, where)) | arrays
+        whole = len(weights) == 1 and not hasattr(weights[0], "ndim")
+        given = (named(weights[0] if whole else weights, where, CALL) if weights else {}) | arrays
         now = {
             name: tensor(array, f"{where}: {name}").cpu().clone()
-            for name, array in named(given, where).items()
+            for name, array in named(given, where, CALL).items()
         }
         if self.entries and _shapes(now) != _shapes(self.entries[0]):
             raise ValueError(f"{where}: other weights or shapes than in entry 0")
@@ -93,6 +97,8 @@ class Recorder:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file as `numpy.savez` does: name → array of shape (entries, *shape).
 
+        As there, a name that does not end in .npz is given that ending.
+
         Raises:
             ValueError: nothing is recorded.
             OSError: the file cannot be written.
@@ -101,7 +107,8 @@ class Recorder:
             raise ValueError(
                 "nothing is recorded; call the recorder before the loop, and after each step"
             )
-        with zipfile.ZipFile(path, "w") as file:
+        path = os.fspath(path)
+        with zipfile.ZipFile(path if path.endswith(".npz") else f"{path}.npz", "w") as file:
             for name in self.entries[0]:
                 steps = torch.stack([entry[name] for entry in self.entries])
                 wide = steps.float() if steps.dtype == torch.bfloat16 else steps  # NumPy has none
