@@ -301,6 +301,53 @@ def test_optimizers_with_a_gradient_each_take_one_step_as_well():
     assert lockstep(mine, several, 20).cause == "updated too early"
 
 
+def test_a_weight_that_stays_is_not_said_to_have_a_learning_rate_of_nothing():
+    def mine():
+        w, b = W, np.zeros(1)
+        while True:
+            yield {"w": w, "b": b}
+            w = w - 0.1 * 2 / len(X) * X.T @ (X @ w + b - Y)
+
+    found = lockstep(mine, train, 20)
+    assert found.cause == "weight that never moves"
+    assert "lr of" not in str(found)
+
+
+class Trainer:
+    def __init__(self):
+        self.net = model()
+        self.optimizers = [torch.optim.SGD([weight], lr=0.1) for weight in self.net.parameters()]
+
+    def fit(self):
+        while True:
+            self.net.zero_grad()
+            loss(self.net).backward()
+            for optimizer in self.optimizers:
+                optimizer.step()
+
+
+OUTSIDE = []  # a net, and its optimizers
+
+
+def fit_outside():
+    while True:
+        OUTSIDE[0].zero_grad()
+        loss(OUTSIDE[0]).backward()
+        for optimizer in OUTSIDE[1]:
+            optimizer.step()
+
+
+def test_optimizers_made_outside_are_all_seen():
+    trainer, other = Trainer(), Trainer()
+    OUTSIDE[:] = other.net, other.optimizers
+    for theirs in (trainer.fit, fit_outside):
+        found = lockstep(by_hand, theirs, 20)
+        assert (found.cause, found.steps) == ("rounding", 20), str(found)
+    found = lockstep(by_hand, trainer.fit, 20)
+    assert found.cause == "initial weights"
+    assert "made outside the function that trains it goes on where it was" in str(found)
+
+
 def test_an_optimizer_made_anew_in_each_step_is_the_same_one():
     def anew():
         net = model()
@@ -338,6 +385,10 @@ def test_a_step_of_lbfgs_is_one_step():
     assert lockstep(lambda: lbfgs(lr=0.9), lbfgs, 20).cause == "unexplained"
     found = lockstep(by_hand, lbfgs, 20)  # which cannot be replayed: nothing is claimed
     assert (found.cause, found.steps, found.edits) == ("unexplained", 20, ())
+    said = "Theirs steps by LBFGS, which is not replayed."
+    assert said in str(found)
+    assert said not in str(lockstep(lbfgs, lbfgs, 20))
+    assert "Theirs steps by Own" in str(lockstep(by_hand(lr=0.3), lambda: train(Own), 20))
 
 
 def test_gradients_scaled_for_half_precision():
@@ -355,6 +406,38 @@ def test_gradients_scaled_for_half_precision():
     assert lockstep(by_hand, scaled, 20)
     found = lockstep(by_hand(lr=0.3), scaled, 20)
     assert (found.cause, found.factor) == ("scale", pytest.approx(3)), str(found)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_scale_is_in_no_gradient(several):
+    """A `GradScaler`'s: neither in those that are clipped, nor in those with a mistake."""
+
+    def theirs(most):
+        net, scaler = model(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        groups = [[w] for w in net.parameters()] if several else [net.parameters()]
+        each = [torch.optim.SGD(group, lr=0.1) for group in groups]
+        for _ in range(20):
+            net.zero_grad()
+            scaler.scale(torch.tanh(net(torch.tensor(X))).square().sum()).backward()
+            for optimizer in each:
+                scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), most)
+            for optimizer in each:
+                scaler.step(optimizer)
+            scaler.update()
+
+    found = lockstep(lambda: theirs(1e9), lambda: theirs(0.5), 20)
+    assert (found.cause, found.edits[0].theirs[1]) == ("clipping", pytest.approx(0.5)), str(found)
+
+    def mine():
+        w, b = W, np.zeros(1)
+        while True:
+            yield {"w": w, "b": b}
+            delta = 2 * np.tanh(X @ w + b)
+            w, b = w - 0.1 * X.T @ delta, b - 0.1 * delta.sum(0)
+
+    found = lockstep(mine, lambda: theirs(1e9), 20)
+    assert "it leaves out tanh′" in str(found)
 
 
 @pytest.mark.slow
@@ -389,9 +472,9 @@ def test_compiled_steps(what):
     torch.compiler.reset()
 
 
-def by_autograd_alone():
+def by_autograd_alone(steps=300):
     net = model()
-    for _ in range(300):
+    for _ in range(steps):
         loss(net).backward()
         with torch.no_grad():
             for weight in net.parameters():
@@ -420,9 +503,7 @@ def elsewhere():
     thread.join()
 
 
-NONE = (
-    r"theirs\(\) returns an object of type NoneType; it must yield weights.* or step an optimizer"
-)
+NONE = "theirs takes 0 backward passes and no step of torch.optim, in the thread that called it"
 NO_STEP = "takes 100 backward passes and no step of torch.optim; yield the weights"
 OUT_OF_TURN = "trains with several optimizers, which do not step in turn; yield the weights"
 
@@ -432,6 +513,7 @@ OUT_OF_TURN = "trains with several optimizers, which do not step in turn; yield 
     [
         (lambda: None, NONE),
         (elsewhere, NONE),
+        (lambda: by_autograd_alone(9), NONE.replace("0", "9")),
         (lambda: train(steps=0) and None, r"theirs is empty"),
         (by_autograd_alone, f"theirs {NO_STEP}"),
         (forgets_to_step, f"theirs {NO_STEP}"),
@@ -441,6 +523,7 @@ OUT_OF_TURN = "trains with several optimizers, which do not step in turn; yield 
     ids=[
         "returns at once",
         "in another thread",
+        "by autograd alone, but not for long",
         "an empty loop",
         "by autograd alone",
         "forgets to step",
@@ -514,7 +597,7 @@ def test_on_the_command_line(tmp_path, main):
         "gdtorch: a.py:breaks raised RuntimeError (in step 3); the traceback above is of that code"
     )
     for name, words in (
-        ("nothing", "a.py:nothing() returns an object of type NoneType; it must yield weights"),
+        ("nothing", "a.py:nothing takes 0 backward passes and no step of torch.optim"),
         ("live", "a.py:live, step 1 is the same memory as step 0"),
     ):
         status, out, error = main("lockstep", f"a.py:{name}", "b.py:train")

@@ -12,7 +12,7 @@ __all__ = ["Observer", "Seen", "hooks", "taken"]
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from .tape import Recording, Tape
 
 # Functions with a kink: name → by how much the derivative jumps there.
 KINKED = {"relu": 1.0, "leaky_relu": 1.0, "abs": 2.0, "clamp": 1.0, "clamp_min": 1.0}
+UNSCALE = "_amp_foreach_non_finite_check_and_unscale_"  # what `GradScaler.unscale_` calls
 OF_CLASSES = {"nll_loss", "cross_entropy"}  # losses of which the classes of a row are one output
 BARE = {  # losses without a square, and so without a ½
     *OF_CLASSES,
@@ -121,6 +122,7 @@ class Observer(TorchFunctionMode):
         self.left: dict[int, Tensor | None] = {}  # what earlier steps have left in `.grad`
         self.recording = Recording()
         self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
+        self.unscaled = False  # the loss on the tape
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -160,6 +162,8 @@ class Observer(TorchFunctionMode):
         call: Callable[..., Any] = partial(function, **(kwargs or {}))
         if name == "backward" and args:
             return self._backward(call, args, kwargs or {})
+        if name == UNSCALE:
+            self._unscale(args[0], args[2].item())
         if name in REDUCTIONS and args and isinstance(args[0], Tensor) and args[0].requires_grad:
             shape = tuple(args[0].shape)
             self.shape = shape[:1] + shape[2:] if name in OF_CLASSES else shape
@@ -237,6 +241,24 @@ class Observer(TorchFunctionMode):
                 left = self.left.get(id(leaf))
                 self._keep(leaf, leaf.grad if left is None else leaf.grad - left)
         return made
+
+    def _unscale(self, gradients: Iterable[Tensor], share: float) -> None:
+        """Take the scale of a `GradScaler` out of gradients, and out of the loss on the tape."""
+        scaled = {gradient.data_ptr() for gradient in gradients}
+        for key in self.seen.fresh:
+            grad = self.parameters[key].grad
+            if grad is not None and grad.data_ptr() in scaled:
+                self.seen.fresh[key] *= share
+                self.seen.norms[key] *= share
+                if key in self.seen.kinks:
+                    self.seen.kinks[key] *= share
+        tape = self.seen.tape
+        if tape and not self.unscaled:  # another optimizer's gradients may follow, of the same loss
+            losses = [
+                (inner, None) for slot, _ in tape.losses for inner in tape.makers[slot].inputs()
+            ]
+            self.seen.tape = replace(tape, losses=tuple(losses))
+            self.unscaled = True
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
         """Add up what each input on a kink would do to the gradients on the kink's other side."""

@@ -7,12 +7,14 @@ __all__ = ["Training", "weights_of"]
 import contextvars
 import gc
 import random
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Semaphore, Thread
-from typing import Any, TypeVar
+from types import FrameType, ModuleType
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -73,10 +75,11 @@ class Training:
     """A function that trains with optimizers of torch.optim, stopped after each step.
 
     Iterating yields its weights, live: before the first step, then after each. A step is complete
-    when each parameter was in one optimizer's step. The optimizers are the first that steps and
-    those that the function has made by then. The function runs in a thread of its own, which waits
-    while the caller has the weights, and which is ended with the iteration, be it complete or not.
-    Its random numbers on the CPU are its own. What the function raises is raised here.
+    when each parameter was in one optimizer's step. The optimizers are the first that steps, those
+    that the function has made by then, and those that its variables hold. The function runs in a
+    thread of its own, which waits while the caller has the weights, and which is ended with the
+    iteration, be it complete or not. Its random numbers on the CPU are its own. What the function
+    raises is raised here.
 
     Args:
         function: it takes no arguments.
@@ -138,7 +141,7 @@ class Training:
         def before(optimizer: Optimizer, *_: object) -> None:
             if threading.get_ident() == thread and not self.weights:
                 made = [one for one in _all(Optimizer) if one not in earlier]
-                self.weights = weights_of(optimizer, *made)
+                self.weights = weights_of(optimizer, *made, *_in_reach(sys._getframe()))
                 self._hand_over()
 
         def after(optimizer: Optimizer, *_: object) -> None:
@@ -226,6 +229,25 @@ class _Passes(TorchFunctionMode):
         if getattr(function, "__name__", "") in {"backward", "grad"}:
             self.seen()
         return function(*args, **(kwargs or {}))
+
+
+def _in_reach(frame: FrameType | None) -> Iterator[Optimizer]:
+    """The optimizers that the variables of a frame and of its callers hold; ours are left out."""
+    while frame:
+        if frame.f_globals is not globals():
+            used = (frame.f_globals.get(name) for name in frame.f_code.co_names)
+            yield from _within([*frame.f_locals.values(), *used], depth=3)  # as far as self.all[k]
+        frame = frame.f_back
+
+
+def _within(one: object, depth: int) -> Iterator[Optimizer]:
+    """The optimizers in lists, tuples, dicts and the attributes of objects, so many levels deep."""
+    if issubclass(type(one), Optimizer):
+        yield cast("Optimizer", one)
+    elif depth and not issubclass(type(one), (ModuleType, type)):
+        held = one if isinstance(one, dict) else getattr(one, "__dict__", {})
+        for inner in one if isinstance(one, (list, tuple)) else held.values():
+            yield from _within(inner, depth - 1)
 
 
 def _stepped(optimizer: Optimizer) -> list[Tensor]:
