@@ -814,6 +814,9 @@ def test_that_nothing_moved_is_said():
     assert found.identical
     assert "No weight moved in any of 8 steps, in either" in str(found)
     assert "No weight moved" not in str(lockstep(vectors([1], [1], [2]), vectors([1], [1], [2])))
+    words = "Perhaps: mine updates other arrays than those that it yields, or its lr begins at 0."
+    assert words in str(lockstep(vectors([1, 2], [1, 2]), vectors([1, 2], [2, 4])))
+    assert words not in str(lockstep(vectors([1, 2], [1.5, 3]), vectors([1, 2], [2, 4])))
 
 
 def test_a_weight_that_stands_still_does_not_move_in_words():

@@ -135,8 +135,12 @@ def test_what_cannot_be_paired_is_listed_whole():
     theirs = still({"w": W1, "x": B1})
     found = lockstep(mine, theirs)
     assert found.cause == "names"
-    whole = "not to be paired: b (4,), c (4,) and extra (7,) in mine; x (4,) in theirs."
+    whole = "not to be paired: b (4,), c (4,) and extra (7,) in mine; x (4,) in theirs: neither"
     assert whole in str(found)
+    lone = str(lockstep(still({"w": W1}), still({"w": W1, "x": B1})))
+    assert "paired: x (4,) in theirs, which mine does not train, or does not yield." in lone
+    lone = str(lockstep(still({"w": W1, "x": B1}), still({"w": W1})))
+    assert "paired: x (4,) in mine, which theirs does not train, or does not yield." in lone
     found = lockstep(still({"w": W1, "b": B1, "c": B2}), still({"w": W2, "b": B1, "c": W2}))
     assert (found.cause, found.diagnosis.weights) == ("shape", ("w", "c"))
     assert "w is (3, 4) in mine, (4, 2) in theirs; c is (2,) in mine, (4, 2)" in str(found)

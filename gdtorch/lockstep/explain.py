@@ -18,11 +18,12 @@ MEANING = {
     "differently. Neither is wrong; there is nothing to change.",
     "precision": "The two do the same, one of them in a lower precision. Give both the same "
     "dtype, and check that no array was made without one.",
-    "names": "Neither names, shapes nor initial values tell which of these are the same. Pass "
-    "rename={...} for those that are; add the others to both, or take them out.",
+    "names": "Pass rename={...} for those that are the same. Yield the others in both, and give "
+    "them to both optimizers; or take them out.",
     "shape": "The two have different sizes. Give both the same layers.",
     "initial weights": "The two do not begin at the same weights, so nothing later can be "
-    "compared. Copy the initial weights of one into the other.",
+    "compared. Copy the initial weights of one into the other. A model that is made outside the "
+    "function that trains it goes on where it was.",
     "sign": "One descends and the other ascends. Look for a minus sign: w -= lr * g goes down.",
     "scale": "A factor in the learning rate or in the loss, if later steps are off by it as well, "
     "which the first does not tell.",
@@ -52,8 +53,8 @@ MEANING = {
 }
 REPLAYED = {  # where so much has been tried that no more is guessed
     "unexplained": "Mine has other rows or another loss, three mistakes at once, or one that "
-    "docs/lockstep.md does not list. Where a gradient is derived by hand, put theirs' into mine, "
-    "one weight after the other.",
+    "docs/lockstep.md does not list. Give mine theirs' rows, loss, gradients and optimizer, one "
+    "after the other: with the one that differs the two agree.",
     "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
     "it, in a way that was not found; the others are right.",
 }
@@ -204,6 +205,8 @@ def _candidates(factor: float, diagnosis: Diagnosis, rows: int | None) -> list[s
     error = diagnosis.error
     known = dict(usual_factors(rows or 0))
     lines = [text for value, text in known.items() if _near(factor, value, error)]
+    if abs(factor) <= error:
+        lines.append("mine updates other arrays than those that it yields, or its lr begins at 0")
     for value, sign in ((factor - 1, "+"), (1 - factor, "−")):
         if USUAL[0] <= value <= USUAL[1] and _near(value * 100, round(value * 100), error * 100):
             lines.append(f"1 {sign} momentum, with a momentum of {value:.2g}")

@@ -154,13 +154,18 @@ class _Search:
         if mine.keys() == theirs.keys():
             sizes = (f"{n} is {_size(mine[n])} in mine, {_size(theirs[n])} in theirs" for n in mine)
             return Diagnosis("shape", weights=tuple(mine), evidence="; ".join(sizes))
-        sides = []
-        for whose, weights in (("mine", mine), ("theirs", theirs)):
-            if weights:
-                names = listed([f"{name} {_size(weight)}" for name, weight in weights.items()])
-                sides.append(f"{names} in {whose}")
+        ours, others = (
+            listed([f"{name} {_size(weight)}" for name, weight in weights.items()])
+            for weights in (mine, theirs)
+        )
+        if ours and others:
+            unlike = "neither names, shapes nor initial values tell which is which"
+            evidence = f"{ours} in mine; {others} in theirs: {unlike}"
+        else:
+            has, lacks = ("mine", "theirs") if ours else ("theirs", "mine")
+            evidence = f"{ours or others} in {has}, which {lacks} does not train, or does not yield"
         lone = (*mine, *(name for name in theirs if name not in mine))
-        return Diagnosis("names", weights=lone, evidence="; ".join(sides))
+        return Diagnosis("names", weights=lone, evidence=evidence)
 
     def _settle(self, mine: str, theirs: str, by: str = "") -> None:
         """Take two for one weight, if there is a way to lay out the one as the other."""

@@ -17,6 +17,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from ..optimizers import RULES
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .edits import SECONDS_OF_BREAKS as SECONDS
@@ -35,6 +36,7 @@ SURE = 32  # bits: numbers of fewer tell little
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
 )
+OTHER_RULE = "Theirs steps by {}, which is not replayed. Train both by SGD: do they agree then?"
 SWAP = "Theirs was not seen to train in PyTorch. If mine does, swap the two, and more can be found."
 
 
@@ -310,6 +312,9 @@ class Inspection:
             yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
         if self.comparable and self.monitor.found and not self.observer.parameters:
             yield SWAP
+        kinds = {kind.__name__ for step in self.keeper.steps for kind, _ in step.rules.values()}
+        if self.monitor.found and not diagnosis.theirs and (unknown := kinds - RULES.keys()):
+            yield OTHER_RULE.format(listed(sorted(unknown)))
         if self.blind and diagnosis.cause in AGREEING:
             step, names = self.blind
             yield f"From step {step} on no element of {listed(names)} is finite, in either."
