@@ -216,8 +216,9 @@ def test_a_closure_and_accumulated_gradients_are_one_step_each():
 
 
 def test_two_functions_draw_the_same_random_numbers_from_the_same_seed():
-    def dropped():
-        torch.manual_seed(0)
+    def dropped(*, seed=False):
+        if seed:
+            torch.manual_seed(0)
         net = model()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         while True:
@@ -229,9 +230,14 @@ def test_two_functions_draw_the_same_random_numbers_from_the_same_seed():
 
     def seeded():
         np.random.seed(0)  # noqa: NPY002
-        dropped()
+        dropped(seed=True)
 
     assert lockstep(seeded, seeded, 20).identical
+    # Without a seed of their own they go on from where the caller's stand, and leave these there.
+    states = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    assert lockstep(dropped, dropped, 20).identical
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
 
 
 def test_a_function_that_takes_fewer_steps_ends_it():
@@ -311,6 +317,24 @@ def test_a_weight_that_stays_is_not_said_to_have_a_learning_rate_of_nothing():
     found = lockstep(mine, train, 20)
     assert found.cause == "weight that never moves"
     assert "lr of" not in str(found)
+
+
+def test_weights_with_one_factor_are_named_together():
+    def scaled(factor):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+        net.double()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        while True:
+            net.zero_grad()
+            loss(net).backward()
+            for layer in (net[0], net[2]):
+                layer.bias.grad *= factor
+            optimizer.step()
+
+    found = lockstep(lambda: scaled(0.25), lambda: scaled(1.0), 20)
+    assert [edit.weights for edit in found.edits] == [("0.bias", "2.bias")], str(found)
+    assert "take the factor 0.25 out of the gradient of 0.bias and 2.bias." in str(found)
 
 
 class Trainer:

@@ -10,7 +10,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from threading import Semaphore, Thread
 from types import FrameType, ModuleType
@@ -78,8 +78,8 @@ class Training:
     when each parameter was in one optimizer's step. The optimizers are the first that steps, those
     that the function has made by then, and those that its variables hold. The function runs in a
     thread of its own, which waits while the caller has the weights, and which is ended with the
-    iteration, be it complete or not. Its random numbers on the CPU are its own. What the function
-    raises is raised here.
+    iteration, be it complete or not. Its random numbers on the CPU are its own, from where the
+    caller's stand; the caller's stay there. What the function raises is raised here.
 
     Args:
         function: it takes no arguments.
@@ -113,10 +113,12 @@ class Training:
         run = partial(contextvars.copy_context().run, self._run, device)
         thread = Thread(target=run, daemon=True)
         thread.start()
+        drawn = [get() for get, _ in RANDOM]
         try:
             while True:
-                self.go.release()
-                self.here.acquire()
+                with _random_numbers(drawn):
+                    self.go.release()
+                    self.here.acquire()
                 if self.ended:
                     break
                 yield self.weights
@@ -194,11 +196,8 @@ class Training:
 
     def _hand_over(self) -> None:
         if not self.stopped:
-            drawn = [get() for get, _ in RANDOM]
             self.here.release()
             self.go.acquire()
-            for (_, put), state in zip(RANDOM, drawn, strict=True):
-                put(state)  # the other program may have drawn numbers meanwhile
         if self.stopped:
             self._end()
 
@@ -210,6 +209,20 @@ class Training:
             self.here.release()
             threading.Event().wait()
         raise _Enough
+
+
+@contextmanager
+def _random_numbers(states: list[Any]) -> Iterator[None]:
+    """Within the block, random numbers go on from these states, which are kept up to date."""
+    others = [get() for get, _ in RANDOM]
+    for (_, put), state in zip(RANDOM, states, strict=True):
+        put(state)
+    try:
+        yield
+    finally:
+        states[:] = [get() for get, _ in RANDOM]
+        for (_, put), state in zip(RANDOM, others, strict=True):
+            put(state)
 
 
 class _Passes(TorchFunctionMode):

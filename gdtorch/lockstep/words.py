@@ -495,8 +495,7 @@ def diagnose(
         )
         if other_way and not alike_factors(cause, program):
             others = edits_of(found.theirs, program, record, found.weights)
-            if not any(edit.what == "lr" and near([edit.mine], [0]) for edit in others):
-                alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
+            alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
     return replace(
         base,
         cause=found.causes[0],
