@@ -35,7 +35,9 @@ def locate(name: str) -> tuple[str, str, str]:
     parts = re.fullmatch(r"(.+?):([^:(]+)(\(.*)?", name, re.DOTALL)
     record = name.endswith(".npz")
     if not parts and not record:
-        raise RefusedError(f"{name}: name a file and a function in it, as in mine.py:descend")
+        raise RefusedError(
+            f"{name}: name a file and a function in it, as mine.py:descend, or a record, mine.npz"
+        )
     file, function, arguments = (name, "", "") if record or not parts else parts.groups("")
     if file == "builtin":
         if function not in BUILT_IN:

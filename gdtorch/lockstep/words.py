@@ -226,9 +226,12 @@ def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
         yield Edit("sign", -1, 1)
     elif factor != 1:
         yield Edit("gradient", factor, 1.0)
-    for weight, own in program.factors.items():
-        if own != 1:
-            yield Edit("gradient", own, 1.0, (weight,))
+    factors = {name: own for name, own in program.factors.items() if own != 1}
+    while factors:
+        own = next(iter(factors.values()))
+        alike = tuple(name for name, other in factors.items() if near([other], [own]))
+        yield Edit("gradient", own, 1.0, alike)
+        factors = {name: other for name, other in factors.items() if name not in alike}
     for field in ("adds_up", "late", "resets", "begins", "count", "decays_after", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
