@@ -31,6 +31,7 @@ from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
 from gdtorch.ensemble.processes import Processes
+from gdtorch.ensemble.tally import Networks, Tally, checkpoints
 
 RUN = ["ensemble", "--starts", 70, "--steps", 60, "--lr", 1, 10, 30]
 EAGER = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # torch.compile does nothing
@@ -214,6 +215,23 @@ def test_any_start_can_be_replayed(main, options):
     # below 2/lr.
     epsilon = torch.finfo(getattr(torch, facts["settings"]["dtype"])).eps
     assert loss == pytest.approx(rate["loss"]["100"], rel=600 * epsilon)
+
+
+@pytest.mark.parametrize(
+    ("called", "again"),
+    [
+        ("python -m gdtorch", "python -m gdtorch"),
+        ("/usr/bin/gdtorch", "gdtorch"),
+        ("my code/train.py", "python train.py"),
+    ],
+)
+def test_a_replay_is_called_as_the_program_was(tmp_path, monkeypatch, called, again):
+    monkeypatch.setattr(sys, "argv", [called])
+    settings = blocks.Settings(starts=1, engine="", block=1)
+    kinds = ("i8", "f8", "?", "f8", "?", "i8", "?")
+    counted = Tally.of(Networks(*(np.zeros(1, kind) for kind in kinds)), len(checkpoints(1000)))
+    (rate,) = ensemble.facts(settings, tmp_path, [counted])["rates"]
+    assert rate["replay"]["the worst"].startswith(f"{again} --start 0 --seed 0 --lr 1.0")
 
 
 def test_learning_rates_named_one_by_one_all_run(main):

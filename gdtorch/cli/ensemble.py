@@ -225,9 +225,9 @@ def _replay(settings: Settings, start: int, lr: float) -> str:
         value = getattr(settings, name)
         if value != SHARED[name].get("default", False):
             words.append(flag(name) if value is True else f"{flag(name)} {value}")
-    program = sys.argv[0]
-    python = "python " if program.endswith(".py") else ""
-    return f"{python}{shlex.quote(Path(program).name)} {' '.join(words)}"
+    program = Path(sys.argv[0]).name  # "python -m gdtorch" is one, too
+    python = f"python {shlex.quote(program)}" if program.endswith(".py") else program
+    return f"{python} {' '.join(words)}"
 
 
 def _page(facts: Mapping[str, Any]) -> Page:
