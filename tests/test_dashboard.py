@@ -255,7 +255,7 @@ def test_the_text_tells_the_outcome(open_page):
 def test_the_table_of_hparams_has_a_line_for_each_trainer(open_page):
     page = open_page("one run", "hparams")
     cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
-    for text in ("trainer", "descent", "lr", "momentum", "start", "loss", "accuracy"):
+    for text in ("trainer", "table", "lr", "steps", "start", "loss", "accuracy"):
         expect(cells.filter(has_text=re.compile(rf"^\s*{text}\s*$"))).to_have_count(1)
     for trainer in ("post", "manual", "sgd"):  # as the trial, and as an hparam
         expect(cells.filter(has_text=re.compile(rf"^\s*{trainer}\s*$"))).to_have_count(2)

@@ -28,7 +28,7 @@ from .measure import DESCRIPTIONS, layout, measure
 
 HISTOGRAMS = 50  # a run
 HISTOGRAM_LIMIT = 1e150  # the sum of squares in a histogram overflows above it
-COLUMNS = {"trainer", "descent", "lr", "momentum", "start"}  # first in the table of hparams
+COLUMNS = {"trainer", "table", "lr", "steps", "start"}  # first in the table of hparams
 BINS = 30  # of a histogram; TensorBoard draws no more
 CURVES = "curves.csv"
 SMALLEST = 1e-20  # stands for 0 in logarithms; it is well below the last bit of a weight near 1
