@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gdtorch import SGD, Manual, Rows, SigmoidNet, initial_weights, load_table
-from gdtorch.curvature import spectra
-from gdtorch.questions import answers, stability
+from gdtorch.curvature import flat_weights, spectra
+from gdtorch.questions import answers, minimum, stability
 from gdtorch.questions.answer import bound
 from gdtorch.questions.gradient import both_ways, three_ways
 from gdtorch.questions.step import linear_step, step_at
@@ -453,6 +454,49 @@ def test_the_pages_pictures_are_there_and_small():
     assert len(pictures) == 4
     for picture in pictures:
         assert 0 < (ROOT / "docs" / picture).stat().st_size < 150_000
+
+
+@pytest.mark.slow
+def test_another_table_is_asked_the_same(main, tmp_path):
+    (tmp_path / "or.csv").write_text("a,b,y\n0,0,0\n0,1,1\n1,0,1\n1,1,1\n")
+    status, out, _ = main("questions", "--table", "or.csv", "--json")
+    facts = json.loads(out)
+    assert (status, facts["settings"]["table"]) == (0, "or.csv")
+    assert facts["2-one-step"]["rows"] == ["00", "01", "10", "11"]
+    assert facts["2-one-step"]["targets"] == [0, 1, 1, 1]
+    assert facts["3-theta"]["shapes"] == {"syn0": [2, 15], "syn1": [15, 1]}
+    (course,) = (course for course in facts["4-sharpness"]["courses"] if course["lr"] == 1)
+    losses = json.loads(main("--table", "or.csv", "--json")[1])["trainers"]
+    assert course["loss"] == losses["manual"]["loss"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["0.5,1,1", "0,1,0.5", "0,1,1\n0,1,0", "0,0,1", "0,0,1,0,1\n0,0,1,1,1"],
+    ids=["an input", "a target", "two alike", "nothing but 0", "too many inputs"],
+)
+def test_a_table_that_cannot_be_asked_is_refused(main, tmp_path, rows):
+    width = rows.partition("\n")[0].count(",")
+    header = ",".join([*"abcd"[:width], "y"])
+    (tmp_path / "t.csv").write_text(f"{header}\n{rows}\n")
+    status, out, error = main("questions", "--table", "t.csv")
+    assert (status, out) == (2, "")
+    assert error.startswith("gdtorch: table t.csv: questions takes rows of 0 and 1 with up to 3")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_does_not_fall_is_not_said_to(monkeypatch):
+    monkeypatch.setattr(import_module("gdtorch.questions.minimum"), "DECADES", (100, 200, 300))
+    net = SigmoidNet().double()
+
+    def text():
+        return minimum(net, POST, torch.stack([flat_weights(net)] * 2)).text()
+
+    assert "Nor is there a minimum to reach" in text()
+    with torch.no_grad():
+        net.syn0.fill_(0.0)
+        net.syn1.fill_(1e4)  # every output is exactly 1, and stays
+    assert "Nor is there a minimum to reach" not in text()
 
 
 @pytest.mark.parametrize("start", [3, 5, 6])

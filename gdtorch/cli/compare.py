@@ -58,8 +58,7 @@ SHOWN = 10  # steps after the parting that are replayed as well
 FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
-    "--table": option("post, xor, parity3, or the path of a CSV file", default="post"),
-    **options.shared("steps", "lr"),
+    **options.shared("table", "steps", "lr"),
     "--descent": option(
         "batch: all rows a step; stochastic: one row a step; steepest: each step as long as "
         "serves best, found by line search",

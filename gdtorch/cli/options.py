@@ -73,6 +73,7 @@ Declarations = Mapping[str, Mapping[str, Any]]  # option → the arguments of `a
 SEED = integer(0, 2**64 - 1)
 DTYPES = ("float64", "float32")
 SHARED: Declarations = {
+    "table": option("post, xor, parity3, or the path of a CSV file", default="post"),
     "steps": option("how many updates", integer(1), default=1000),
     "lr": option("learning rate: the post's alpha (default: 1.0)", number(0)),
     "maximize": option("ascend, as torch.optim.SGD", bool),

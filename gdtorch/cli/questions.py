@@ -2,7 +2,8 @@
 
 What it asks is measured: the gradient three ways, what one step does to each row, the derivative
 on θ, sharpness along training, convexity, and the loss surface. It takes about ten seconds, and
-writes a picture of each answer, as PNG files and into TensorBoard.
+writes a picture of each answer, as PNG files and into TensorBoard. The questions may be asked of
+another table, too: of rows of 0 and 1, with up to 3 inputs.
 
 example:
   python train.py questions --start 3 --name questions-3
@@ -21,28 +22,38 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from . import Interrupts, options
-from .report import ended, show, to_see
+from .options import RefusedError
+from .report import count, ended, show, to_see
 
 if TYPE_CHECKING:
+    from ..data import Record
     from ..questions import Answer
 
-OPTIONS = options.shared("seed", "start", *options.OUTPUT)
+OPTIONS = options.shared("table", "seed", "start", *options.OUTPUT)
+MOST_INPUTS = 3  # so that there are 8 rows at most, which a page shows side by side
 
 
 def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
 
+    from ..data import make_table, read_table
+
+    with options.refusing():
+        records = read_table(args.table)
+    _check(args.table, records)
+
     from torch.utils.tensorboard import summary
 
     from ..board import EventFile
-    from ..data import load_table
     from ..net import SigmoidNet
     from ..questions import answers
     from ..rundir import unwritable
 
-    rows = load_table("post").learned
-    net = SigmoidNet(seed=args.seed, start=args.start).double()
+    table = make_table(args.table, records)
+    rows = table.learned
+    net = SigmoidNet(table.features, seed=args.seed, start=args.start).double()
+    size = sum(weights.numel() for weights in net.parameters())
     answered: list[Answer] = []
     descriptions: dict[str, str] = {}
     try:
@@ -69,8 +80,21 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
     return show(
         args,
         {"run": str(folder), "settings": options.settings(args), **facts},
-        f"network 3-15-1, 60 weights, float64, from start {args.start} of seed {args.seed}; "
-        "the post's 7 rows",
+        f"network {table.features}-15-1, {size} weights, float64, from start {args.start} of seed "
+        f"{args.seed}; table {args.table}: {count(len(rows.targets), 'row')}",
         *(answer.text() for answer in answered),
         f"Pictures in {folder}: {pictures}\n{to_see(folder, 'images')}",
     )
+
+
+def _check(name: str, records: Sequence[Record]) -> None:
+    """Refuse a table of which an answer would be a division by 0, or a page too wide to read."""
+    rows = [tuple(inputs) for inputs, _, held_out in records if not held_out]
+    targets = {target for _, target, held_out in records if not held_out}
+    binary = {0, 1} >= targets.union(*rows)
+    unlike = len(set(rows)) == len(rows) and any(map(any, rows))
+    if not binary or not unlike or len(rows[0]) > MOST_INPUTS:
+        raise RefusedError(
+            f"table {name}: questions takes rows of 0 and 1 with up to {MOST_INPUTS} inputs, no "
+            "two alike and not 0 alone; compare takes any table"
+        )

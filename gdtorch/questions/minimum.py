@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["minimum", "surface"]
 
 from collections.abc import Mapping
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -57,6 +57,10 @@ def minimum(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
             norm = torch.linalg.vector_norm(flat_weights(trainer.objective)).item()
             falls.append({"steps": step, "loss": loss, "weight_norm": norm})
             table.append([f"{step}", f"{loss:.2e}", f"{norm:.2f}"])
+    ends = [(fall["loss"], -fall["weight_norm"]) for fall in falls]
+    further = "Further on"
+    if all(one[0] > two[0] and one[1] > two[1] for one, two in pairwise(ends)):
+        further = "Nor is there a minimum to reach: the loss keeps falling as the weights grow"
     return Answer(
         "5-spectrum",
         "Question 5: is it a global minimum?",
@@ -64,8 +68,7 @@ def minimum(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
         {"steps": steps, "negative": negative, "extremes": extremes, "falls": falls},
         [
             *places,
-            "A convex function has no negative one. Nor is there a minimum to reach: the loss "
-            "keeps falling as the weights grow:",
+            f"A convex function has no negative one. {further}:",
             aligned(table),
         ],
         "spectrum",
