@@ -148,7 +148,7 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
     reader = EventAccumulator(str(folder), size_guidance=sizes)
     reader.Reload()
     for rate in facts["rates"]:
-        step = {1: 0, 10: 1000, 30: 1477}[rate["lr"]]  # 1000 · log₁₀
+        step = {1: 1, 10: 2, 30: 3}[rate["lr"]]
         for tag, value in {
             "share/learned": rate["shares"]["learned"],
             "share/stuck": rate["shares"]["stuck"],
@@ -179,6 +179,20 @@ def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch
     assert image.encoded_image_string == (folder / "ensemble.png").read_bytes()
     run(main, "--name", "x", "--resume")
     assert len(list(folder.glob("*tfevents*"))) == 1  # else every point would be there twice
+
+
+def test_learning_rates_are_drawn_from_the_smallest_on(main, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "ensemble", lambda rates, *_: drawn.extend(rates))
+    rates = [3, 0.1, 10, 0.3, 1, 0.2, 0.5, 2, 5, 0.7]
+    main("ensemble", "--starts", 1, "--steps", 9, "--name", "x", "--lr", *rates)
+    reader = EventAccumulator(str(tmp_path / "runs" / "x"), size_guidance={"scalars": 0})
+    reader.Reload()
+    assert [event.step for event in reader.Scalars("share/learned")] == [*range(1, 11)]
+    assert drawn == sorted(rates)
+    (title,) = layout_of(reader)
+    assert title.startswith("What becomes of them? Learning rate 1 is 0.1, 2 is 0.2, 3 is 0.3, ")
+    assert title.endswith("7 is 2, …, 10 is 10")
 
 
 def layout_of(reader):

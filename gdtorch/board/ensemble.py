@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["OF_ENSEMBLE", "show_ensemble", "shown_kinds"]
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,8 @@ KINDS = {
     "falling": "still falling",
     "diverged": "diverged",
 }
-AXIS = "the step is 1000 · log₁₀ of the learning rate: 0 is lr 1, 1000 is 10, −1000 is 0.1"
+AXIS = "the step counts the learning rates, which the title on Custom Scalars names"
+MOST_NAMED = 8  # learning rates, in that title
 OF_ENSEMBLE = {
     "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
     "each name means.",
@@ -64,6 +64,8 @@ def show_ensemble(
         title: of the picture.
         text: the summary, in Markdown.
     """
+    in_order = sorted(zip(rates, counts, strict=True), key=lambda both: both[0]["lr"])
+    rates = [rate for rate, _ in in_order]  # or lines would run back
     kinds = shown_kinds(rates)
     from .. import figures  # loads matplotlib
 
@@ -76,9 +78,13 @@ def show_ensemble(
     band = [f"loss_log10/{percent}" for percent in (50, 1, 99)]
     charts["log10 of the loss: median, 1 to 99 %"] = ["Margin", band]
     charts = dict(reversed(charts.items()))  # TensorBoard puts the last chart with a band first
-    file.add(summary.custom_scalars({f"What becomes of them? ({AXIS})": charts}))
-    for rate, counted in zip(rates, counts, strict=True):
-        step = round(1000 * math.log10(rate["lr"]))  # TensorBoard's steps are whole numbers
+    named = [f"{place} is {rate['lr']:g}" for place, rate in enumerate(rates, start=1)]
+    if len(named) > MOST_NAMED:
+        named[MOST_NAMED - 1 : -1] = ["…"]
+    file.add(
+        summary.custom_scalars({f"What becomes of them? Learning rate {', '.join(named)}": charts})
+    )
+    for step, (rate, counted) in enumerate(in_order, start=1):
         scalars = shares | {f"share/{kind}": rate["shares"][kind] for kind in kinds}
         scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
         scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
