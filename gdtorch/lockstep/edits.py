@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["KNOWN", "SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
 
-import hashlib
 import itertools
 import math
 import time
@@ -313,6 +312,7 @@ class _Search:
         if not whole or true is None or not record.same(true, record.steps[first].fresh):
             return []
         self.limit = time.monotonic() + self.seconds
+        self.first = Replay(record, self.theirs, first + 1, self.small.chosen)
         names = {id(parameter): name for name, parameter in record.parameters.items()}
         return [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
 
@@ -340,14 +340,16 @@ class _Search:
         whole = record.steps[first].whole
         # Where mine's own gradient is known, no other one can be the cause.
         raw = record.steps[first].raw if self.sees_mine and whole and whole.mine else None
-        known: dict[bytes, Break] = {}
-        partial: dict[bytes, bool] = {}
-        for number, one in enumerate(tried):
+        known: dict[tuple[float, ...], Candidate] = {}
+        chance = torch.Generator().manual_seed(0)
+        # Two gradients are taken for the same where these products are, to rounding.
+        onto = torch.randn(len(true), 2, generator=chance, dtype=true.dtype)
+        rounding = of_gradients(record.epsilon) * true.norm()
+        for number, made in enumerate(record.gradients(first, tried)):
+            one = tried[number]
             if time.monotonic() > self.limit or self.progress(number + 1, len(tried)):
                 self.looked = self.looked or (number, len(tried))
                 break
-            made = record.gradient(first, one)
-            record.made.pop((first, one))  # there are too many to keep
             if made is None or not self._differs(made, true, self.parted):
                 continue
             if record.same(made, _share(made, true) * true):
@@ -355,16 +357,15 @@ class _Search:
             if raw is not None and not self._can_be_mines(one, made, raw):
                 continue
             self.tried += 1
-            key = hashlib.sha256(made.numpy().tobytes()).digest()
-            same = known.setdefault(key, one)
-            if one.breadth < same.breadth and one.in_all() == same.in_all():
-                known[key] = one  # the same in fewer places
-            partial[key] = self._differs(made, true, self.agreeing)
-        spoiled = frozenset(self.parted)
-        return [
-            Candidate(one.cause, _changed(broken=one, spoiled=spoiled), ((),), partial[key], one)
-            for key, one in known.items()
-        ]
+            key = tuple((made @ onto / rounding).round().tolist())
+            same = known[key].broken if key in known else None
+            if same and not (one.breadth < same.breadth and one.in_all() == same.in_all()):
+                continue  # unless it is the same in fewer places
+            build = _changed(broken=one, spoiled=frozenset(self.parted))
+            partial = self._differs(made, true, self.agreeing)
+            known[key] = Candidate(one.cause, build, ((),), partial, one)
+            self.first.suppose(build(self.theirs, ()), {first: made})
+        return [*known.values()]
 
     def _can_be_mines(self, one: Break, made: Tensor, raw: Tensor) -> bool:
         """Whether mine's gradient, which was seen, is the one with this mistake, or a multiple."""
@@ -379,10 +380,9 @@ class _Search:
 
     def _least(self, candidates: Sequence[Candidate]) -> list[Fitted]:
         """The candidates that leave the least."""
-        first = self.step or 0
+        few = Replay(self.record, self.theirs, len(self.first.steps) + FEW, self.small.chosen)
         left = [(Fitted(candidate, (), 0.0), math.nan) for candidate in candidates]
-        for last in range(first + 1, min(first + SCREEN, len(self.window.steps)) + 1):
-            replay = Replay(self.record, self.theirs, last, self.small.chosen)
+        for replay in (self.first, few, self.small):
             left = [(one, _left_at_any_rate(replay, one.apply(self.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:
@@ -393,10 +393,8 @@ class _Search:
 
     def _right_weights(self, candidate: Candidate) -> int:
         """How many of the weights that have parted a candidate explains in the first step."""
-        first = self.step or 0
-        replay = Replay(self.record, self.theirs, first + 1, self.small.chosen)
-        missed = replay.missed(candidate.build(self.theirs, ()))[first]
-        return sum(bool((missed[replay.of(name)] <= 1).all()) for name in self.parted)
+        missed = self.first.missed(candidate.build(self.theirs, ()))[-1]
+        return sum(bool((missed[self.first.of(name)] <= 1).all()) for name in self.parted)
 
     def _ahead(self) -> Iterator[Candidate]:
         """The gradient at w + μ * v, with the velocity as it is or as Nesterov's papers have it."""
@@ -817,8 +815,10 @@ def _left_at_any_rate(replay: Replay, program: Program) -> float:
 
     A loss that is ½ of a sum where theirs is a mean is often there beside a wrong derivative.
     """
-    free = AT_ANY_RATE * replay.left(replace(program, any_rate=True))
-    return min(replay.left(program), free)
+    left = replay.left(program)
+    if left <= 1:
+        return left
+    return min(left, AT_ANY_RATE * replay.left(replace(program, any_rate=True)))
 
 
 def _edited(program: Program, edits: Sequence[Fitted]) -> Program:

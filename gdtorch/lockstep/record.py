@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Keeper", "Record", "Rule", "Step", "Whole"]
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from .distance import Difference, Weights, ulps_between
 from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
 from .pairing import Pair
-from .tape import Tape
+from .tape import Pass, Tape
 
 SAMPLE = 1 << 14  # elements at most
 STORE = 1 << 21  # numbers kept of each kind, over all steps
@@ -184,7 +184,13 @@ class Record:
             self.made[key] = self._gradient(step, one)
         return self.made[key]
 
-    def _gradient(self, step: int, one: Break | None) -> Tensor | None:
+    def gradients(self, step: int, mistakes: Iterable[Break]) -> Iterator[Tensor | None]:
+        """The gradients with one mistake each, to a few roundings: sooner found, and not kept."""
+        whole = self.steps[step].whole
+        known = Pass(whole.tape, self._values(whole.base)) if whole else None
+        return (self._gradient(step, one, known) for one in mistakes)
+
+    def _gradient(self, step: int, one: Break | None, known: Pass | None = None) -> Tensor | None:
         whole = self.steps[step].whole
         if whole is None:
             return None
@@ -201,7 +207,7 @@ class Record:
         keys = {name: key for key, name in names.items()}
         rates = {keys[n]: options["lr"] for n, (_, options) in self.steps[step].rules.items()}
         now, after = self._values(base), self._values(whole.after)
-        found = gradient(tape, now, after, names, one, rates)
+        found = gradient(tape, now, after, names, one, rates, known if one else None)
         if found is None or not set(found) <= set(names):
             return None
         sample = torch.zeros(len(self.steps[step].before), dtype=torch.float64)

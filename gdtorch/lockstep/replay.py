@@ -248,20 +248,25 @@ class Replay:
 
     def _broken(self, program: Program) -> Tensor:
         """The gradients, with the program's mistake."""
-        grads, broken = self.used if program.used else self.fresh, program.broken
         if program.own:
             return self.given
-        if broken is None:
-            return grads
-        key = broken, program.spoiled, program.used
+        if program.broken is None:
+            return self.used if program.used else self.fresh
+        key = program.broken, program.spoiled, program.used
         if key not in self.broken:
-            self.broken[key] = grads = grads.clone()
-            where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
-            for step in range(len(self.steps)):
-                made = self.record.gradient(step, broken)
-                if made is not None:
-                    grads[step, where] = made[self.chosen][where]
+            made = (self.record.gradient(step, key[0]) for step in range(len(self.steps)))
+            self.suppose(program, dict(enumerate(made)))
         return self.broken[key]
+
+    def suppose(self, program: Program, made: Mapping[int, Tensor | None]) -> None:
+        """Take these for the gradients of some steps with a program's mistake, others as right."""
+        grads = (self.used if program.used else self.fresh).clone()
+        where = torch.stack([self.of(name) for name in program.spoiled]).any(dim=0)
+        for step, gradient in made.items():
+            if gradient is not None:
+                grads[step, where] = gradient[self.chosen][where]
+        if program.broken:
+            self.broken[program.broken, program.spoiled, program.used] = grads
 
     def _clipped(self, grads: Tensor, how: str, most: float, added: float) -> Tensor:
         if how == "value":

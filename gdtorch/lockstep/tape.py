@@ -6,7 +6,7 @@ one of its functions replaced. What does not depend on the weights stands on it 
 
 from __future__ import annotations
 
-__all__ = ["Function", "Recording", "Tape"]
+__all__ = ["Function", "Pass", "Recording", "Tape"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -145,31 +145,113 @@ class Tape:
             RuntimeError, TypeError, ValueError, IndexError: what torch says of a call that is not
                 possible.
         """
-        with torch.enable_grad():
-            leaves = {
-                slot: weights[key].detach().clone().requires_grad_()
-                for slot, key in self.leaves.items()
-                if slot not in self.frozen
-            }
-            values = dict(leaves)
-            for slot, parameter in self.frozen.items():
-                values[slot] = weights.get(id(parameter), parameter).detach()
-            for function in self.functions:
-                args, kwargs = function.given(values)
-                made = instead(function, args, kwargs, values) if instead else NotImplemented
-                if made is NotImplemented:
-                    made = function.run(args, kwargs)
-                outputs = [args[0]] if made is None else [*_tensors(made)]
-                values |= dict(zip(function.outputs, outputs, strict=True))
-            roots, given = zip(
-                *((values[slot], grad) for slot, grad in self.losses if values[slot].requires_grad),
-                strict=True,
-            )
-            found = torch.autograd.grad(roots, list(leaves.values()), given, allow_unused=True)
-        return {
-            self.leaves[slot]: torch.zeros_like(leaf) if grad is None else grad
-            for (slot, leaf), grad in zip(leaves.items(), found, strict=True)
+        values = self.beginning(weights)
+        self.forward(values, instead)
+        return self.by_parameter(values, self.backward(values, self.trained))
+
+    @property
+    def trained(self) -> list[int]:
+        """The slots of the parameters that take a gradient."""
+        return [slot for slot in self.leaves if slot not in self.frozen]
+
+    def beginning(self, weights: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """The weights by their slots."""
+        values = {
+            s: weights[self.leaves[s]].detach().clone().requires_grad_() for s in self.trained
         }
+        for slot, parameter in self.frozen.items():
+            values[slot] = weights.get(id(parameter), parameter).detach()
+        return values
+
+    def forward(
+        self, values: dict[int, Tensor], instead: Instead | None = None, begin: int = 0
+    ) -> None:
+        """Call the functions from one on; what they return is put among the values."""
+        for function in self.functions[begin:]:
+            values |= zip(function.outputs, self.call(function, values, instead), strict=True)
+
+    def call(
+        self, function: Function, values: Mapping[int, Tensor], instead: Instead | None
+    ) -> list[Tensor]:
+        """Call one function, or what it is replaced by."""
+        args, kwargs = function.given(values)
+        with torch.enable_grad():
+            made = instead(function, args, kwargs, values) if instead else NotImplemented
+            if made is NotImplemented:
+                made = function.run(args, kwargs)
+        return [args[0]] if made is None else [*_tensors(made)]
+
+    def backward(
+        self, values: Mapping[int, Tensor], slots: Sequence[int], *, again: bool = False
+    ) -> list[Tensor | None]:
+        """The derivatives of the losses by some values; the last time, or once more."""
+        losses = [(values[slot], grad) for slot, grad in self.losses if values[slot].requires_grad]
+        roots, given = zip(*losses, strict=True)
+        of = [values[slot] for slot in slots]
+        found = torch.autograd.grad(roots, of, given, allow_unused=True, retain_graph=again)
+        return list(found)
+
+    def by_parameter(
+        self, values: Mapping[int, Tensor], found: Sequence[Tensor | None]
+    ) -> dict[int, Tensor]:
+        """`id` of each parameter → its gradient, of what is found for its slot."""
+        return {
+            self.leaves[slot]: torch.zeros_like(values[slot]) if grad is None else grad
+            for slot, grad in zip(self.trained, found, strict=True)
+        }
+
+
+class Pass:
+    """A tape run at some weights, of which functions are then replaced, time after time.
+
+    Args:
+        tape: the tape.
+        weights: `id` of each parameter → its values.
+    """
+
+    def __init__(self, tape: Tape, weights: Mapping[int, Tensor]) -> None:
+        self.tape, self.weights = tape, weights
+        self.values = tape.beginning(weights)
+        tape.forward(self.values)
+        self.kept = not any(value._version for value in self.values.values())
+        slots = [slot for slot, value in self.values.items() if value.requires_grad]
+        self.slopes = dict(zip(slots, tape.backward(self.values, slots, again=True), strict=True))
+
+    def gradients(self, instead: Instead, numbers: Sequence[int]) -> dict[int, Tensor]:
+        """The gradients of the losses, to a few roundings.
+
+        Args:
+            instead: as `Tape.gradients` has it.
+            numbers: of the functions that it replaces.
+        """
+        tape = self.tape
+        if not self.kept:  # functions that change their input in place have to be called anew
+            return tape.gradients(self.weights, instead)
+        first, values = tape.functions[numbers[0]], dict(self.values)
+        made = tape.call(first, values, instead)
+        true = [values[slot] for slot in first.outputs]
+        if len(numbers) == 1 and all(map(torch.equal, made, true)):
+            return self._beside(first, made)
+        values |= zip(first.outputs, made, strict=True)
+        tape.forward(values, instead, numbers[0] + 1)
+        return tape.by_parameter(values, tape.backward(values, tape.trained, again=True))
+
+    def _beside(self, function: Function, made: Sequence[Tensor]) -> dict[int, Tensor]:
+        """The gradients where one function returns the same, and hands back others.
+
+        They are the true ones, and by how much what it hands back is other than what it did.
+        """
+        ways = []
+        for slot, one in zip(function.outputs, made, strict=True):
+            slope = self.slopes.get(slot)
+            if slope is not None:
+                ways += [(one, slope), (self.values[slot], -slope)]
+        roots, given = zip(*(way for way in ways if way[0].requires_grad), strict=True)
+        leaves = [self.values[slot] for slot in self.tape.trained]
+        more = torch.autograd.grad(roots, leaves, given, retain_graph=True, allow_unused=True)
+        true = self.tape.by_parameter(self.values, [self.slopes[s] for s in self.tape.trained])
+        by = self.tape.by_parameter(self.values, more)
+        return {key: true[key] + by[key] for key in true}
 
 
 class Recording:
