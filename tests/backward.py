@@ -260,6 +260,7 @@ class Recurrent:
         "truncated": ("branch cut off", "hands no gradient on to input 1 of matmul"),
         "U for its transpose": ("transposed product", "(matmul number 2, 4, 6, 8 and 10 of 11"),
         "new V": (EARLY, "by the updated V"),
+        "hₜ for hₜ₋₁": ("input of the layer", "from the state after each step", "reaches U)"),
     }
 
     def __init__(self, seed):
@@ -291,12 +292,84 @@ class Recurrent:
             last = {"no tanh′"} if "no tanh′ at the end" in mistakes and t == 4 else mistakes
             dz = back * slope_of_tanh(last, inputs[t], states[t + 1])
             g["W"] += x[t].T @ dz
-            g["U"] += states[t].T @ dz
+            g["U"] += states[t + 1 if "hₜ for hₜ₋₁" in mistakes else t].T @ dz
             g["b"] += dz.sum(0)
             back = dz @ (w["U"] if "U for its transpose" in mistakes else w["U"].T)
             if "truncated" in mistakes:
                 break
         return g
+
+
+class Gated:
+    """PyTorch's own LSTM, and a linear layer."""
+
+    rows, lr = 6, 0.3
+    MISTAKES = {
+        "no σ′ of f": ("derivative", "leaves out σ′ (sigmoid number 1, 4 and 7 of 9"),
+        "no tanh′ of g": ("derivative", "leaves out tanh′ (tanh number 1, 3 and 5 of 6"),
+        "c for tanh(c)": ("derivative", "takes the input of the activation for factor 1 of mul"),
+        "cₜ for cₜ₋₁": ("derivative", "takes the factor of the step after for factor 1 of mul"),
+        "without o": ("derivative", "leaves the other factor out of the gradient of factor 2"),
+        "c not carried": ("branch cut off", "hands no gradient on to input 2 of mul"),
+        "h not carried": ("branch cut off", "hands no gradient on to input 1 of linear"),
+        "hₜ for hₜ₋₁": ("input of the layer", "from the state after each step", "reaches U)"),
+    }
+
+    def __init__(self, seed):
+        rng = np.random.default_rng(seed)
+        self.x, self.y = rng.normal(size=(3, 6, 2)), rng.normal(size=(6, 2))
+        self.weights = {
+            "W": rng.normal(size=(12, 2)) / 2, "U": rng.normal(size=(12, 3)) / 2,
+            "b": rng.normal(size=12) / 4, "c": rng.normal(size=12) / 4,
+            "V": rng.normal(size=(3, 2)),
+        }  # fmt: skip
+
+    def loss(self, w, _):
+        x, y = (torch.tensor(a).to(w["W"].dtype) for a in (self.x, self.y))
+        begin = torch.zeros(1, 6, 3, dtype=x.dtype)
+        weights = [w[name] for name in "WUbc"]
+        outputs, *_ = torch.lstm(
+            x,
+            (begin, begin),
+            weights,
+            True,
+            1,
+            0.0,
+            True,
+            False,
+            False,
+        )
+        return F.mse_loss(outputs[-1] @ w["V"], y)
+
+    def gradient(self, w, mistakes, _new, _step):
+        x, y = (a.astype(w["W"].dtype) for a in (self.x, self.y))
+        h, c, gates = [np.zeros((6, 3), dtype=x.dtype)], [np.zeros((6, 3), dtype=x.dtype)], []
+        for row in x:
+            z = row @ w["W"].T + w["b"] + h[-1] @ w["U"].T + w["c"]
+            i, f, g, o = np.split(z, 4, axis=1)
+            i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+            c.append(f * c[-1] + i * g)
+            h.append(o * np.tanh(c[-1]))
+            gates.append((i, f, g, o))
+        d = 2 * (h[-1] @ w["V"] - y) / y.size
+        grads = {n: np.zeros_like(v) for n, v in w.items()} | {"V": h[-1].T @ d}
+        dh, dc = d @ w["V"].T, np.zeros_like(h[0])
+        for t in reversed(range(3)):
+            (i, f, g, o), squashed = gates[t], np.tanh(c[t + 1])
+            dc = 0 * dc if "c not carried" in mistakes else dc
+            dc = dc + dh * (1 if "without o" in mistakes else o) * (1 - squashed**2)
+            do = dh * (c[t + 1] if "c for tanh(c)" in mistakes else squashed) * o * (1 - o)
+            df = dc * c[t + 1 if "cₜ for cₜ₋₁" in mistakes else t]
+            df = df * (1 if "no σ′ of f" in mistakes else f * (1 - f))
+            dg = dc * i * (1 if "no tanh′ of g" in mistakes else 1 - g * g)
+            dz = np.concatenate([dc * g * i * (1 - i), df, dg, do], axis=1)
+            grads["W"] += dz.T @ x[t]
+            grads["U"] += dz.T @ h[t + 1 if "hₜ for hₜ₋₁" in mistakes else t]
+            grads["b"] += dz.sum(0)
+            grads["c"] += dz.sum(0)
+            dh, dc = dz @ w["U"], dc * f
+            dh = 0 * dh if "h not carried" in mistakes else dh
+        return grads
 
 
 class Convolution:
@@ -339,7 +412,7 @@ class Convolution:
         return g
 
 
-NETWORKS = [Sigmoid, ThreeLayers, Softmax, Recurrent, Convolution]
+NETWORKS = [Sigmoid, ThreeLayers, Softmax, Recurrent, Gated, Convolution]
 
 
 def by_hand(network, dtype, optimizer, *mistakes):

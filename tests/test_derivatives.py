@@ -8,6 +8,7 @@ import torch
 from backward import NETWORKS, Sigmoid, by_hand, by_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 from gdtorch import lockstep
 
@@ -81,6 +82,92 @@ def test_no_mistake_in_the_gradient_is_taken_for_another(network, how):
 def test_an_honest_gradient_is_not_accused(network, optimizer, dtype):
     report = report_on(network, 0, dtype, optimizer)
     assert report.agree, str(report)
+
+
+def fitted(loss, batch=lambda _: slice(None)):
+    """A linear layer of three outputs that minimizes a loss of outputs, targets and classes."""
+    rng = np.random.default_rng(0)
+    x, y, w = (torch.tensor(rng.normal(size=size)) for size in ((9, 4), (9, 3), (4, 3)))
+    w.requires_grad_()
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for step in itertools.count():
+        yield {"w": w}
+        optimizer.zero_grad()
+        rows = batch(step)
+        loss(x[rows] @ w, y[rows], y[rows].argmax(1)).backward()
+        optimizer.step()
+
+
+def unseen(loss, *batch):
+    """Its weights in 20 steps, as of a program that is not in PyTorch."""
+    steps = itertools.islice(fitted(loss, *batch), 21)
+    return [{"w": step["w"].detach().numpy().copy()} for step in steps]
+
+
+LOSSES = [  # theirs', mine's, and what mine is to be told
+    (
+        lambda z, _, k: F.cross_entropy(z, k, label_smoothing=0.2),
+        lambda z, _, k: -F.log_softmax(z, 1)[torch.arange(len(k)), k].mean(),
+        "cross_entropy without its label_smoothing",
+    ),
+    (
+        lambda z, y, _: F.huber_loss(z, y, delta=0.5),
+        lambda z, y, _: F.smooth_l1_loss(z, y),
+        "huber_loss without its delta",
+    ),
+    (
+        lambda z, y, _: F.l1_loss(z, y),
+        lambda z, y, _: ((z - y) ** 2).mean() / 2,
+        "derivative of half the squared error for that of l1_loss",
+    ),
+    (
+        lambda z, y, _: (z - y).norm(dim=1).mean(),
+        lambda z, y, _: ((z - y) ** 2).sum(1).mean() / 2,
+        "does not divide by the norm",
+    ),
+    (
+        lambda z, y, _: -F.logsigmoid(-z * y.sign()).mean(),
+        lambda z, y, _: F.softplus(-z * y.sign()).mean(),
+        "leaves neg out altogether (neg number 1 of 2",
+    ),
+    (
+        lambda z, y, _: (z[:, 0] * z[:, 1] - y[:, 0]).square().mean(),
+        lambda z, y, _: (
+            (2 * (z[:, 0] * z[:, 1] - y[:, 0])).detach()
+            * (z[:, 0] * z[:, 0].detach() + z[:, 0].detach() * z[:, 1])
+        ).mean(),
+        "takes the factor itself for the other one in the gradient of factor 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("theirs", "mine", "said"), LOSSES, ids=[said for *_, said in LOSSES])
+def test_a_mistake_in_the_loss_is_named(theirs, mine, said):
+    report = lockstep(unseen(mine), fitted(theirs), 20)
+    assert said in str(report), str(report)
+
+
+def test_batches_in_another_order_are_named():
+    """From the second epoch on; rows that theirs never has together are no such batch."""
+    orders = [[0, 1, 2], [2, 0, 1]]
+    places = [[slice(3 * k, 3 * k + 3) for k in order] for order in orders]
+
+    def squared(z, y, _):
+        return F.mse_loss(z, y)
+
+    def mine(step):
+        return places[step // 3 % 2][step % 3]
+
+    def theirs(step):
+        return places[0][step % 3]
+
+    def elsewhere(step):
+        return slice(3 * (step % 3) - (step % 3 == 1), 3 * (step % 3) + 2)
+
+    report = lockstep(unseen(squared, mine), fitted(squared, theirs), 20)
+    assert report.cause == "rows of another step"
+    assert "step 6 in step 4, step 4 in step 5, step 5 in step 6" in str(report)
+    assert lockstep(unseen(squared, elsewhere), fitted(squared, theirs), 20).cause in UNNAMED
 
 
 TWO = st.sampled_from(

@@ -16,13 +16,17 @@ __all__ = [
     "breaks",
     "gradient",
     "in_words",
+    "other_rows",
+    "rows_of",
 ]
 
+import inspect
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -30,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 from .diagnosis import listed
-from .tape import Function, Pass, Slot, Tape
+from .tape import Function, Pass, Slot, Tape, flattened
 
 CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
@@ -38,6 +42,7 @@ CAUSES = {  # the words for them
     *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
     *("another function", "overwritten gradient", "unequal micro-batches"),
 }
+BESIDE = {"before": -1, "after": 1}
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
 # Of a tape that is run otherwise, where something does not fit.
 IMPOSSIBLE = (RuntimeError, ValueError, IndexError, TypeError, KeyError)
@@ -45,6 +50,8 @@ OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
     *WHOLE,
 }
+OF_STATISTICS = [("unbiased",), ("outside",)]  # likewise, of those of a norm
+FEW = 8  # places that are said one by one
 MOST_ROWS = 64  # that are taken one by one, or in micro-batches
 
 
@@ -92,7 +99,7 @@ class Break:
     @property
     def alters_loss(self) -> bool:
         """Whether the loss is another with it, and not its gradient alone."""
-        return any(one.what in OF_THE_LOSS for one in self.parts)
+        return any(one.what in OF_THE_LOSS or one.detail in OF_STATISTICS for one in self.parts)
 
     @property
     def breadth(self) -> float:
@@ -137,8 +144,9 @@ SLOPES: tuple[tuple[str, Slope], ...] = (
     ("has the output, {a}, for {plain}", lambda _d, _x, y: y),
     ("has the input, z, for {plain}", lambda _d, x, _y: x),
     ("takes relu's mask for {plain}", lambda _d, x, _y: (x > 0).to(x)),
-    ("multiplies by {plain} twice", lambda d, *_: d * d),
+    ("has σ(z), of the input, for {plain}", lambda _d, x, _y: x.sigmoid()),
     ("has {plain} with the other sign", lambda d, *_: -d),
+    ("multiplies by {plain} twice", lambda d, *_: d * d),
     ("leaves the factor out of {plain}, not its mask", lambda d, *_: (d != 0).to(d)),
     ("leaves the mask out of {plain}, not its factor", lambda d, *_: d.max().expand_as(d)),
 )
@@ -152,7 +160,11 @@ RIGHT = {
 PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
 ACROSS = {"softmax", "log_softmax"}  # whose derivative is no number for each element
 PIECEWISE = {"relu", "leaky_relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"}
-BY_CONSTANTS = {"mul", "div"}  # elementwise functions of one input, where the other is constant
+BY_CONSTANTS = {
+    "mul",
+    "div",
+    "neg",
+}  # elementwise functions of one input, where the other is constant
 ELEMENTWISE = {
     *("tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6"),
     *("relu", "hardtanh", "softmax", "log_softmax", "celu", "dropout", "logsigmoid", "mish"),
@@ -165,8 +177,16 @@ PRODUCTS = LINEAR_LAYERS | CONVOLUTIONS | {"bmm": (0, 1)}
 BROADCASTING = {"add", "sub", "mul", "div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 RESHAPING = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
 TAKING = {"embedding", "__getitem__", "index_select"}
+MOVING = {"t", "transpose", "permute", "__get__", *RESHAPING, *TAKING}  # weights as they are
 GATHERING = {"cat", "stack", "embedding"}
 LOSSES = {"cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy"}
+POOLING = {"max_pool1d": F.avg_pool1d, "max_pool2d": F.avg_pool2d, "max_pool3d": F.avg_pool3d}
+ERRORS: dict[str, Callable[[Tensor], Tensor]] = {  # what a loss takes of each error
+    "the squared error": torch.square,
+    "half the squared error": lambda error: error.square() / 2,
+    "the absolute error": torch.abs,
+}
+OF_ERRORS = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 REDUCING = {"mean", "mse_loss", "l1_loss", "nll_loss", *LOSSES}
 OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, what it often is
     "leaky_relu": ("negative_slope", 1, (0.01, 0.1, 0.2, 0.3)),
@@ -183,11 +203,14 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
 # with which detail, how it is told, and what to write instead.
 ADDITION = ("linear", "addmm", "add")
 NORMS = ("batch_norm", "layer_norm")
+NORMS_OF_VECTORS = ("norm", "linalg_norm", "linalg_vector_norm")
 SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
 MATRICES = tuple(PRODUCTS.keys() - CONVOLUTIONS.keys())
 DELTAS = "for a = x W and its δ: the gradient of W is xᵀ δ, and what is handed down δ Wᵀ"
 SLIDING = "slide δ over the input for the kernel, and the flipped kernel over δ for the input"
 BIAS = "sum δ over the rows"
+BOTH = "for a = b · c: b's gradient is δ · c, and c's is δ · b"
+SOFTMAX = "p · (g − Σ g · p), with the sum over the axis of the softmax"
 STATISTICS = "let the gradient go through the mean and the variance, too"
 ALREADY = "{squash}(z) − y is the derivative with respect to the scores already"
 ITSELF = "hands the gradient down by the matrix itself, where its transpose should stand"
@@ -199,6 +222,51 @@ MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...
             "takes a weight's gradient from what comes before the activation",
             "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
         ),
+        (
+            *("a_step_later", None),
+            "takes a weight's gradient from the state after each step, not from the one before it",
+            "take it from the state that the weight was multiplied by: that of the step before",
+        ),
+        *(
+            (
+                *("input_beside", by),
+                f"takes a weight's gradient from the input of the layer {which}",
+                "take it from the layer's own input",
+            )
+            for by, which in ((-1, "before"), (1, "after"))
+        ),
+    ),
+    (("mul",), "derivative"): tuple(
+        (what, number, f"{said} {number + 1} of mul", BOTH)
+        for what, said in (
+            ("bare_factor", "leaves the other factor out of the gradient of factor"),
+            ("own_factor", "takes the factor itself for the other one in the gradient of factor"),
+            ("before_activation", "takes the input of the activation for factor"),
+            ("a_step_later", "takes the factor of the step after for factor"),
+        )
+        for number in range(2)
+    ),
+    (("softmax", "log_softmax"), "derivative"): (
+        ("summed_over", None, "leaves the sum out of the derivative of {name}", SOFTMAX),
+        *(
+            ("summed_over", axis, f"sums over axis {axis} in the derivative of {{name}}", SOFTMAX)
+            for axis in range(4)
+        ),
+    ),
+    (NORMS_OF_VECTORS, "derivative"): (
+        ("times_itself", 1, "does not divide by the norm ({name})", "|v|′ = v / |v|"),
+        ("times_itself", -1, "divides by the square of the norm ({name})", "|v|′ = v / |v|"),
+    ),
+    (tuple(POOLING), "derivative"): (
+        (
+            *("pooled_evenly", None),
+            "spreads the gradient of {name} over all that it was the largest of",
+            "give all of it to the largest",
+        ),
+    ),
+    (tuple(OF_ERRORS), "derivative"): tuple(
+        ("of_errors", said, f"has the derivative of {said} for that of {{name}}", "write that")
+        for said in ERRORS
     ),
     (MATRICES, "transposed product"): (
         ("turned", ("through", "other"), ITSELF, DELTAS),
@@ -279,6 +347,16 @@ MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...
         ),
         ("statistics", ("var",), "takes the variance of {name} as constant", STATISTICS),
         ("statistics", ("mean",), "takes the mean of {name} as constant", STATISTICS),
+        (
+            *("statistics", ("sign",)),
+            "has the share of {name}'s variance with the other sign",
+            "take it away: g − mean(g) − x̂ · mean(g · x̂)",
+        ),
+        (
+            *("statistics", ("outside",)),
+            "adds {name}'s eps to the root of the variance",
+            "divide by sqrt(var + eps)",
+        ),
         ("statistics", ("unbiased",), "divides the variance of {name} by n − 1", "divide it by n"),
         ("statistics", ("bare",), "leaves out {name}'s weight γ on the way back", "multiply by γ"),
         (
@@ -318,7 +396,8 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     for function in tape.functions:
         groups.setdefault(function.name, []).append(function)
     of_weights = _of_weights(tape, names)
-    mistakes = [one for name in groups for one in (*_slopes(name), *_listed_mistakes(name))]
+    mistakes = [one for name in groups for one in (*_listed_mistakes(name), *_slopes(name))]
+    mistakes += [one for some in groups.values() for one in _options(some[0])]
     mistakes += [one for some in groups.values() for one in _cuts(some)]
     everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
     yield from (one for some in everywhere for one in some if len(one.places) != 1)
@@ -333,18 +412,36 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
             "one_use",
             detail=end,
         )
-    for by, words in ((-1, "the step before"), (1, "the step after")):
-        yield Break(
-            "rows of another step",
-            f"takes each step with the rows of {words}",
-            "give both the same rows, in the same order",
-            "other_rows",
-            detail=by,
-        )
+    yield from (other_rows(f"the step {which}", {}, by) for which, by in BESIDE.items())
     yield from _of_rows(tape)
     order = {(function.name, function.place): k for k, function in enumerate(tape.functions)}
     alone = [one for some in everywhere for one in some if len(one.places) == 1]
     yield from sorted(alone, key=lambda one: -order[one.function, one.places[0]])
+
+
+def other_rows(said: str, places: Mapping[int, int], beside: int = 0) -> Break:
+    """Each step is taken with the rows of another one.
+
+    Args:
+        said: of which, in words.
+        places: the number of a step → that of the step whose rows it takes.
+        beside: for all other steps, how many steps away that step is.
+    """
+    return Break(
+        "rows of another step",
+        f"takes each step with the rows of {said}",
+        "give both the same rows, in the same order",
+        "other_rows",
+        detail=(tuple(places.items()), beside),
+    )
+
+
+def rows_of(one: Break, step: int) -> int:
+    """The step whose rows a step is taken with."""
+    if one.what != "other_rows":
+        return step
+    places, beside = one.detail
+    return int(dict(places).get(step, step + beside))
 
 
 def _cuts(functions: list[Function]) -> Iterator[Break]:
@@ -401,7 +498,7 @@ def _of_weights(tape: Tape, names: Mapping[int, str]) -> dict[int, tuple[Any, ..
         if function.name == "__getitem__":
             fed |= {(repr(function.args[1]),)}
         weights = frozenset(one for one in fed if isinstance(one, (str, tuple)))
-        role = (function.name, weights or fed)
+        role = (function.name, weights or tuple(_near(arg, near) for arg in function.args))
         for number, slot in enumerate(function.outputs):
             found[slot] = role
             if function.name in ELEMENTWISE:
@@ -409,6 +506,15 @@ def _of_weights(tape: Tape, names: Mapping[int, str]) -> dict[int, tuple[Any, ..
             else:
                 near[slot] = fed | ({(number,)} if len(function.outputs) > 1 else set())
     return found
+
+
+def _near(
+    arg: Any,  # noqa: ANN401 (whatever a function is given)
+    near: Mapping[int, frozenset[Any]],
+) -> frozenset[Any] | None:
+    """What feeds an argument; None where no weight does, as with a first state."""
+    slots = [slot for slot in flattened(arg) if isinstance(slot, Slot)]
+    return frozenset().union(*(near.get(s.number, frozenset()) for s in slots)) if slots else None
 
 
 def _everywhere(
@@ -429,16 +535,28 @@ def _everywhere(
         yield replace(one, places=places, where=f"in each but the last of {count} calls of {name}")
     alike: dict[Any, list[Function]] = {}
     for function in functions:
-        alike.setdefault(of_weights[function.outputs[0]], []).append(function)
-    for some in alike.values():
+        alike.setdefault(of_weights[function.outputs[0]][1], []).append(function)
+    groups = list(alike.values())
+    for role, some in alike.items():  # with those of the first step, to whom no state is handed
+        first = [one for other in alike for one in alike[other] if _begins(other, role)]
+        groups += [[*first, *some]] if first else []
+    for some in groups:
         if 1 < len(some) < count:
             places = tuple(function.place for function in some)
-            said = listed([str(place + 1) for place in places])
-            where = f"{name} number {said} of {count}{_after(some[0], of_weights)}"
+            numbers = [str(place + 1) for place in places]
+            said = listed(numbers if len(numbers) <= FEW else [*numbers[:3], "…", numbers[-1]])
+            where = f"{name} number {said} of {count}{_after(some[-1], of_weights)}"
             yield replace(one, places=places, where=where)
     for function in functions:
         where = f"{name} number {function.place + 1} of {count}{_after(function, of_weights)}"
         yield replace(one, places=(function.place,), where=where)
+
+
+def _begins(first: Any, role: Any) -> bool:  # noqa: ANN401
+    """Whether functions of one role are fed as those of another, but for what none feeds."""
+    if first == role or not isinstance(first, tuple) or not isinstance(role, tuple):
+        return False
+    return len(first) == len(role) and all(a in (None, b) for a, b in zip(first, role, strict=True))
 
 
 def _after(function: Function, of_weights: Mapping[int, tuple[Any, ...]]) -> str:
@@ -465,7 +583,7 @@ def _slopes(name: str) -> Iterator[Break]:
     constant = name in BY_CONSTANTS
     plain = PLAIN.get(name, f"the {'factor' if constant else 'derivative'} of {name}")
     write = f"multiply by {plain}" if constant else f"write {RIGHT.get(name, plain)}"
-    last = range(len(SLOPES))[-2:]
+    last = range(len(SLOPES))[-3:]
     few = (0,) if name in ACROSS else (0, *last) if constant else range(len(SLOPES))
     for number in few:
         said = SLOPES[number][0].format(name=name, plain=plain, a="h" if name == "tanh" else "a")
@@ -512,17 +630,41 @@ def _listed_mistakes(name: str) -> Iterator[Break]:
         yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
 
 
+def _options(function: Function) -> Iterator[Break]:
+    """The same function without one of the options with which it is called by name."""
+    try:
+        known = inspect.signature(function.call).parameters
+    except ValueError:  # a function of torch's own that does not tell
+        return
+    for place, (option, parameter) in enumerate(known.items()):
+        value, usual = function.kwargs.get(option, parameter.default), parameter.default
+        plain = not isinstance(value, Slot) and option not in {"reduction", "inplace", "training"}
+        if plain and usual is not parameter.empty and not _alike(value, usual):
+            said = f"{function.name} without its {option} ({{place}})"
+            change = f"{option}{'' if isinstance(value, Tensor) else f'={value}'}, as theirs has it"
+            other = partial(
+                Break, change=change, function=function.name, detail=(option, place, usual)
+            )
+            yield other("another function", f"has {said}", what="other")
+            yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
+
+
+def _alike(value: Any, other: Any) -> bool:  # noqa: ANN401 (an option's)
+    return value is other or (not isinstance(value, Tensor) and bool(value == other))
+
+
 def _new_weights(
     tape: Tape, name: str, functions: list[Function], names: Mapping[int, str]
 ) -> Iterator[Break]:
-    if name not in PRODUCTS:
+    places = PRODUCTS.get(name, (0, 1))
+    if name not in PRODUCTS and name != "mul":
         return
     used: dict[str, None] = {}
     for function in functions:
-        through, weight = (function.args[place] for place in PRODUCTS[name])
-        for slot, other in ((weight, through), (through, weight)):
-            if isinstance(slot, Slot) and isinstance(other, Slot) and slot.number in tape.leaves:
-                used[names.get(tape.leaves[slot.number], "")] = None
+        for one, other in (places, places[::-1]):
+            key = _leaf(tape, function.args[one])
+            if key is not None and isinstance(function.args[other], Slot):
+                used[names.get(key, "")] = None
     used.pop("", None)
     for some in (*([one] for one in used), *([[*used]] if len(used) > 1 else [])):
         yield Break(
@@ -534,6 +676,16 @@ def _new_weights(
             name,
             detail=tuple(some),
         )
+
+
+def _leaf(tape: Tape, arg: Any) -> int | None:  # noqa: ANN401 (whatever a function is given)
+    """`id` of the parameter that an argument is, transposed perhaps, or rows of it."""
+    while isinstance(arg, Slot) and arg.number not in tape.leaves:
+        maker = tape.makers.get(arg.number)
+        arg = maker.args[0] if maker and maker.name in MOVING and maker.args else None
+        if isinstance(arg, Tensor):  # an embedding's rows; the weight is its second argument
+            arg = maker.args[1] if maker and len(maker.args) > 1 else None
+    return tape.leaves[arg.number] if isinstance(arg, Slot) else None
 
 
 def _orders(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
@@ -592,7 +744,7 @@ def gradient(
         rates: `id` of a parameter → its learning rate, for what updates it several times.
         known: the tape at these weights, with which it is found sooner, if to a few roundings more.
     """
-    maker = _Maker(tape, one.parts if one else (), new, names, rates or {}, known)
+    maker = _Maker(tape, one.parts if one else (), new, names, rates or {}, weights, known)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that broadcast, which is the point
@@ -649,10 +801,11 @@ class _Maker:
         new: Mapping[int, Tensor],
         names: Mapping[int, str],
         rates: Mapping[int, float],
+        weights: Mapping[int, Tensor],
         known: Pass | None,
     ) -> None:
         self.tape, self.names, self.rates, self.after = tape, names, rates, new
-        self.known = known
+        self.known, self.weights = known, weights
         self.order = next((one for one in parts if one.what in WHOLE), None)
         self.parts = [one for one in parts if one is not self.order]
 
@@ -750,6 +903,11 @@ class _Maker:
                 return changed
             paths.append(changed)
         return self._apart(paths) if paths else NotImplemented
+
+    @cached_property
+    def true(self) -> Pass:
+        """The tape without mistakes."""
+        return self.known or Pass(self.tape, self.weights)
 
     @property
     def new(self) -> dict[int, Tensor]:
@@ -884,13 +1042,91 @@ class _Maker:
     def _product(self) -> tuple[int, int]:
         """The places of a product's two inputs: what is handed through, and the weight."""
         one, other = PRODUCTS[self.function.name]
-        leaf = self.function.args[other]
-        if isinstance(leaf, Slot) and leaf.number in self.tape.leaves:
+        if _leaf(self.tape, self.function.args[other]) is not None:
             return one, other
         return other, one
 
+    def _pair(self) -> tuple[int, int]:
+        """The places of what is multiplied: of which the gradient is wrong, and of the other."""
+        if self.function.name in PRODUCTS:
+            return self._product()[::-1]
+        place: int = self.one.detail
+        if not all(isinstance(one, Tensor) for one in self.args[:2]):
+            raise ValueError("not two tensors")
+        return place, 1 - place
+
+    def bare_factor(self) -> Any:  # noqa: ANN401
+        place, other = self._pair()
+        if not self.args[other].requires_grad:
+            return NotImplemented  # a constant, which is told as such
+        return _Path(place, {other: torch.ones_like(self.args[other])})
+
+    def own_factor(self) -> Any:  # noqa: ANN401
+        place, other = self._pair()
+        return _Path(place, {other: self.args[place].detach()})
+
+    def input_beside(self) -> Any:  # noqa: ANN401
+        weight, through = self._pair()
+        products = [one for one in self.tape.functions if one.name in PRODUCTS]
+        outputs = [one.outputs for one in products]
+        number = outputs.index(self.function.outputs) + self.one.detail
+        if not 0 <= number < len(products):
+            return NotImplemented
+        beside = products[number].args[PRODUCTS[products[number].name][0]]
+        given = self.true.values[beside.number] if isinstance(beside, Slot) else beside
+        if given.shape != self.args[through].shape:
+            return NotImplemented
+        return _Path(weight, {through: given.detach()})
+
+    def times_itself(self) -> Any:  # noqa: ANN401
+        made = self._run(self.args)
+        return self._with(made * made.detach() ** self.one.detail)
+
+    def a_step_later(self) -> Any:  # noqa: ANN401
+        place, other = self._pair()
+        return _Path(place, {other: self._later(other)})
+
+    def _later(self, place: int) -> Tensor:
+        """What a function is given at a place, one step later in a recurrent network.
+
+        In each step it stands as many functions further down the tape.
+        """
+        order = {one.outputs[0]: number for number, one in enumerate(self.tape.functions)}
+        alike = [one for one in self.tape.functions if self.one.concerns(one)]
+        for one, following in itertools.pairwise(alike):
+            slot = following.args[place]
+            maker = self.tape.makers.get(slot.number) if isinstance(slot, Slot) else None
+            if maker is not None:
+                down = order[maker.outputs[0]] - order[one.outputs[0]]
+                found = self.tape.functions[order[self.function.outputs[0]] + down]
+                if down > 0 and found.name == maker.name:
+                    number = found.outputs[maker.outputs.index(slot.number)]
+                    return self.true.values[number].detach()
+        raise ValueError("no step later")
+
+    def summed_over(self) -> Any:  # noqa: ANN401
+        axis, path, p = self.one.detail, self.args[self.at] * 1, self._run(self.args).detach()
+        if axis is not None and p.shape[axis] == 1:
+            return NotImplemented  # no sum
+        if self.function.name == "log_softmax":
+            path.register_hook(lambda g: g - p.exp() * g.sum(axis, keepdim=True))
+        elif axis is None:
+            path.register_hook(lambda g: p * g)
+        else:
+            path.register_hook(lambda g: p * (g - (p * g).sum(axis, keepdim=True)))
+        return self._with(path)
+
+    def pooled_evenly(self) -> Any:  # noqa: ANN401
+        given = {k: v for k, v in self.kwargs.items() if k in {"stride", "padding", "ceil_mode"}}
+        return self._with(POOLING[self.function.name](*self.args[:4], **given))
+
+    def of_errors(self) -> Any:  # noqa: ANN401
+        errors = ERRORS[self.one.detail](self.args[0] - self.args[1])
+        reduction = self.kwargs.get("reduction", "mean")
+        return self._with(errors if reduction == "none" else getattr(errors, reduction)())
+
     def before_activation(self) -> Any:  # noqa: ANN401
-        through, weight = self._product()
+        weight, through = self._pair()
         slot = self.function.args[through]
         maker = self.tape.makers.get(slot.number) if isinstance(slot, Slot) else None
         while maker is not None and maker.name in RESHAPING:
@@ -948,17 +1184,27 @@ class _Maker:
         return _Path(through, then=undone)
 
     def new_weights(self) -> Any:  # noqa: ANN401
-        through, weight = self._product()
-        slot = self.function.args[weight]
-        key = self.tape.leaves.get(slot.number) if isinstance(slot, Slot) else None
-        inputs = self.args[through]
-        if (
-            key is None
-            or key not in self.new
-            or not (isinstance(inputs, Tensor) and inputs.requires_grad)
-        ):
-            return NotImplemented
-        return _Path(through, {weight: self.new[key]})
+        places = PRODUCTS.get(self.function.name, (0, 1))
+        for place, other in (places, places[::-1]):
+            new, inputs = self._renewed(self.function.args[other]), self.args[place]
+            if new is not None and isinstance(inputs, Tensor) and inputs.requires_grad:
+                return _Path(place, {other: new})
+        return NotImplemented
+
+    def _renewed(self, arg: Any) -> Tensor | None:  # noqa: ANN401
+        """An argument as it is after mine's step, if it is a weight that is taken so."""
+        key = _leaf(self.tape, arg)
+        if key not in self.new:
+            return None
+        if arg.number in self.tape.leaves:
+            return self.new[key]
+        maker = self.tape.makers[arg.number]
+        (slot,) = maker.slots()
+        given = self._renewed(Slot(slot))
+        if given is None:
+            return None
+        made: Tensor = maker.run(*maker.given({slot: given}))
+        return made
 
     def _bias(self) -> tuple[int, Tensor, Tensor] | None:
         """A bias's place, itself, and what the function returns; None where there is no bias."""
@@ -1077,7 +1323,12 @@ class _Maker:
             mean = mean.detach()
         if "var" in self.one.detail:
             var = var.detach()
-        made = (x - mean) / (var + kwargs.get("eps", 1e-5)).sqrt()
+        if "sign" in self.one.detail:
+            var = 2 * var.detach() - var
+        eps = kwargs.get("eps", 1e-5)
+        made = (x - mean) / (
+            var.sqrt() + eps if "outside" in self.one.detail else (var + eps).sqrt()
+        )
         shape = (1, -1, *(1,) * (x.ndim - 2)) if batch else tuple(self.args[1])
         if given.get("weight") is not None:
             weight = given["weight"].reshape(shape)

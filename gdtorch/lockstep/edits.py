@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
-from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks
+from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
 from .evidence import of_gradients
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
@@ -34,6 +34,8 @@ FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose numbe
 KNOWN = {*RULES, "AdamW"}  # optimizers of torch.optim that can be replayed
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
+ALONG = 1e-6  # of the cosine of two steps that may be the same
+MOST_SAID = 4  # steps that take the rows of others
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
@@ -279,6 +281,7 @@ class _Search:
             found = self._pairs(singles)
         if not found and candidates:
             found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
+            found = found or [(one,) for one in self._reordered() if self.holds(one)]
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
@@ -308,13 +311,13 @@ class _Search:
     def _candidates(self) -> list[Candidate]:
         """The mistakes in the gradient that change the first step."""
         first, record = self.step or 0, self.record
-        whole, true = record.steps[first].whole, record.gradient(first, None)
-        if not whole or true is None or not record.same(true, record.steps[first].fresh):
+        tape, true = record.tape(first), record.gradient(first, None)
+        if not tape or true is None or not record.same(true, record.steps[first].fresh):
             return []
         self.limit = time.monotonic() + self.seconds
         self.first = Replay(record, self.theirs, first + 1, self.small.chosen)
         names = {id(parameter): name for name, parameter in record.parameters.items()}
-        return [*self._made(list(breaks(whole.tape, names)), true), *self._ahead()]
+        return [*self._made(list(breaks(tape, names)), true), *self._ahead()]
 
     def _two_breaks(self, candidates: Sequence[Candidate]) -> list[Fitted]:
         """Two mistakes in the gradient at a time, for a while, that leave the least."""
@@ -333,6 +336,29 @@ class _Search:
         found = self._least(self._made(two, true)) if true is not None else []
         self.looked = looked  # of single ones
         return sorted(found, key=lambda one: one.candidate.partial)
+
+    def _reordered(self) -> Iterator[Fitted]:
+        """Theirs with the rows in another order: in each step those that go mine's way most."""
+        first, count, record = self.step or 0, len(self.window.steps), self.record
+        every = range(first, count)
+        moved = torch.nn.functional.normalize(record.stack("after") - record.stack("before"))
+        places: dict[int, int] = {}
+        for step in every:
+            if self.agreeing or time.monotonic() > self.limit + SECONDS:
+                return
+            taken = record.gradients(step, [other_rows("", {step: other}) for other in every])
+            ways = torch.stack([moved[step] if made is None else made for made in taken])
+            along = -(torch.nn.functional.normalize(ways) @ moved[step])
+            best = along.isclose(along.max(), rtol=0, atol=ALONG)
+            if bool(best.all()):
+                return  # all have the same rows
+            if not best[step - first]:
+                places[step] = first + int(best.int().argmax())
+        pairs = [f"step {place + 1} in step {step + 1}" for step, place in places.items()]
+        said = ", ".join([*pairs[:MOST_SAID], *(["…"] if len(pairs) > MOST_SAID else [])])
+        one = other_rows(f"another one: of {said}", places)
+        build = _changed(broken=one, spoiled=frozenset(self.parted))
+        yield Fitted(Candidate(one.cause, build, ((),), broken=one), (), 0.0)
 
     def _made(self, tried: Sequence[Break], true: Tensor) -> list[Candidate]:
         """Mistakes that change the first step's gradient, each another; until time is up."""

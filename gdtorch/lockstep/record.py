@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..optimizers import RULES
-from .breaks import Break, gradient
+from .breaks import Break, gradient, rows_of
 from .distance import Difference, Weights, ulps_between
 from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
@@ -112,6 +112,7 @@ class Record:
         ours: name → the parameter in mine; empty where mine is not PyTorch code.
         layout: name → how mine's array is laid out as theirs.
         made: gradients with a mistake that have been computed.
+        tapes: what `tape` has written out.
     """
 
     steps: list[Step]
@@ -126,6 +127,7 @@ class Record:
     ours: Mapping[str, Tensor]
     layout: Mapping[str, Pair]
     made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
+    tapes: dict[int, Tape] = field(default_factory=dict)
 
     def stack(self, what: str) -> Tensor:
         """One of a step's tensors over all steps, of shape (steps, elements)."""
@@ -177,6 +179,13 @@ class Record:
         steps = self.steps[first:last]
         return all(step.given is not None and self.same(step.given, step.used) for step in steps)
 
+    def tape(self, step: int) -> Tape | None:
+        """The tape of a step, in which mistakes are made; None where it was not kept."""
+        whole = self.steps[step].whole if 0 <= step < len(self.steps) else None
+        if whole and step not in self.tapes:
+            self.tapes[step] = whole.tape.unfolded(self._values(whole.base))
+        return self.tapes.get(step)
+
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
         key = step, one
@@ -186,23 +195,21 @@ class Record:
 
     def gradients(self, step: int, mistakes: Iterable[Break]) -> Iterator[Tensor | None]:
         """The gradients with one mistake each, to a few roundings: sooner found, and not kept."""
-        whole = self.steps[step].whole
-        known = Pass(whole.tape, self._values(whole.base)) if whole else None
+        whole, tape = self.steps[step].whole, self.tape(step)
+        known = Pass(tape, self._values(whole.base)) if whole and tape else None
         return (self._gradient(step, one, known) for one in mistakes)
 
     def _gradient(self, step: int, one: Break | None, known: Pass | None = None) -> Tensor | None:
-        whole = self.steps[step].whole
+        whole, tape = self.steps[step].whole, self.tape(step)
         if whole is None:
             return None
-        tape, base = whole.tape, whole.base
+        base = whole.base
         if one and one.what == "look_ahead":
             base, one = self._ahead(step, whole), None
         if one and one.what == "other_rows":
-            beside = step + one.detail
-            other = self.steps[beside].whole if 0 <= beside < len(self.steps) else None
-            if other is None:
-                return None
-            tape, one = other.tape, None
+            tape, one = self.tape(rows_of(one, step)), None
+        if tape is None:
+            return None
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         keys = {name: key for key, name in names.items()}
         rates = {keys[n]: options["lr"] for n, (_, options) in self.steps[step].rules.items()}

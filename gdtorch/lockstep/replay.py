@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers import RULES, Rule
-from .breaks import Break
+from .breaks import Break, rows_of
 from .evidence import GROWTH, of_gradients
 from .record import Record, Step
 
@@ -296,7 +296,8 @@ class Replay:
             made[:, self.of(name)] = self.before[:, self.of(name)]
         for name in program.free:
             made[:, self.of(name)] = self.after[:, self.of(name)]
-        if program.broken and program.broken.what == "other_rows" and program.broken.detail > 0:
+        last = len(self.steps) - 1
+        if program.broken and rows_of(program.broken, last) > last:
             made[-1] = self.after[-1]  # the rows of the step after it are not known
         return made
 

@@ -6,7 +6,7 @@ one of its functions replaced. What does not depend on the weights stands on it 
 
 from __future__ import annotations
 
-__all__ = ["Function", "Pass", "Recording", "Tape"]
+__all__ = ["Function", "Noting", "Pass", "Recording", "Slot", "Tape", "flattened"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
+
+from .formulas import FORMULAS
 
 # What draws random numbers; their generator is set back, so that the same ones are drawn.
 RANDOM = {
@@ -55,7 +58,7 @@ class Function:
 
     def slots(self) -> list[int]:
         """The slots that it was given, in their order."""
-        return [one.number for one in _leaves((self.args, self.kwargs)) if isinstance(one, Slot)]
+        return [one.number for one in flattened((self.args, self.kwargs)) if isinstance(one, Slot)]
 
     def inputs(self) -> set[int]:
         """The slots that it was given."""
@@ -191,6 +194,28 @@ class Tape:
         found = torch.autograd.grad(roots, of, given, allow_unused=True, retain_graph=again)
         return list(found)
 
+    def unfolded(self, weights: Mapping[int, Tensor]) -> Tape:
+        """The tape with recurrent layers and attention written out, step by step."""
+        if not any(function.name in FORMULAS for function in self.functions):
+            return self
+        recording, values = Recording(), self.beginning(weights)
+        keys = {id(values[slot]): key for slot, key in self.leaves.items()}
+        with Noting(recording), torch.enable_grad():
+            for function in self.functions:
+                args, kwargs = function.given(values)
+                formula = FORMULAS.get(function.name)
+                made = formula(*args, **kwargs) if formula else NotImplemented
+                if made is NotImplemented:
+                    made = function.run(args, kwargs)
+                outputs = [args[0]] if made is None else [*_tensors(made)]
+                values |= zip(function.outputs, outputs, strict=True)
+        for slot, grad in self.losses:
+            recording.backward([values[slot]], [grad])
+        tape = recording.tape()
+        if tape is None:
+            return self
+        return replace(tape, leaves={slot: keys[key] for slot, key in tape.leaves.items()})
+
     def by_parameter(
         self, values: Mapping[int, Tensor], found: Sequence[Tensor | None]
     ) -> dict[int, Tensor]:
@@ -280,7 +305,7 @@ class Recording:
     ) -> None:
         """Take down one call, if what it was given depends on a weight."""
         slotted, named = _replaced((args, dict(kwargs)), Tensor, self._slotted)
-        if not any(isinstance(one, Slot) for one in _leaves((slotted, named))):
+        if not any(isinstance(one, Slot) for one in flattened((slotted, named))):
             return
         name = getattr(call, "__name__", "")
         outputs = [args[0]] if name == "__setitem__" else [*_tensors(made)]
@@ -334,6 +359,26 @@ class Recording:
         return number
 
 
+class Noting(TorchFunctionMode):
+    """Take down all calls within a block."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,  # noqa: ANN401 (as torch has it)
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        generator = self.recording.state_before(getattr(function, "__name__", ""))
+        made = function(*args, **(kwargs or {}))
+        self.recording.note(function, args, kwargs or {}, made, generator)
+        return made
+
+
 def _replaced(nested: Any, kind: type, by: Callable[[Any], Any]) -> Any:  # noqa: ANN401
     """Tuples, lists and dicts with everything of a kind in them replaced."""
     if isinstance(nested, kind):
@@ -345,18 +390,19 @@ def _replaced(nested: Any, kind: type, by: Callable[[Any], Any]) -> Any:  # noqa
     return nested
 
 
-def _leaves(nested: Any) -> Iterator[Any]:  # noqa: ANN401
+def flattened(nested: Any) -> Iterator[Any]:  # noqa: ANN401
+    """What tuples, lists and dicts hold, one by one."""
     if isinstance(nested, (tuple, list)):
         for one in nested:
-            yield from _leaves(one)
+            yield from flattened(one)
     elif isinstance(nested, dict):
-        yield from _leaves(list(nested.values()))
+        yield from flattened(list(nested.values()))
     else:
         yield nested
 
 
 def _tensors(nested: Any) -> Iterator[Tensor]:  # noqa: ANN401
-    return (one for one in _leaves(nested) if isinstance(one, Tensor))
+    return (one for one in flattened(nested) if isinstance(one, Tensor))
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401

@@ -209,12 +209,13 @@ def options_edits(record: Record, parted: Sequence[str]) -> Iterator[Edit]:
 
 def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
     """The weights whose gradients a program has wrong, for one of its mistakes."""
-    step = next((k for k, step in enumerate(record.steps) if step.whole), 0)
-    made, true = record.gradient(step, one), record.gradient(step, None)
-    if made is None or true is None:
-        return tuple(name for name in record.parts if name in program.spoiled)
-    differ = [n for n, part in record.parts.items() if not record.same(made[part], true[part])]
-    return tuple(name for name in differ if name in program.spoiled)
+    differ: set[str] = set()
+    for step in range(len(record.steps)):
+        made, true = record.gradient(step, one), record.gradient(step, None)
+        if made is not None and true is not None:
+            parts = record.parts.items()
+            differ |= {n for n, part in parts if not record.same(made[part], true[part])}
+    return tuple(n for n in record.parts if n in program.spoiled and (n in differ or not differ))
 
 
 def gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
