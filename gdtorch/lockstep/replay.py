@@ -11,6 +11,7 @@ __all__ = ["IMPOSSIBLE", "SMALLEST", "Program", "Replay", "make_rule", "options_
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
         ValueError: an option is out of its range.
     """
     page = RULES["Adam" if kind == "AdamW" else kind]
-    known = {**page().options(), **dict.fromkeys(page.switches())}
+    known = _known(page)
     values = {name: value for name, value in options.items() if name in known}
     for name, value in options.items():
         whole, _, place = name.partition("[")
@@ -119,6 +120,12 @@ def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
         values.setdefault("decoupled_weight_decay", True)
     rule = page(**values)
     return rule if rate == 1.0 else replace(rule, lr=rule.lr * rate)
+
+
+@cache
+def _known(page: type[Rule]) -> dict[str, Any]:
+    """What a rule can be given: its options with their defaults, and its switches."""
+    return {**page().options(), **dict.fromkeys(page.switches())}
 
 
 def options_of(rule: Rule) -> dict[str, Any]:
@@ -283,9 +290,10 @@ class Replay:
             weights = made if whole else made[:, at]
             given = grads if whole else grads[:, at]
             state: dict[str, Any] = {}
-            for step, rule in enumerate(self.rules(program, name)):
+            steps = zip(self.rules(program, name), weights.unbind(), given.unbind(), strict=True)
+            for step, (rule, weight, grad) in enumerate(steps):
                 if rule is not None:
-                    self._step(program, rule, weights[step], given[step], state, step, name)
+                    self._step(program, rule, weight, grad, state, step, name)
                     if program.resets:
                         state = {}
             if not whole:
@@ -328,7 +336,8 @@ class Replay:
             t = 1 + add * step + begin + each * self.names.index(name)
             state["step"] = max(1, math.floor(t + 1e-3)) - 1
         rule.step(weights, grad, state)
-        weights.mul_(1 - decay)
+        if decay:
+            weights.mul_(1 - decay)
 
     def best_rates(self, made: Tensor) -> Tensor:
         """The factor of each step by which it fits mine's best, by least squares in roundings."""
