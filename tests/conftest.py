@@ -13,7 +13,6 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: there is a worker on every core
 
 import pytest
-import torch.testing._internal.common_utils  # noqa: F401 (it loads a profile: ours comes after)
 from hypothesis import settings
 
 # Deterministic, and without a deadline: these machines are shared.

@@ -38,11 +38,11 @@ def losses(folder):
     return reader.Scalars("loss")
 
 
-def test_the_default_run_prints_a_table_and_the_verdicts(train, tmp_path):
-    result = train()
-    assert (result.returncode, result.stderr) == (0, "")
+def test_the_default_run_prints_a_table_and_the_verdicts(main, tmp_path):
+    status, out, error = main()
+    assert (status, error) == (0, "")
     (folder,) = (tmp_path / "runs").iterdir()
-    lines = result.stdout.splitlines()
+    lines = out.splitlines()
     assert lines[0] == "network 3-15-1, 60 weights, float64, from start 0 of seed 0"
     rows = {line.split()[0]: line.split()[1:] for line in lines[4:7]}
     for name, (loss, *right, held_out) in rows.items():
@@ -57,7 +57,7 @@ def test_the_default_run_prints_a_table_and_the_verdicts(train, tmp_path):
     assert re.search(
         r"^post ≠ sgd: they part at step 1 in syn0 by up to \d\.\de-02, "
         r"because post hands the gradient down by the updated syn1$",
-        result.stdout,
+        out,
         re.MULTILINE,
     )
     assert lines[-2].endswith(f"tensorboard --logdir runs/{folder.name}")

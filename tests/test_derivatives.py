@@ -42,11 +42,14 @@ def is_named(report, optimizer, cause, *words):
 
 @pytest.mark.parametrize(
     ("network", "mistake", "how"),
-    [(*case, HOW[number % 3]) for number, case in enumerate(CASES[::4])],
+    [
+        pytest.param(*case, HOW[number % 3], marks=pytest.mark.slow if number % 2 else [])
+        for number, case in enumerate(CASES[::4])
+    ],
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
-    """Every fourth one, with one optimizer in one precision; the slow test below has all."""
+    """Every eighth one, with one optimizer in one precision; the slow test below has all."""
     optimizer, dtype = how
     report = report_on(network, 1, dtype, optimizer, mistake)
     assert is_named(report, optimizer, *network.MISTAKES[mistake]), str(report)
@@ -211,7 +214,8 @@ def two_at_once(network, pair, optimizer):
     ), (pair, str(report))
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(two=TWO)
 def test_two_mistakes_are_named_as_what_they_are_or_not_at_all(two):
     two_at_once(*two, "SGD")

@@ -213,7 +213,11 @@ def layout_of(reader):
 
 @pytest.mark.parametrize(
     "options",
-    ["", "--dtype float64 --momentum 0.5 --nesterov --weight-decay 1e-4", "--hidden 4 --seed 3"],
+    [
+        "--dtype float64 --momentum 0.5 --nesterov --weight-decay 1e-4",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("--hidden 4 --seed 3", marks=pytest.mark.slow),
+    ],
 )
 def test_any_start_can_be_replayed(main, options):
     facts, _ = run(main, *options.split())
@@ -674,6 +678,7 @@ def check_shares(main, monkeypatch, starts, steps, rates, columns):
             assert abs(rate["shares"][kind] - share) < 3.5 * error
 
 
+@pytest.mark.slow
 def test_the_shares_in_the_documentation(main, monkeypatch):
     check_shares(main, monkeypatch, 1000, 1000, [3, 10, 30], slice(0, 3))
 

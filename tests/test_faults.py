@@ -156,9 +156,8 @@ def test_files_that_may_grow_no_more_end_the_run(forks, tmp_path, times, random)
     assert ended[3] > times / 2
 
 
-@pytest.mark.parametrize(
-    "kilobytes", [200, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 600))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [40, 200, 600])
 def test_a_full_disk_ends_the_run(tmp_path, kilobytes):
     """A file system of so many kilobytes, which nobody else can see."""
     script = (

@@ -18,7 +18,9 @@ SEEDS = range(20)
 OUTSIDE = "decay outside the velocity"
 DTYPES = ["float64", "float32"]
 every_problem = pytest.mark.parametrize("problem", PROBLEMS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_dtype = pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)]
+)
 few_or_many = pytest.mark.parametrize(
     "seeds", [SEEDS[:2], pytest.param(SEEDS[2:], marks=pytest.mark.exhaustive)], ids=["few", "many"]
 )
@@ -251,20 +253,23 @@ def assert_factor(report, factor):
         assert near(report.factor, factor)
 
 
-FEW = [("post", "float32"), ("linear", "float64"), ("softmax", "float32")]
+def kinds_of(number):
+    """The problems of a mistake: one, two more that are slow, and all with many seeds."""
+    few = [("linear", "float64"), ("post", "float32"), ("softmax", "float32")]
+    for place, kind in enumerate(few):
+        yield *kind, SEEDS[:1], [] if place == number % 3 else [pytest.mark.slow]
+    for kind in itertools.product(PROBLEMS, DTYPES):
+        yield *kind, SEEDS[:5], [pytest.mark.exhaustive]
 
 
 @pytest.mark.parametrize(
-    ("problem", "dtype", "seeds"),
+    ("mistake", "problem", "dtype", "seeds"),
     [
-        *((*kind, SEEDS[:1]) for kind in FEW),
-        *(
-            pytest.param(problem, dtype, SEEDS[:5], marks=pytest.mark.exhaustive)
-            for problem, dtype in itertools.product(PROBLEMS, DTYPES)
-        ),
+        pytest.param(mistake, *kind, marks=marks, id=f"{mistake.__name__}-{'-'.join(kind[:2])}")
+        for number, mistake in enumerate(MISTAKES)
+        for *kind, marks in kinds_of(number)
     ],
 )
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_every_mistake_is_named(mistake, problem, dtype, seeds, monkeypatch):
     if mistake in (other_rule, other_rows, wrong_formula):  # which no search finds
         monkeypatch.setattr(sys.modules["gdtorch.lockstep.edits"], "SECONDS", 0.3)
@@ -483,13 +488,19 @@ def ahead(rate):
     return shifted, plain
 
 
-def seen(draw):
-    """The reports on pairs drawn for each problem, dtype and seed."""
-    for problem, dtype, seed in itertools.product(PROBLEMS, DTYPES, SEEDS[::10]):
-        yield lockstep(*draw(PROBLEMS[problem](seed), dtype, np.random.default_rng(seed)), 8)
+@pytest.fixture(params=["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def seen(request):
+    """Draws pairs for each problem and two seeds, and yields the reports on them."""
+
+    def reports(draw):
+        for problem, seed in itertools.product(PROBLEMS, SEEDS[::10]):
+            rng = np.random.default_rng(seed)
+            yield lockstep(*draw(PROBLEMS[problem](seed), request.param, rng), 8)
+
+    return reports
 
 
-def test_a_factor_beside_a_momentum_is_a_factor():
+def test_a_factor_beside_a_momentum_is_a_factor(seen):
     def draw(p, d, rng):
         c = float(rng.choice([rng.uniform(0.03, 0.9), rng.uniform(1.1, 30)]))
         mu = float(rng.choice([0, rng.uniform(0.1, 0.99)]))
@@ -500,7 +511,7 @@ def test_a_factor_beside_a_momentum_is_a_factor():
     assert {report.cause for report in seen(draw)} == {"scale"}
 
 
-def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs():
+def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs(seen):
     def draw(p, d, rng):
         c, mu = rng.uniform(1.03, 1.3), rng.uniform(0.9, 0.99)
         return by_torch(p, d, lr=p.lr * c, momentum=mu), by_torch(p, d, momentum=mu)
@@ -508,7 +519,7 @@ def test_a_factor_near_1_beside_a_large_momentum_is_not_taken_for_nesterovs():
     assert {report.cause for report in seen(draw)} == {"scale"}
 
 
-def test_nesterov_in_one_alone_is_no_factor():
+def test_nesterov_in_one_alone_is_no_factor(seen):
     def draw(p, d, rng):
         mu = rng.uniform(0.1, 0.99)
         if rng.random() < 0.5:
@@ -524,7 +535,7 @@ def test_nesterov_in_one_alone_is_no_factor():
 
 
 @pytest.mark.parametrize("decay", ["cosine", "warm-up"])
-def test_a_schedule_one_step_ahead_is_a_schedule(decay):
+def test_a_schedule_one_step_ahead_is_a_schedule(seen, decay):
     def draw(p, d, rng):
         length, mu = rng.integers(10, 50), rng.choice([0, 0.9])
 

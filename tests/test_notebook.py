@@ -33,6 +33,7 @@ def one_folder(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_the_cells_give_what_is_stored(one_folder, capsys):
     namespace, bars = {}, 0
     for cell in CODE:

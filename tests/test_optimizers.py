@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.testing._internal import common_optimizers
 
 from gdtorch import SGD, Manual, Rows, SigmoidNet, Torch, load_table, optimizers
 from gdtorch.optimizers import RULES, read
@@ -45,10 +44,17 @@ def assert_same_state(ours, theirs):
         assert bits({key: value}) == bits({key: theirs[key]}), key
 
 
+def pytorchs_table(name, *given):
+    """One of the tables with which PyTorch tests its optimizers; its module loads for seconds."""
+    from torch.testing._internal import common_optimizers
+
+    settings.load_profile("gdtorch")  # in place of the one that it loads
+    return getattr(common_optimizers, name)(*given)
+
+
 def table_of(name):
     """The option sets with which PyTorch tests an optimizer."""
-    make = getattr(common_optimizers, f"optim_inputs_func_{name.lower()}")
-    return [case.kwargs for case in make("cpu")]
+    return [case.kwargs for case in pytorchs_table(f"optim_inputs_func_{name.lower()}", "cpu")]
 
 
 # --- the same bits -----------------------------------------------------------------------------
@@ -117,17 +123,21 @@ def test_defaults_on_the_posts_table(name, dtype, steps):
 
 
 @EACH_DTYPE
-@pytest.mark.parametrize(
-    ("name", "options"), [(name, options) for name in RULES for options in table_of(name)], ids=str
-)
-def test_pytorchs_own_table_of_options(name, options, dtype):
+@EACH_RULE
+def test_pytorchs_own_table_of_options(name, dtype):
     rows = Rows(*(t.to(dtype) for t in POST))
-    options = {option: value for option, value in options.items() if option not in HOW}
-    assert_same_bits(name, SigmoidNet(start=1).to(dtype), rows, 20, **options)
+    for options in table_of(name):
+        ours = {option: value for option, value in options.items() if option not in HOW}
+        assert_same_bits(name, SigmoidNet(start=1).to(dtype), rows, 20, **ours)
 
 
 def test_pytorchs_own_tables_have_70_entries():
     assert sum(len(table_of(name)) for name in RULES) == 70
+
+
+def test_hypothesis_tries_as_many_examples_as_we_ask_for():
+    table_of("SGD")
+    assert settings().max_examples == 100  # PyTorch's test modules load a profile with ten
 
 
 SHARES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 0.999]) | st.floats(0, 0.9999)
@@ -190,7 +200,7 @@ def test_any_options_any_shape_any_rows(name, data, dtype, features, hidden, row
     any_options_on_any_table(name, data, dtype, features, hidden, rows, seed)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(name=st.sampled_from(list(RULES)), data=st.data(), **TABLES)
 def test_some_options_of_some_rule(name, data, dtype, features, hidden, rows, seed):
     any_options_on_any_table(name, data, dtype, features, hidden, rows, seed)
@@ -310,8 +320,8 @@ def error_of(make):
 
 @EACH_RULE
 def test_refuses_what_torch_optim_refuses_in_its_words(name):
-    make = getattr(common_optimizers, f"optim_error_inputs_func_{name.lower()}")
-    cases = [case.optimizer_error_input.kwargs for case in make("cpu", torch.float64)]
+    table = pytorchs_table(f"optim_error_inputs_func_{name.lower()}", "cpu", torch.float64)
+    cases = [case.optimizer_error_input.kwargs for case in table]
     tried = 0
     for options in BAD + cases:
         if not options or not set(options) <= set(RULES[name]().options()):

@@ -297,6 +297,7 @@ def test_first_step_from_a_hundred_starts():
         assert right(Rows(POST.inputs[i : i + 1], POST.targets[i : i + 1]))[:, i].all()
 
 
+@pytest.mark.slow
 def test_curvature_from_a_hundred_starts():
     """23 to 38 negative eigenvalues; sharpness peaks at 1.74 in the median, between 1.31 and 2.60.
 

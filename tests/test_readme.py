@@ -66,6 +66,7 @@ def test_every_command_shown_has_options_that_exist(main, monkeypatch):
         assert status == (words[0] == "lockstep") or "NAME" in error, error
 
 
+@pytest.mark.slow
 def test_the_stochastic_example_learns(main):
     (line,) = (line for line in COMMANDS if "stochastic" in line)
     facts = json.loads(main(*line.split("#")[0].split()[2:], "--json", "--log-every", 1000)[1])

@@ -62,7 +62,7 @@ def is_named(optimizer, name, cause, edit, found):
 FEW = [
     pytest.param(
         *(optimizer, case[0], list(PROBLEMS)[k % 3], DTYPES[k // 4 % 2]),
-        marks=[] if k % 8 == 0 else pytest.mark.slow,
+        marks=[] if k % 12 == 0 else pytest.mark.slow,
     )
     for optimizer in ("SGD", "Adam", "RMSprop")
     for k, case in enumerate(cases(optimizer, "linear"))
@@ -108,8 +108,16 @@ def test_no_edit_is_taken_for_another(optimizer, problem, dtype, seed):
     assert len(unexplained) <= 1 + 0.1 * len(tried), unexplained
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("optimizer", RULES)
+def in_one_dtype(names):
+    """Each name in one precision, and in the other one slowly."""
+    return [
+        pytest.param(name, dtype, marks=[] if number % 2 == place else pytest.mark.slow)
+        for number, name in enumerate(names)
+        for place, dtype in enumerate(DTYPES)
+    ]
+
+
+@pytest.mark.parametrize(("optimizer", "dtype"), in_one_dtype(RULES))
 def test_honest_rules_agree(optimizer, dtype):
     problem = PROBLEMS["batches"]
     pair = by_hand(problem(0), dtype, optimizer), by_torch(problem(0), dtype, optimizer)
@@ -425,8 +433,7 @@ REPORTED = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", REPORTED)
+@pytest.mark.parametrize(("name", "dtype"), in_one_dtype(REPORTED))
 def test_a_reported_adam_is_told_its_mistake(name, dtype):
     mistake, cause = REPORTED[name]
     p = PROBLEMS["linear"](0)

@@ -346,9 +346,8 @@ def relu(seed, dtype, activation):
     return by_hand(start, update), by_torch(start, loss, sgd(lr=0.1))
 
 
-def test_honest_relu_networks_agree():
-    for seed in range(3):
-        assert lockstep(*relu(seed, np.float32, "relu"), 300), f"seed {seed}"
+def test_an_honest_relu_network_agrees():
+    assert lockstep(*relu(0, np.float32, "relu"), 300)
 
 
 @pytest.mark.exhaustive

@@ -2,14 +2,14 @@
 
 import doctest
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from conftest import ROOT
 
 import gdtorch.testing
+
+pytest_plugins = ["pytester"]  # which runs pytest within a test
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 OWN, OPTAX, BACKWARD, GRADIENT = re.findall(
@@ -69,16 +69,15 @@ def test_other_defaults_change_nothing():
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_under_pytest_the_report_is_what_is_shown(tmp_path, workers):
-    (tmp_path / "test_mine.py").write_text(BACKWARD.replace("(1 - h**2)", "1"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers)]
-    result = subprocess.run(
-        [*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert "AssertionError: cause: derivative" in result.stdout
-    assert "assert_lockstep(by_hand, by_torch)" in result.stdout
-    assert "gdtorch/testing.py" not in result.stdout
+def test_under_pytest_the_report_is_what_is_shown(pytester, workers):
+    pytester.makepyfile(test_mine=BACKWARD.replace("(1 - h**2)", "1"))
+    run = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+    result = run("-q", "-p", "no:cacheprovider", "-n", str(workers))
+    out = result.stdout.str()
+    assert result.ret == 1
+    assert "AssertionError: cause: derivative" in out
+    assert "assert_lockstep(by_hand, by_torch)" in out
+    assert "gdtorch/testing.py" not in out
 
 
 def test_the_example_of_the_docstring_holds():
