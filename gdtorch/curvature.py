@@ -23,9 +23,9 @@ from .data import Rows
 from .objective import Objective
 
 EXACT = 2000  # the most weights for which the whole Hessian is computed: 32 MB in float64
-CHUNK = 64  # products with the Hessian at once; each holds a forward pass over all rows
+CHUNK = 64  # products with the Hessian at once; each stores a forward pass over all rows
 FIRST_LOOK = 10  # steps of Lanczos before the first estimate of the eigenvalues
-LIMIT = 20  # at most so many steps per weight; spectra over twelve decades take up to 10
+LIMIT = 20  # the most steps per weight; a spectrum over twelve decades takes up to 10
 
 
 class _Loss(nn.Module):
@@ -52,7 +52,7 @@ def loss_function(objective: Objective, rows: Rows) -> Callable[[Tensor], Tensor
         rows: the rows that the loss is over.
 
     Returns:
-        (n,) → scalar, which `torch.func` can differentiate, and `vmap` over many θ.
+        A function (n,) → scalar. `torch.func` can differentiate it, and `vmap` it over many θ.
     """
     module = _Loss(objective)
     weights = dict(module.named_parameters())
@@ -155,10 +155,10 @@ def _lanczos(product: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float,
         β₁ q₂ = A q₁ − α₁ q₁,    βₖ qₖ₊₁ = A qₖ − αₖ qₖ − βₖ₋₁ qₖ₋₁
 
     The α and β form a tridiagonal matrix. Its eigenvalues approach those of A from within, the
-    extreme ones first; one with eigenvector s lies within βₖ|sₖ| of an eigenvalue of A. Rounding
+    extreme ones first; one with eigenvector s is at most βₖ|sₖ| from an eigenvalue of A. Rounding
     makes the q lose their orthogonality. That repeats eigenvalues, but harms neither the extreme
-    ones nor the bound (Paige, "Accuracy and effectiveness of the Lanczos algorithm", 1980), so that
-    only two of the q need be kept.
+    ones nor the bound (Paige, "Accuracy and effectiveness of the Lanczos algorithm", 1980), so
+    only two of the q are kept.
     """
     tolerance = math.sqrt(torch.finfo(start.dtype).eps)
     q, before = start / torch.linalg.vector_norm(start), torch.zeros_like(start)

@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn and rows held out. Each row has a label, for people to name it.
+    """Rows to learn and rows held out. Each row has a label, by which people name it.
 
     Where every input of the table is 0 or 1 and no two rows are the same, a label is the row's
     inputs, written as bits. Elsewhere it is the row's number, counted from 1.

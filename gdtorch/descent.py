@@ -17,8 +17,8 @@ from .data import Rows
 from .objective import Objective
 
 LARGEST_STEP = 2.0**100  # about 1e30; the step size if the loss falls along the whole ray
-GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # multiples of the step before
-MOVE, MOVES = 15, 14  # the grid moves on by so many powers of two, so many times at most
+GRID = (0.0, *(2.0**k for k in range(-8, 9)))  # multiples of the last step size
+MOVE, MOVES = 15, 14  # by how many powers of two the grid moves, and how often at most
 CELLS = 20  # on either side of the lowest point
 ROUNDS = 11  # of slopes; 20 · 40¹⁰ > 2⁵³, so the last round has come down to neighbouring floats
 POINTS = 5  # on either side of the root; it is interpolated through them
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Descent:
-    """Which rows a step sees, and how far it goes: all rows, and lr. Subclasses change that.
+    """Which rows a step sees, and how far it goes. Here all rows, and lr; subclasses change that.
 
     A descent has no state, so trainers can share one, and steps can be asked for in any order.
 
@@ -101,7 +101,7 @@ class Stochastic(Descent):
         self.seed = seed
 
     def rows(self, rows: Rows, step: int, /) -> Rows:
-        """The one row that a step sees: every row once in each epoch of as many steps."""
+        """The one row that a step sees. An epoch is as many steps as rows, and sees each once."""
         epoch, position = divmod(step, len(rows.inputs))
         row = shuffle(self.seed, epoch, len(rows.inputs))[position]
         return Rows(rows.inputs[row : row + 1], rows.targets[row : row + 1])

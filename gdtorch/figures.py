@@ -32,16 +32,16 @@ COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = COLOURS
 PATHS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)  # not yellow: too pale for a line
 DPI = 200  # twice what a screen shows
-LINEAR = 1e-3  # an axis of both signs is linear below that, logarithmic above
-LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ in print without colour, too
-# Where curves coincide, as those of manual and sgd do, each is still seen.
+LINEAR = 1e-3  # an axis with both signs is linear up to this, logarithmic beyond
+LINE_STYLES = ("-", "--", "-.", ":")  # so that lines differ without colour, too
+# Each curve stays visible where two coincide, as those of manual and sgd do.
 TRAINERS = {
     "manual": {"color": SKY, "linewidth": 5, "zorder": 1},
     "post": {"color": VERMILION, "linewidth": 1.2, "zorder": 3},
 }
-REFERENCE = {"color": BLACK, "linewidth": 2, "linestyle": "--", "zorder": 2}  # of torch.optim
-LAST_BIT = 1e-17  # below that of any weight that matters: a distance of 0 is drawn there
-FLAT = 2e-3  # of the limit 2 / lr: the picture of sharpness ends there: a curve below is flat
+REFERENCE = {"color": BLACK, "linewidth": 2, "linestyle": "--", "zorder": 2}  # torch.optim's own
+LAST_BIT = 1e-17  # smaller than that of any weight that matters; a distance of 0 is drawn there
+FLAT = 2e-3  # of the limit 2 / lr: the sharpness picture ends there; a curve below it is flat
 
 
 class _Picture(Figure):
@@ -66,7 +66,7 @@ def png(figure: Figure, dpi: float = DPI) -> bytes:
 
 
 def curves(file: Path) -> Figure:
-    """Each trainer's loss and, below it, its distance from the reference, along training.
+    """Each trainer's loss over the steps and, below it, its distance from the reference.
 
     Args:
         file: a run's `curves.csv`, see `gdtorch.board.Board`.
@@ -127,7 +127,7 @@ def quotient_error(steps: Tensor, errors: Tensor, weights: Sequence[str]) -> Fig
 
 
 def stability(rates: Sequence[float], sharpness: Tensor, losses: Tensor) -> Figure:
-    """Sharpness in units of its limit 2/lr along training, and the loss under it.
+    """Sharpness over the steps, in units of its limit 2/lr; below it, the loss.
 
     Args:
         rates: learning rates.
@@ -209,7 +209,7 @@ def surface(
 
 
 def quartic(paths: Mapping[str, Sequence[float]]) -> Figure:
-    """The post's f(x) with the paths on it, and below, at the same x, how each went step by step.
+    """The post's f(x) with the paths on it; below, over the same x, each path step by step.
 
     The picture ends a little outside the starts and both minima; a path that diverges leaves it.
 

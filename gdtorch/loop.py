@@ -17,7 +17,7 @@ from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
 from .trainers import SGD, Manual
 
-AWAY = 1e9  # times the start's distance from 0, or times 1: from there x does not come back
+AWAY = 1e9  # times the start's distance from 0, or times 1: from so far out x does not come back
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Ending:
         step: the last step, counted from 0, the initial weights.
         status: exit status: 0 all steps taken; 3 the run could not go on; 128 + its number after
             a signal.
-        reason: why it ended early, in words; empty where it did not.
+        reason: why it ended early, in words; empty if it did not.
     """
 
     step: int
@@ -51,9 +51,9 @@ def run(
         lockstep: what advances the trainers and compares them.
         board: what measures and logs them.
         steps: how many steps to take.
-        log_every: log scalars after every so many steps; the last step is always logged, and
-            each for which the board has more to show.
-        tick: called with the steps taken since the last call, as tqdm's `update`.
+        log_every: log scalars every so many steps; also at the last step, and at each for which
+            the board has more to show.
+        tick: called with the steps taken since the last call, like tqdm's `update`.
         interrupted: called after each step; if it returns a signal, the run ends there.
     """
     for step in lockstep:
@@ -97,14 +97,14 @@ def walk(
     """Follow the post's f(x) from a start, by `Manual` and `SGD`; stop if x runs away.
 
     Args:
-        path: x at the start; x after each step is added.
+        path: holds x at the start; x after each step is appended.
         file: what takes the scalars.
         steps: how many steps to take.
         interrupted: as of `run`.
         options: those of both trainers: `lr`, `maximize`, `descent`.
 
     Returns:
-        What became of it, for a program: the last x; f, f′ and f″ there; which kind of point that
+        The outcome, for a program: the last x; f, f′ and f″ there; which kind of point that
         is; the step after which x was at rest; how the trainers compare.
     """
     (start,) = path

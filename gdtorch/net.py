@@ -16,9 +16,9 @@ from .data import Rows, check_readable
 def initial_weights(seed: int, start: int, count: int, size: int) -> Tensor:
     r"""Starts `start` to `start + count - 1` of a seed, uniform in [−1, 1).
 
-    Start k is the same on every machine, with any number of threads, and in whatever block it is
-    drawn. Philox is a counter-based generator: it goes to start k directly, without drawing the
-    starts before it. (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.)
+    Start k is the same on every machine, with any number of threads, and in any block. Philox is a
+    counter-based generator: it goes to start k directly, without drawing the starts before it.
+    (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.)
 
     Args:
         seed: which family of starts, 0 to 2⁶⁴ − 1.
@@ -111,7 +111,7 @@ class SigmoidNet(nn.Module):
 
     @torch.no_grad()
     def gradient(self, rows: Rows) -> dict[str, Tensor]:
-        """∂L/∂syn0 and ∂L/∂syn1 by the chain rule, both at the present weights.
+        """∂L/∂syn0 and ∂L/∂syn1 by the chain rule, in their weights' shapes, both at one point.
 
         These are the same products in the same order as autograd's for `loss`; that is why the
         two agree in every bit. If `output * (1 - output)` is multiplied first, or a product is
@@ -147,7 +147,7 @@ def load_weights(net: SigmoidNet, file: str) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the file holds, torch has its own error for it
+    except Exception as error:  # torch raises a different error for each kind of wrong file
         raise ValueError(
             f"{file}: not a file of weights that can be read without running code; "
             "save it with torch.save(net.state_dict(), FILE)"

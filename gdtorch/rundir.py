@@ -71,11 +71,11 @@ def claim(
         resume: whether to go on in an ensemble's folder under that name, with its files.
 
     Raises:
-        ValueError: the name is no folder name, or is taken, be it by a run under way, or the
-            earlier run cannot be removed; the message names the remedy, and nothing has changed.
-        OSError: the folder cannot be made; then nothing is left of it. If the block raises, the
-            folders that were made here and are empty are removed, too; the run's own only by
-            the one who holds its lock.
+        ValueError: the name is no folder name, or is taken, also by a run under way; or the
+            earlier run cannot be removed. The message names the remedy, and nothing has changed.
+        OSError: the folder cannot be made; nothing is left of it. If the block raises, empty
+            folders that were made here are removed, too; the run's own only by the process
+            that holds its lock.
     """
     if name is not None:
         _check_name(name)
@@ -119,12 +119,12 @@ def write(file: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file of a run, whole or not at all; a link in its place is replaced, not followed.
 
     Args:
-        file: which.
+        file: its path.
         content: all of it.
         durable: whether the whole file must survive a power loss.
 
     Raises:
-        OSError: it cannot be written; then it is as it was.
+        OSError: it cannot be written; what was there before stays as it was.
     """
     unfinished = file.with_name(f"{UNFINISHED}{file.name}")
     try:
@@ -152,7 +152,7 @@ def sync(path: Path) -> None:
 
 
 def unwritable(folder: Path, last: str, error: OSError) -> str:
-    """Why a run ended whose folder cannot be written; `last` was the last thing done."""
+    """Why a run ended: its folder cannot be written. `last` names what was done last."""
     return f"cannot write to {folder} after {last}: {error.strerror}"
 
 

@@ -22,15 +22,15 @@ from .optimizers import Rule
 
 
 class Trainer(ABC):
-    """A way of following an objective, and a trajectory: iterate it for weights, step by step.
+    """A way of following an objective. It is a trajectory: iterate it for weights, step by step.
 
-    Iterating yields `weights` as they stand, then again after each step, without end. They are
+    Iterating yields `weights` as they are, then again after each step, without end. They are
     live: the next step changes them in place.
 
     Args:
-        objective: what to descend. The trainer works on a copy of its own, whose weights begin
-            where the objective's stand: row-major, in their own storage, for a view into a larger
-            block takes another path through the matrix product and rounds differently.
+        objective: what to descend. The trainer works on a copy, whose weights begin as the
+            objective's. They are row-major, in their own storage: a view into a larger block takes
+            another path through the matrix product and rounds differently.
         rows: the rows that the loss is over.
         descent: which of the rows a step sees, and how far it goes.
 
@@ -77,7 +77,7 @@ class Post(Trainer):
 
     Raises:
         TypeError: the objective is not a `SigmoidNet`; the post's loop knows no other.
-        ValueError: as `torch.optim.SGD` for `lr`.
+        ValueError: `torch.optim.SGD` refuses this `lr`; the message is its own.
 
     Example:
         >>> rows, net = load_table("post").learned, SigmoidNet().double()
@@ -117,8 +117,8 @@ class Post(Trainer):
 class Manual(Trainer):
     r"""Gradient descent by hand: the objective's own gradient, and a rule of `gdtorch.optimizers`.
 
-    The weights hold the same bits as those of `Torch`, with the same optimizer and the same
-    options, after every step.
+    After every step the weights hold the same bits as those of `Torch` with the same optimizer
+    and the same options.
 
     Args:
         objective: what to descend, by its `gradient(rows)`; rows, descent: see `Trainer`.
@@ -128,8 +128,8 @@ class Manual(Trainer):
 
     Raises:
         TypeError: the objective has no `gradient`; or options are given beside an optimizer.
-        ValueError: the options are such as `torch.optim` refuses, in its words; or there is
-            anything but SGD without momentum and weight decay with `Steepest`.
+        ValueError: `torch.optim` refuses these options; the message is its own. Or the descent is
+            `Steepest`, and the optimizer is not SGD without momentum and weight decay.
 
     Example:
         >>> from gdtorch.optimizers import Adam
@@ -188,12 +188,12 @@ class Manual(Trainer):
 
 
 class Torch(Trainer):
-    """One of `torch.optim` itself, on the gradient of `objective.loss(rows)` by autograd.
+    """An optimizer of `torch.optim` itself, on the gradient of `objective.loss(rows)` by autograd.
 
     Args:
         objective: what to descend, by its `loss(rows).backward()`; rows, descent: see `Trainer`.
         optimizer: the name of one that `gdtorch.optimizers` has, or any class of that kind.
-        options: its options, by name; it raises what it refuses.
+        options: its options, by name; it refuses wrong ones itself.
 
     Attributes:
         optimizer: the optimizer itself.
@@ -201,7 +201,7 @@ class Torch(Trainer):
 
     Raises:
         TypeError: the objective has no `loss`.
-        ValueError: no such optimizer, or anything but plain SGD with `Steepest`.
+        ValueError: there is no such optimizer; or it is not plain SGD, with `Steepest`.
 
     Example:
         >>> adam = Torch(SigmoidNet(), load_table("post").learned, "Adam", lr=0.01)
@@ -255,7 +255,7 @@ class SGD(Torch):
         objective: what to descend, by its `loss(rows).backward()`; rows: see `Trainer`.
         lr: learning rate.
         options: `descent`, see `Trainer`, and the other options of `torch.optim.SGD`, by name; it
-            raises what it refuses.
+            refuses wrong ones itself.
 
     Example:
         >>> type(SGD(SigmoidNet(), load_table("post").learned, lr=1.0).optimizer)
@@ -277,7 +277,7 @@ class SGD(Torch):
 def named(
     name: str, objective: Objective, rows: Rows, rule: Rule, descent: Descent = BATCH
 ) -> Trainer:
-    """The trainer of that name: `post`, `manual`, or else `torch.optim`'s own of the rule's class.
+    """The trainer of that name: `post`, `manual`, or else the rule's namesake in `torch.optim`.
 
     Args:
         name: the trainer's.
@@ -306,7 +306,7 @@ def _check_objective(who: str, objective: object, method: str) -> None:
 
 
 def _check_steepest(optimizer: str, options: Mapping[str, Any]) -> None:
-    """Refuse what would turn a step aside from the line that was searched."""
+    """Refuse options that would take a step off the line that was searched."""
     if optimizer != "SGD":
         raise ValueError(f"Steepest searches along the gradient: it takes SGD, not {optimizer}")
     if options.get("momentum", 0) or options.get("weight_decay", 0):

@@ -1,4 +1,4 @@
-"""The distance of two sets of weights: do they hold the same bits, and if not, how far apart?"""
+"""The distance between two sets of weights: are their bits the same, and if not, how far apart?"""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Difference:
         index: which element of it.
         mine: its value in the first trajectory.
         theirs: its value in the second trajectory, the reference.
-        absolute: |mine − theirs|; infinite where one of the two is nan.
-        ulps: how many floating-point numbers of the wider dtype lie from one to the other (see
-            `ulps_between`); None where one of them is nan.
+        absolute: |mine − theirs|; infinite if one of the two is nan.
+        ulps: how many steps it is from one to the other, each to the next number of the wider dtype
+            (see `ulps_between`); None if one of them is nan.
 
     Example:
         >>> mine, theirs = {"w": [1.0, 2.0]}, {"w": [1.0, 2.0 + 2**-51]}
@@ -74,7 +74,7 @@ class WeightDifference:
     start: tuple[int, float] | None = field(default=None, repr=False)
 
     def see(self, step: int, distance: float) -> None:
-        """Note the largest distance of any element after `step` steps; each step once."""
+        """Note the largest distance of any element after `step` steps; call it once a step."""
         self.largest = max(self.largest, distance)
         if self.first_step is None:
             self.first_step = step
@@ -136,7 +136,7 @@ class Comparison:
 
 
 def ulps_between(mine: float, theirs: float, dtype: torch.dtype) -> int | None:
-    """How many floating-point numbers of `dtype` lie from mine to theirs, theirs counted.
+    """How many steps it is from mine to theirs, each to the next floating-point number of `dtype`.
 
     That is 0 from 0 to −0, and 1 from the largest finite number to infinity; None for nan.
     (Goldberg, "What every computer scientist should know about floating-point arithmetic", 1991.)
@@ -205,8 +205,8 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[tuple[int, ...], tuple[Tensor, ..
     """Cut tensors of one shape into pieces, so that no temporary is as large as a weight.
 
     Yields:
-        For each piece where it begins in each dimension, and that piece of each tensor, in the
-        widest of their dtypes, which holds all of them exactly.
+        For each piece, where it begins in each dimension, and that piece of each tensor. They are
+        in the widest of their dtypes, which holds all of them exactly.
     """
     shape = tensors[0].shape
     wide = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
@@ -222,7 +222,7 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[tuple[int, ...], tuple[Tensor, ..
 
 
 def close(mine: Tensor, theirs: Tensor, epsilon: float) -> bool:
-    """Whether each element of two tensors of one shape is the same but for `epsilon` of it."""
+    """Whether two tensors of one shape agree in each element to a relative error of `epsilon`."""
     return all(
         torch.allclose(a.double(), b.double(), rtol=epsilon, atol=0, equal_nan=True)
         for _, (a, b) in pieces(mine, theirs)

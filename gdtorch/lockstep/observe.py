@@ -36,22 +36,22 @@ BARE = {  # losses without a square, and so without a ½
     *("l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
 }
 REDUCTIONS = {*BARE, "mean", "sum", "mse_loss", "smooth_l1_loss", "huber_loss"}
-MOST_KINKS = 32  # looked at one by one in a step; where there are more, it is no accident
+MOST_KINKS = 32  # looked at one by one in a step; more of them are no accident
 ROUNDINGS = 64  # of the largest input, within which an input is on the kink
 
 
 @dataclass
 class Seen:
-    """What one step was seen to do, parameter by parameter (by the parameter's `id`).
+    """What one step was seen to do; the keys are the parameters' `id`.
 
     Args:
-        fresh: the gradients that its backward passes have added; a copy, or what `keep` makes.
+        fresh: the gradients that its backward passes have added; copies, or what `keep` makes.
         norms: the Euclidean norms of these.
-        used: the gradients with which the optimizer stepped, likewise, after clipping and with
-            what earlier steps have left.
+        used: the gradients that the optimizer was given, likewise: after clipping, and with what
+            earlier steps have left.
         rules: the optimizer's class and the options of the parameter's group.
-        kinks: by how much a gradient is uncertain, since the input of a function with a kink, as
-            ReLU has it at 0, was there on the kink but for rounding.
+        kinks: by how much a gradient is uncertain, since an input of a function was, but for
+            rounding, on its kink, as ReLU has one at 0.
         tape: of the loss, where one was taken.
     """
 
@@ -63,7 +63,7 @@ class Seen:
     tape: Tape | None = None
 
     def take(self, keep: Callable[[int, Tensor], Tensor]) -> None:
-        """Keep of each gradient but what `keep` makes of it, given the parameter's `id`."""
+        """Keep of each gradient only what `keep` makes of it, given the parameter's `id`."""
         for gradients in (self.fresh, self.used):
             for key, gradient in gradients.items():
                 gradients[key] = keep(key, gradient)
@@ -94,12 +94,12 @@ class Observer(TorchFunctionMode):
         seen: see `Seen`.
         parameters: `id` → parameter, of all that were stepped or had a gradient, and of the frozen
             ones beside them.
-        shape: of what the last loss was reduced from, its rows first.
-        squared: whether that may have been squares.
+        shape: that of the tensor from which the last loss was reduced, rows first.
+        squared: whether its elements may have been squares.
         keep: what is kept of a parameter's gradient, given its `id` and the gradient.
-        taping: whether it takes down by which functions a loss is computed.
-        reach: how far weights may be off, as a share of the largest one: an input of a function
-            with a kink is then on the kink within as much of the largest input.
+        taping: whether it notes by which functions a loss is computed.
+        reach: how far weights may be off, as a share of the largest one. An input that is as near
+            to a kink, as a share of the largest input, counts as on it.
     """
 
     def __init__(self) -> None:
@@ -261,7 +261,7 @@ class Observer(TorchFunctionMode):
             self.unscaled = True
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
-        """Add up what each input on a kink would do to the gradients on the kink's other side."""
+        """Add up how the gradients would change if each input on a kink were on its other side."""
         if sum(int(on_it.sum()) for _, _, on_it, _ in self.kinks) > MOST_KINKS:
             return
         for inputs, outputs, on_it, jump in self.kinks:
@@ -290,7 +290,7 @@ class Observer(TorchFunctionMode):
                 self.options[id(parameter)] = options
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
-        """Take the gradients once it has stepped: a closure computes them within the step."""
+        """Take the gradients after the step: a closure computes them within it."""
         if threading.get_ident() != self.thread:
             return
         self.stepping = False

@@ -19,23 +19,23 @@ from torch import Tensor
 from .diagnosis import Diagnosis, listed
 from .distance import Weights, close
 
-ROUNDINGS = 8  # of float32, within which initial weights count as equal: those copied by hand are
-MOST_AXES = 5  # of which every order is tried
-MOST_SAID = 12  # pairs
+ROUNDINGS = 8  # of float32; initial weights this near count as equal, as if copied by hand
+MOST_AXES = 5  # of a weight; with more, not every order of them is tried
+MOST_SAID = 12  # pairs that a report names
 
 Axes = tuple[int, ...]  # the order of mine's axes in theirs, those of length 1 left out
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One weight of both.
+    """One weight in both.
 
     Args:
         mine: its name in mine.
         axes: the order that mine's axes have in theirs, those of length 1 left out.
         own: its shape in mine.
         shape: its shape in theirs.
-        notes: how it was found, in words; empty where the names say it.
+        notes: how it was found, in words; empty if the names say it.
     """
 
     mine: str
@@ -62,14 +62,14 @@ class Pairing:
 
     Args:
         pairs: name in theirs → pair.
-        refusal: all that could not be paired; None where there is nothing.
+        refusal: what could not be paired, in words; None if there is nothing.
     """
 
     pairs: Mapping[str, Pair]
     refusal: Diagnosis | None
 
     def named(self, mine: Weights, theirs: Weights) -> tuple[Weights, Weights]:
-        """Both under theirs' names, or mine's where theirs has but numbers; laid out as theirs."""
+        """Both under theirs' names, or mine's if theirs are only numbers; laid out as theirs."""
         names = self._names()
         return (
             {names[name]: pair.view(mine[pair.mine]) for name, pair in self.pairs.items()},
@@ -86,7 +86,7 @@ class Pairing:
         return {name: pair.mine if numbers else name for name, pair in self.pairs.items()}
 
     def __str__(self) -> str:
-        """How they were paired, in one line; empty where all have the same name and shape."""
+        """How they were paired, in one line; empty if all have the same name and shape."""
         said = []
         for name, pair in self.pairs.items():
             if pair.notes or name != pair.mine:
@@ -100,11 +100,11 @@ class Pairing:
 def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairing:
     """Pair the weights of two trajectories: by name, by equal values, by shape, by order.
 
-    The same names are the same weights, if their shapes allow it. Of what is left, equal initial
-    values make a pair, transposed or with axes of length 1 more or less, if no other weight has
-    them; then the same name, unless values have shown that names mislead; then a shape that one
-    weight alone has on either side; then the order, if between two pairs that are known there is
-    but one of a shape, or if all of a shape hold the same, as biases of 0 do.
+    If both have the same names, these make the pairs, where shapes allow it. What is left is paired
+    in this order: by equal initial values, transposed or with axes of length 1 more or less, if no
+    other weight has them; by name, unless values have shown that names mislead; by a shape that one
+    weight alone has on either side; by order, if there is only one weight of a shape between two
+    known pairs, or if all of a shape hold the same values, as biases of 0 do.
 
     Args:
         mine: the initial weights of the one.
@@ -127,7 +127,7 @@ def pair(mine: Weights, theirs: Weights, renamed: Collection[str] = ()) -> Pairi
 
 
 class _Search:
-    """Pair by pair, until nothing is left or nothing tells.
+    """The search, pair by pair, until nothing is left or nothing tells.
 
     Attributes:
         found: name in theirs → name in mine, the ways to lay out mine's values, and how it was
@@ -168,7 +168,7 @@ class _Search:
         return Diagnosis("names", weights=lone, evidence=evidence)
 
     def _settle(self, mine: str, theirs: str, by: str = "") -> None:
-        """Take two for one weight, if there is a way to lay out the one as the other."""
+        """Make two weights a pair, if one can be laid out as the other."""
         ways = _ways(self.left[mine], self.others[theirs])
         equal = self.equal(mine, theirs) if len(ways) > 1 else ways
         if not equal:
@@ -179,7 +179,7 @@ class _Search:
         del self.left[mine], self.others[theirs]
 
     def equal(self, mine: str, theirs: str) -> list[Axes]:
-        """The ways to lay out mine's values that make them theirs."""
+        """The ways to lay out mine's values so that they are theirs."""
         one, other = self.left[mine], self.others[theirs]
         dtypes = (torch.float32, one.dtype, other.dtype)
         epsilon = ROUNDINGS * max(torch.finfo(dtype).eps for dtype in dtypes)
@@ -208,7 +208,7 @@ class _Search:
     def by_order(self) -> None:
         """Pair what stands between the same two pairs, and then what holds the same numbers.
 
-        Only if the pairs that are known stand in one order on both sides.
+        Only if the known pairs stand in the same order on both sides.
         """
         places = {name: place for place, name in enumerate(self.mine)}
         others = {name: place for place, name in enumerate(self.theirs)}
@@ -230,7 +230,7 @@ class _Search:
                         self._settle(name, other, "by order")
 
     def _alone(self, mine: dict[str, int], theirs: dict[str, int], by: str) -> None:
-        """Pair those that are alone of their shape at their place, on both sides."""
+        """Pair those that are the only ones of their shape at their place, on both sides."""
         groups: dict[object, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
         for side, names, weights in ((0, mine, self.left), (1, theirs, self.others)):
             for name, place in names.items():
@@ -240,7 +240,7 @@ class _Search:
                 self._settle(ones[0], others[0], by)
 
     def oriented(self) -> Iterator[tuple[str, Pair]]:
-        """Each pair in theirs' order; what is symmetric lies as the other matrices do."""
+        """Each pair in theirs' order; a symmetric matrix is laid out as the others are."""
         turned = {
             ways[0] != _plain(ways[0])
             for _, ways, _ in self.found.values()

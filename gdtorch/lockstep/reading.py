@@ -1,4 +1,4 @@
-"""What a user's trajectory yields, as tensors; and what cannot be compared, refused."""
+"""What a user's trajectory yields, as tensors; what cannot be compared is refused."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def check_memory(mine: Weights, theirs: Weights) -> None:
 def read(
     trajectory: Trajectory, who: str, watching: Watching = nullcontext
 ) -> Generator[Weights, None, None]:
-    """The trajectory's weights as tensors that share memory with its arrays where they can.
+    """The weights of a trajectory as tensors, which share memory with its arrays if they can.
 
     Args:
-        trajectory: or a function that returns one, or trains with an optimizer of torch.optim.
+        trajectory: or a function that returns one or trains with an optimizer of torch.optim.
         who: its name in messages.
         watching: makes a context in which each step is taken.
     """
@@ -79,7 +79,7 @@ def read(
             yield weights
     if not shapes:
         raise ValueError(f"{who} is empty; its first item must be the initial weights")
-    if step == 0:  # and another item was asked for; of nothing compared, no report may reassure
+    if step == 0:  # another item was asked for; a report on nothing must not reassure
         raise ValueError(
             f"{who} ended before its first step; yield the weights after each step, in a loop"
         )
@@ -90,7 +90,7 @@ def _items(
     who: str,
     watching: Watching,
 ) -> Generator[tuple[Arrays, bool], None, None]:
-    """The steps, each taken while watched; and whether all of them were there from the start."""
+    """The steps, each taken while watched, and whether all of them are stored, as in a list."""
     call = ""
     if isroutine(trajectory) or isinstance(trajectory, partial):
         training = Training(trajectory, who, watching)
@@ -138,7 +138,7 @@ def _refuse(trajectory: object, who: str, call: str) -> NoReturn:
 
 
 def named(weights: object, where: str, remedy: str = YIELD) -> dict[str, Any]:
-    """The arrays of a module, a mapping, nested or not, of pairs (name, array), or of a sequence.
+    """The arrays of a module, a mapping (nested or not), pairs (name, array) or a sequence.
 
     Names within names are joined by /; arrays without names are 0, 1, 2, …
 
@@ -190,7 +190,7 @@ def _leaves(tree: Any, within: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
 
 
 def tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has)
-    """An array of anybody's as a tensor, which shares its memory where it can."""
+    """An array of any library as a tensor, which shares its memory if it can."""
     try:
         if not isinstance(array, Tensor):
             array = np.asarray(array)
@@ -206,7 +206,7 @@ def tensor(array: Any, where: str) -> Tensor:  # noqa: ANN401 (what the user has
         if not odd and found.numel() > 0:
             compares = found.is_floating_point() and found.itemsize > 1
             return found if compares else found.double()
-    except Exception as error:  # what an object does that is asked for its numbers
+    except Exception as error:  # whatever a user's object raises when asked for its numbers
         raise ValueError(f"{where} is no array of numbers ({_said(error)})") from error
     raise ValueError(f"{where} is empty, complex or sparse; only dense real weights compare")
 
@@ -216,13 +216,13 @@ def _is_same(one: Tensor, other: Tensor | None) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, be it one that cannot."""
+    """What an exception says, even if its own `__str__` fails."""
     return "".join(traceback.format_exception_only(error)).strip()
 
 
 @contextmanager
 def plain_defaults() -> Iterator[None]:
-    """Within the block, a tensor is made as PyTorch makes it, whatever the user has set."""
+    """Within the block, PyTorch's own default dtype and device hold, whatever the user has set."""
     device, dtype = torch.get_default_device(), torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -234,7 +234,7 @@ def plain_defaults() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within the block, torch uses one thread: many small products would only wait for others."""
+    """Within the block, torch uses one thread: more would only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -23,9 +23,9 @@ from .tape import Pass, Tape
 
 SAMPLE = 1 << 14  # elements at most
 STORE = 1 << 21  # numbers kept of each kind, over all steps
-FEW = 64  # elements of each weight that are in the sample, where it has as many
+FEW = 64  # elements of each weight in the sample, if it has as many
 WINDOW = 32  # steps looked at from the first that differs, where there is room
-LEAST = 10  # of them, for which there must be room for all weights
+LEAST = 10  # of them; if all weights at so many do not fit in ROOM, a sample is taken
 ROOM = 1 << 23  # numbers in all weights of all steps that are looked at
 PIECE = 1 << 20  # elements of a weight that are looked at together
 FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
@@ -34,14 +34,14 @@ Rule = tuple[type[Optimizer], dict[str, Any]]
 
 
 def window(weights: int) -> int:
-    """How many steps are looked at, of so many weights, from the first that differs on."""
+    """How many steps are looked at, from the first that differs, with so many weights."""
     steps = min(WINDOW, ROOM // weights)
     return steps if steps >= LEAST else WINDOW  # then with a sample of the weights alone
 
 
 @dataclass(frozen=True)
 class Whole:
-    """All weights at a step, of which `Step` has a sample, and how theirs' loss came from them.
+    """All weights at a step (`Step` has a sample), and how theirs' loss came from them.
 
     Args:
         tape: of theirs' loss.
@@ -60,12 +60,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of both from the same weights, but for `carried`; flat samples in float64.
+    """One step of both from the same weights, up to `carried`; flat samples in float64.
 
     Args:
         before: mine's weights before the step.
         after: mine's weights after it.
-        base: theirs' before it, mine's where they were put into theirs.
+        base: theirs' weights before it; mine's once these are put into theirs.
         predicted: what theirs made of `base`.
         fresh: the gradient of theirs' loss there.
         used: the gradient that theirs' optimizer was given.
@@ -76,7 +76,7 @@ class Step:
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the class and the options of theirs' optimizer; empty where none was seen.
         rules_of_mine: the same of mine's.
-        whole: what the gradient can be taken again with; None where that is not kept.
+        whole: what it takes to compute the gradient again; None if that is not kept.
     """
 
     before: Tensor
@@ -151,7 +151,7 @@ class Record:
 
     @property
     def broken(self) -> int | None:
-        """The first step after which an element is finite in one of the two alone."""
+        """The first step after which an element is finite in only one of the two."""
         for number, step in enumerate(self.steps, start=1):
             if not torch.equal(step.after.isfinite(), step.predicted.isfinite()):
                 return number
@@ -260,7 +260,7 @@ class Keeper:
     Args:
         observer: of theirs.
         of_mine: of mine.
-        limit: how many steps there may be.
+        limit: the most steps there may be.
     """
 
     def __init__(self, observer: Observer, of_mine: Observer, limit: int) -> None:
@@ -341,7 +341,7 @@ class Keeper:
         self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
 
     def _keep_samples(self, observer: Observer, parameters: Mapping[str, Tensor]) -> None:
-        """Keep of each gradient but the sample, laid out as theirs; none of other parameters."""
+        """Keep of each gradient only the sample, laid out as theirs; none of other parameters."""
         names = {id(parameter): name for name, parameter in parameters.items()}
 
         def keep(key: int, gradient: Tensor) -> Tensor:
@@ -369,7 +369,7 @@ class Keeper:
         return self._gathered(fresh), self._gathered(used)
 
     def _keep_whole(self, mine: Weights, theirs: Weights) -> None:
-        """Keep all weights and the tapes, of the last steps before the two part and the next."""
+        """Keep all weights and tapes: of the last steps before the two part, and of the next."""
         if not self.observer.taping:
             self.start = {}, {}
             return
@@ -423,7 +423,7 @@ class Keeper:
         )
 
     def _choose(self, mine: Weights, theirs: Weights) -> None:
-        """Choose the sample: evenly spread over each weight, and those that differ most by now."""
+        """Choose the sample: some evenly spread over each weight, and those that differ most."""
         room = min(SAMPLE, max(FEW * len(theirs), STORE // max(1, self.limit)))
         whole = sum(weight.numel() for weight in theirs.values())
         self.places, self.parts, begin = {}, {}, 0
@@ -445,7 +445,7 @@ class Keeper:
         )
 
     def _gathered(self, samples: Mapping[str, Tensor | None]) -> Tensor:
-        """The samples of all weights in one; 0 for what there is none of."""
+        """The samples of all weights in one tensor; 0 where there is none."""
         parts = []
         for name, places in self.places.items():
             sample = samples.get(name)
@@ -455,7 +455,7 @@ class Keeper:
 
 
 def _farthest(mine: Tensor, theirs: Tensor, count: int) -> Tensor:
-    """Where two arrays differ most, piece by piece: a whole one is not sorted, nor copied."""
+    """Where two arrays differ most, piece by piece, so that none is sorted or copied whole."""
     pieces = list(zip(mine.flatten().split(PIECE), theirs.flatten().split(PIECE), strict=True))
     found = []
     for number, (a, b) in enumerate(pieces):

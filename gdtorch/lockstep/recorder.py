@@ -23,10 +23,10 @@ CALL = "call the recorder with arrays by name, record(W1=W1, b1=b1), or with the
 
 
 class Recorder:
-    """Record the weights of a loop that stays as it is.
+    """Record the weights of any loop, which stays as it is.
 
-    Call it once before the loop and once after each step. It copies what it is given, and is then
-    a trajectory for `lockstep`, as often as you like.
+    Call it once before the loop and once after each step. It copies what it is given. Then it
+    is a trajectory for `lockstep`, as often as you like.
 
     Example:
         >>> record, w = Recorder(), 2.0
@@ -47,7 +47,7 @@ class Recorder:
         Args:
             weights: a module, a mapping name → array, or what else a trajectory may yield; or
                 arrays, which are then named 0, 1, 2, …
-            arrays: or else, or as well, arrays by name.
+            arrays: arrays by name, instead or as well.
 
         Raises:
             ValueError: these are no weights, or not those of the entry before.

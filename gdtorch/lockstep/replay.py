@@ -24,7 +24,7 @@ from .record import Record, Step
 
 IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range
 SMALLEST = 1e-300  # so that nothing is divided by 0
-MEMORY = 1 - 1e-6  # the slowest average
+MEMORY = 1 - 1e-6  # how much the slowest average keeps
 PATIENCE = 2  # rounds that may gain little
 ROUNDS = 12  # of Gauss–Newton
 # Roundings of a step whose η, or product of μ, is of torch's default dtype, not the weights'.
@@ -32,7 +32,7 @@ IN_DEFAULT_DTYPE = {"ASGD": 2, "NAdam": 10}
 AVERAGES = {"exp_avg": 1, "grad_avg": 1, "exp_avg_sq": 2, "square_avg": 2}  # of which power
 MOST = 0.5  # of the elements that differ
 TINY = 1e3  # roundings of 1
-OTHERS = 4  # roundings of all weights' largest gradient: what a gradient that cancels is made of
+OTHERS = 4  # roundings of the largest gradient: one that cancels is a sum of numbers so large
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class Program:
         options: options that differ from theirs, or the other optimizer's, all of them.
         factor: of every gradient.
         factors: weight → a factor of its gradient alone.
-        adds_up: gradients add up: "never", "always", or in the "first" step, which has them twice.
+        adds_up: when gradients add up: "never", "always", or in the "first" step, which has two.
         late: whether a step takes the gradient of the step before; the first one its own.
-        clip: how gradients are clipped, "together", "each" or "value", at what, and what is added
-            to the norm before; PyTorch adds 1e-6.
+        clip: how gradients are clipped ("together", "each" or by "value"), at what, and what is
+            added to the norm; PyTorch adds 1e-6.
         used: whether it starts from the gradients that theirs' optimizer was given, with all that
-            theirs has made of them, and not from those of the backward passes.
+            was done to them, and not from those of the backward passes.
         own: whether it starts from those that mine's optimizer was given.
         mines_rule: whether its optimizer and options are those that were seen in mine.
         resets: whether the optimizer forgets its state after each step.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
-            weight adds; whole numbers of it count.
+            weight adds; it is rounded down.
         decays_after: whether the decay is taken from the weights once they are updated.
         rates: a factor of the learning rate at each step, or one for all.
         any_rate: whether each step is as long as fits mine's best, whatever the rates.
@@ -100,8 +100,8 @@ def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
 
     Args:
         kind: the optimizer's name in `torch.optim`.
-        options: name → value, of which those are taken that the rule has; one of two is named by
-            its place, as in `betas[0]`.
+        options: name → value; those that the rule does not have are ignored. One of a pair is
+            named by its place, as in `betas[0]`.
         rate: a factor of the learning rate.
 
     Raises:
@@ -129,7 +129,7 @@ def _known(page: type[Rule]) -> dict[str, Any]:
 
 
 def options_of(rule: Rule) -> dict[str, Any]:
-    """The options and switches of a rule that are numbers or flags; one of two by its place."""
+    """The options and switches of a rule; those that are pairs as two, each by its place."""
     values: dict[str, Any] = {}
     for field_ in fields(rule):
         value = getattr(rule, field_.name)
@@ -145,7 +145,7 @@ class Replay:
 
     Args:
         record: what was kept of both.
-        theirs: the program that theirs is, of which the rounding is taken.
+        theirs: theirs as a program, whose rounding is measured.
         last: after which step it ends.
         chosen: which elements of the sample; None for all.
         of_theirs: whether theirs' own steps are looked at, and not mine's.
@@ -196,7 +196,7 @@ class Replay:
         return torch.tensor(rows, dtype=torch.float64)
 
     def _groups(self, only: frozenset[str], *, each: bool) -> list[tuple[Tensor, str]]:
-        """Elements that are stepped alike, or each weight's, and a weight that they belong to."""
+        """The elements that are stepped alike, or each weight's, with a weight that has them."""
         if (only, each) in self.grouped:
             return self.grouped[only, each]
         alike: dict[str, list[int]] = {}
@@ -348,9 +348,9 @@ class Replay:
     def rounding(self, program: Program) -> Tensor:
         """By how much rounding may move what a program makes of mine's weights.
 
-        One rounding each of what mine and theirs store; how far the step moves where the gradients
-        are off by their own rounding, all to one side and by chance; and the rounding of the
-        rule's coefficients.
+        The sum of one rounding each of what mine and theirs store; of how far the step moves if
+        the gradients are off by their own rounding, all to one side or with random signs; and of
+        the rounding of the rule's coefficients.
         """
         epsilon = self.record.epsilon
         largest = self._largest(program)
@@ -386,7 +386,7 @@ class Replay:
         return largest
 
     def _coefficients(self, program: Program) -> float:
-        """Roundings of a step that its averages may differ by: 1 − β is known to one of 1 alone."""
+        """How many of its roundings a step may be off: 1 − β is known only to a rounding of 1."""
         rule = next(filter(None, self.rules(program, self.names[0])), None)
         numbers = options_of(rule).values() if rule else ()
         roundings = sum(1 / (1 - x) for x in numbers if isinstance(x, float) and 0.5 <= x < MEMORY)
@@ -404,7 +404,7 @@ class Replay:
     def tells(self, noise: Tensor) -> bool:
         """Whether an edit that rounds by so much can explain that theirs and mine differ.
 
-        It could explain anything, if most of the differences are less than that.
+        If most of the differences are less than that, it would explain anything.
         """
         parted = self.apart > self.noise
         return bool((self.apart > noise)[parted].double().mean() > MOST)
@@ -452,7 +452,7 @@ class Replay:
         return x.tolist(), float(now.square().mean().sqrt())
 
     def _rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
-        """What a program with these numbers misses, in roundings; None where it cannot be run."""
+        """What a program with these numbers misses, in roundings; None if it cannot be run."""
         try:
             rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
         except IMPOSSIBLE:
@@ -462,7 +462,7 @@ class Replay:
     def _jacobian(
         self, build: Callable[[Sequence[float]], Program], x: Tensor, now: Tensor
     ) -> Tensor | None:
-        """What is missed by each number, from differences; None where it depends on none."""
+        """How what is missed depends on each number, by differences; None if on one it does not."""
         columns = []
         for k, number in enumerate(x.tolist()):
             for by in (1e-6 * max(abs(number), 1e-6), -1e-6 * max(abs(number), 1e-6)):

@@ -1,7 +1,7 @@
 """The functions of torch by which a program came from its weights to its loss: the tape.
 
-With it the gradient can be taken again: at other weights, with the rows of another step, or with
-one of its functions replaced. What does not depend on the weights stands on it as it was.
+With it the gradient can be computed again: at other weights, with the rows of another step, or with
+one of its functions replaced. What does not depend on the weights is kept as it was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from .formulas import FORMULAS
 
-# What draws random numbers; their generator is set back, so that the same ones are drawn.
+# Functions that draw random numbers: their generator is set back, so they draw the same ones.
 RANDOM = {
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
     *("rrelu", "gumbel_softmax", "bernoulli", "multinomial", "normal", "rand_like", "randn_like"),
@@ -41,10 +41,10 @@ class Function:
     Args:
         name: its `__name__`, as in `torch.tanh`.
         call: the function itself.
-        args: what it was given, with slots.
+        args: its arguments, with slots.
         kwargs: likewise.
         outputs: the slots of what it returned.
-        generator: the state of torch's random numbers before, where it draws some.
+        generator: the state of torch's random generator before, if it draws from it.
         place: how many of the same name stand before it on the tape.
     """
 
@@ -67,7 +67,7 @@ class Function:
     def given(
         self, values: Mapping[int, Tensor], cut: Collection[int] = ()
     ) -> tuple[list[Any], dict[str, Any]]:
-        """What it is given, with tensors in the slots; some of these hand no gradient on."""
+        """Its arguments with tensors in the slots; those in `cut` hand no gradient on."""
         numbers = itertools.count()
 
         def value(slot: Slot) -> Tensor:
@@ -122,7 +122,7 @@ class Tape:
         return next((len(one) for one in itertools.chain(*given) if one.ndim), 0)
 
     def of_rows(self, rows: slice) -> Tape:
-        """The tape with some of the rows of data alone."""
+        """The tape with only some of the rows of data."""
 
         def some(tensor: Tensor) -> Tensor:
             return tensor[rows] if tensor.ndim and len(tensor) == self.rows else tensor
@@ -280,7 +280,7 @@ class Pass:
 
 
 class Recording:
-    """Take down calls while a program runs, and cut the tape of a step out of them."""
+    """Note calls while a program runs, and make the tape of a step of them."""
 
     def __init__(self) -> None:
         self.slots: dict[int, int] = {}
@@ -303,7 +303,7 @@ class Recording:
         made: Any,  # noqa: ANN401 (whatever the function returns)
         generator: Tensor | None,
     ) -> None:
-        """Take down one call, if what it was given depends on a weight."""
+        """Note one call, if one of its arguments depends on a weight."""
         slotted, named = _replaced((args, dict(kwargs)), Tensor, self._slotted)
         if not any(isinstance(one, Slot) for one in flattened((slotted, named))):
             return
@@ -316,13 +316,13 @@ class Recording:
             self.functions.append(Function(name, call, slotted, named, numbers, generator))
 
     def backward(self, roots: Sequence[Tensor], given: Sequence[Any]) -> None:
-        """Take down of what the gradient was taken."""
+        """Note the tensors of which the gradient was taken."""
         for root, grad in zip(roots, given, strict=True):
             self.losses.append((self.slots.get(id(root), -1), grad))
             self.value += float(root.detach().sum())
 
     def tape(self) -> Tape | None:
-        """The tape of what was taken down; None where a loss came from elsewhere."""
+        """The tape of what was noted; None if a loss came from elsewhere."""
         needed = {slot for slot, _ in self.losses}
         functions = []
         for function in reversed(self.functions):

@@ -45,7 +45,7 @@ def weights_of(*optimizers: Optimizer) -> dict[str, Tensor]:
 
 
 def _all(kind: type[T]) -> Iterator[T]:
-    """All objects of a kind that are there."""
+    """All objects of a kind that the garbage collector knows."""
     for one in gc.get_objects():
         if issubclass(type(one), kind):  # isinstance would ask the object, which may do anything
             yield one
@@ -54,17 +54,17 @@ def _all(kind: type[T]) -> Iterator[T]:
 def _names(module: Module) -> dict[int, str]:
     try:
         return {id(parameter): name for name, parameter in module.named_parameters()}
-    except Exception:  # of one half made, or of a class that has its own idea of parameters
+    except Exception:  # it is half made, or its class has its own idea of parameters
         return {}
 
 
-PATIENCE = 100  # times that a function may catch what is to end it
-RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [  # numbers on the CPU
+PATIENCE = 100  # how often a function may catch the exception that ends it
+RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [  # generators on the CPU
     (torch.get_rng_state, torch.set_rng_state),
     (np.random.get_state, np.random.set_state),
     (random.getstate, random.setstate),
 ]
-MOST_PASSES = 1000  # backward passes without a step, after which none is to be expected
+MOST_PASSES = 1000  # backward passes without a step; after so many none is expected
 
 
 class _Enough(BaseException):
@@ -77,9 +77,9 @@ class Training:
     Iterating yields its weights, live: before the first step, then after each. A step is complete
     when each parameter was in one optimizer's step. The optimizers are the first that steps, those
     that the function has made by then, and those that its variables hold. The function runs in a
-    thread of its own, which waits while the caller has the weights, and which is ended with the
-    iteration, be it complete or not. Its random numbers on the CPU are its own, from where the
-    caller's stand; the caller's stay there. What the function raises is raised here.
+    thread of its own. It waits while the caller has the weights, and ends with the iteration, be
+    that complete or not. Its random numbers on the CPU begin where the caller's stand, and are then
+    its own; the caller's stay there. What the function raises is raised here.
 
     Args:
         function: it takes no arguments.
@@ -89,7 +89,7 @@ class Training:
     Attributes:
         steps: how many have been taken.
         passes: how many backward passes there were since the last one.
-        waiting: the `id` of each parameter that is yet to be stepped in this one.
+        waiting: the `id` of each parameter that has yet to be stepped in the present one.
         made: what the function has returned.
     """
 
@@ -202,7 +202,7 @@ class Training:
             self._end()
 
     def _end(self) -> None:
-        """End the function, be it stopped here for the first time or once more."""
+        """End the function; once more, if it has caught what was to end it."""
         self.refusals += 1
         if self.refusals > PATIENCE:
             self.ended = True

@@ -32,7 +32,7 @@ from .record import Keeper
 from .words import diagnose
 
 AGREEING = {"identical", "rounding"}  # causes
-SURE = 32  # bits: numbers of fewer tell little
+SURE = 32  # bits; numbers with fewer tell little
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
 )
@@ -43,8 +43,8 @@ SWAP = "Theirs was not seen to train in PyTorch. If mine does, swap the two, and
 class Lockstep:
     """Advance trajectories together, one step at a time, each compared to the reference.
 
-    Iterating yields the number of steps taken, from 0; `differences` then holds, for each
-    trajectory but the reference, the largest |mine − theirs| of each weight at that step, and
+    Iterating yields the number of steps taken, from 0. For each trajectory but the reference,
+    `differences` then holds the largest |mine − theirs| of each weight at that step, and
     `comparisons` what has been seen since step 0. The shortest trajectory ends it.
 
     Args:
@@ -88,18 +88,18 @@ class Report:
     A report is true where the two agree, so that `assert lockstep(mine, theirs)` is a test.
 
     Args:
-        cause: one word of the table in docs/lockstep.md: why the two part.
+        cause: why the two part, in a word of the tables of docs/lockstep.md.
         factor: the number that belongs to the cause (mine over theirs, or mine minus theirs), a
             dict weight → multiple for `scale of one weight`, else None.
         steps: how many steps were compared.
-        first_difference: the first step at which they differ by more than rounding explains, or in
-            any bit, where rounding explains it all; with the weight and the element that differ
-            most at that step. None where there is none.
+        first_difference: the first step at which they differ by more than rounding explains or, if
+            rounding explains it all, in any bit; and the weight and the element that then differ
+            most. None if there is none.
         weights: for each weight, since when and how far it differs.
-        edits: what mine does otherwise than theirs, where theirs is PyTorch code and a replay has
+        edits: what mine does otherwise than theirs, if theirs is PyTorch code and a replay has
             shown it: with these edits theirs takes mine's steps.
         reproduced: in how many steps that has been shown.
-        residual: the most that is then left of any of them, in roundings; None without edits.
+        residual: the largest distance then left in any of them, in roundings; None without edits.
         diagnosis: the cause with its evidence.
         text: the report in words.
 
@@ -141,9 +141,9 @@ class Report:
 class Inspection:
     """Two trajectories of the user's own, advanced together; `lockstep` with a look at each step.
 
-    Iterating yields the number of steps taken, from 0; `weights` then holds the weights of both,
-    `differences` the largest |mine − theirs| of each weight. `report()` is due at the end. The
-    arguments are those of `lockstep`, and the names of both in messages.
+    Iterating yields the number of steps taken, from 0. `weights` then holds the weights of both,
+    `differences` the largest |mine − theirs| of each weight. Call `report()` at the end. The
+    arguments are those of `lockstep`, and `who`, the names of both in messages.
 
     Raises:
         ValueError: the two cannot be compared at all; here or while iterating.
@@ -181,7 +181,7 @@ class Inspection:
         self.parting: Difference | None = None
         self.pairing = Pairing({}, None)
         self.still: Snapshot | None = None  # the initial weights, while none has moved
-        # Since when weights are finite in neither, and which.
+        # Since which step which weights are finite in neither.
         self.blind: tuple[int, tuple[str, ...]] | None = None
 
     def _watching_mine(self) -> AbstractContextManager[None]:
@@ -205,7 +205,7 @@ class Inspection:
         self.ended = True
 
     def _take(self, step: int, mine: Weights, theirs: Weights) -> bool:
-        """See the weights after a step; False where they cannot be compared."""
+        """See the weights after a step; False if they cannot be compared."""
         if step == 0:
             self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
             self.monitor.found = self.pairing.refusal
@@ -235,7 +235,7 @@ class Inspection:
         return True
 
     def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """See one step: with a replay in mind, and for what the first steps alone may tell."""
+        """Look at one step: keep it for the replay, and see what the first steps alone tell."""
         apart = self.keeper.parted  # then theirs began this step at mine's weights
         if self.comparable:
             self.keeper.look(mine, theirs, self.differences, self.monitor.epsilon)
@@ -264,8 +264,8 @@ class Inspection:
 
         Args:
             seconds: how long to look for mistakes in the gradient.
-            progress: called with how many of these were tried, and how many there are; ends the
-                search where it returns what is true.
+            progress: called with how many of these were tried, and how many there are; the
+                search ends if it returns something true.
         """
         with plain_defaults(), one_thread():
             return self._report(seconds, progress)
@@ -346,15 +346,15 @@ def lockstep(
 
     Args:
         mine: a trajectory of NumPy arrays, tensors on any device, nested lists or JAX arrays; or a
-            function that takes no arguments and returns one, or that trains with an optimizer of
-            torch.optim and is then seen at each `step()`, and ended after as many as are asked for.
-        theirs: the trajectory that mine is held against, likewise.
+            function without arguments that returns one. A function may also train with an optimizer
+            of torch.optim: it is looked at after each `step()`, and ended after `steps` of them.
+        theirs: the trajectory that mine is compared with, likewise.
         steps: how many steps to compare at most; the shorter trajectory ends it.
         rows: how many rows the loss is over, so that a factor of N or 1/N can be named.
-        rename: name → name it is to have, for weights named differently in the two; a name of
-            mine, or else one of theirs.
+        rename: name → new name, for weights that the two name differently; a name of mine, or else
+            one of theirs.
         lr: learning rate, so that a weight decay is given as λ and not as lr · λ.
-        seconds: how long to look for mistakes in the gradient at most.
+        seconds: the most seconds to spend on mistakes in the gradient.
 
     Raises:
         ValueError: the two cannot be compared at all. Never because they differ.
@@ -375,7 +375,7 @@ def lockstep(
 
 
 def _finite_in_neither(mine: Weights, theirs: Weights) -> tuple[str, ...]:
-    """The weights that have no element which is finite, in both."""
+    """The weights without a finite element in either."""
     return tuple(
         name
         for name, weight in theirs.items()

@@ -28,7 +28,7 @@ class Adagrad(Rule):
 
     Args:
         lr: γ, the learning rate.
-        lr_decay: η, by which lr falls with the steps.
+        lr_decay: η, how fast lr falls with the steps.
         weight_decay: λ of the penalty λ/2 · θ².
         initial_accumulator_value: where s begins.
         eps: ε, added to √s.

@@ -8,7 +8,7 @@ r"""ASGD: gradient descent at a falling rate, which also keeps the average of it
     η ← γ / (1 + κγt)^α
     μ ← 1 / max(1, t − t₀)
 
-a is nowhere used: whoever wants the average reads `state["ax"]`.
+No step uses a: read the average from `state["ax"]`.
 
 Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
 """
@@ -32,7 +32,7 @@ class ASGD(Rule):
 
     Args:
         lr: γ, the learning rate to begin with.
-        lambd: κ, of the weight's own decay and of how η falls.
+        lambd: κ, how fast the weight itself decays, and how fast η falls.
         alpha: α, the power by which η falls.
         t0: t₀, the step at which to begin to average.
         weight_decay: λ of the penalty λ/2 · θ².

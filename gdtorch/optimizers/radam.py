@@ -1,4 +1,4 @@
-r"""RAdam: Adam that divides by √v̂ only once v has seen enough gradients, and at first less.
+r"""RAdam: Adam that divides by √v̂ only once v has seen enough gradients, with small steps at first.
 
     g ← ∇f(θ)                      −∇f(θ) if maximize
     θ ← θ − γλθ                    if decoupled_weight_decay, else

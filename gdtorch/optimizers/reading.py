@@ -1,4 +1,4 @@
-"""Read a rule from text, as `Adam(lr=0.01, betas=(0.9, 0.99))`, or any call, without running it."""
+"""Read a rule from text such as `Adam(lr=0.01)`, or any call, without running it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def find(name: str) -> type[Rule]:
 
 
 def read(text: str, **defaults: float) -> Rule:
-    """Read a rule with PyTorch's options, as one writes it in Python; nothing is run.
+    """Read a rule with PyTorch's options, as it is written in Python; nothing is run.
 
     Args:
-        text: the name, as in `torch.optim`, and options by name, each a literal; what is not
-            given is as there. The name alone will do.
-        defaults: options that have another value than there where they are not given.
+        text: the name, as in `torch.optim`, and options by name, each a literal. Options
+            left out have PyTorch's defaults. The name alone will do.
+        defaults: other defaults than PyTorch's, by name.
 
     Raises:
         ValueError: no such optimizer, option or value; one line says what to write instead.
@@ -63,7 +63,7 @@ def read(text: str, **defaults: float) -> Rule:
 
 
 def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
-    """Read a name and options, each a literal, from a call as one writes it, or from the name.
+    """Read a name and options, each a literal, from a call written in Python, or a name alone.
 
     Args:
         text: the call.
@@ -102,7 +102,7 @@ def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check(option: str, value: object, default: object) -> None:
-    """Refuse what is no flag, number or pair of numbers, as the option's default is."""
+    """Refuse a value of another kind than the default: a flag, a number or a pair of numbers."""
     if isinstance(default, bool):
         fits, wanted = isinstance(value, bool), "True or False"
     elif isinstance(default, tuple):

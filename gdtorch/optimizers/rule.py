@@ -71,8 +71,8 @@ class Rule(ABC):
         Args:
             weight: θ, of any shape; row-major, for the same bits as `torch.optim`.
             grad: ∂f/∂θ, of its shape.
-            state: what this weight's steps pass on to the next, under `torch.optim`'s names; empty
-                before the first step.
+            state: what each step of this weight passes on to the next, under `torch.optim`'s names;
+                empty before the first.
         """
 
     def try_out(self, dtype: torch.dtype) -> None:
