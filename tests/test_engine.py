@@ -27,7 +27,6 @@ OPTIONS = {
     "maximize": {"lr": 0.5, "maximize": True},
     "every": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True, "maximize": True},
 }
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +66,18 @@ def assert_as_manual(engine, rows, options, weights, picked=range(6), steps=STEP
         assert (got[start] - expected).abs().max() <= bound, start
 
 
-@DTYPES
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_weights_are_those_of_manual(options, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if number % 2 == place else pytest.mark.slow)
+        for number, name in enumerate(OPTIONS)
+        for place, dtype in enumerate([torch.float32, torch.float64])
+    ],
+    ids=str,
+)
+def test_weights_are_those_of_manual(name, dtype, monkeypatch):
     monkeypatch.setattr("gdtorch.ensemble.engine.BLOCK", 64)  # as exact, and a hundred times faster
+    options = OPTIONS[name]
     engine = Engine(POST, 15, options, dtype=dtype, compiled=False)
     assert (engine.compiled, engine.reason) == (False, "")
     assert_as_manual(engine, POST, options, initial_weights(0, 0, 6, SIZE))

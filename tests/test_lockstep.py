@@ -369,7 +369,10 @@ def test_no_mistake_at_random_strength_is_named_wrongly(draws):
     assert seen[False] < 0.02 * seen.total()
 
 
-@every_problem
+@pytest.mark.parametrize(
+    "problem",
+    ["linear", *(pytest.param(name, marks=pytest.mark.slow) for name in ("post", "softmax"))],
+)
 def test_two_causes_at_once_are_named_together(problem):
     p = PROBLEMS[problem](0)
     lone = lockstep(by_hand(p, factor=3.0, decay=0.01), by_torch(p), 5, lr=p.lr)

@@ -48,8 +48,14 @@ def assert_same(weights, others):
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-@pytest.mark.parametrize("descent", ["batch", "stochastic"])
-@pytest.mark.parametrize("rule", OTHERS)
+@pytest.mark.parametrize(
+    ("rule", "descent"),
+    [
+        pytest.param(rule, descent, marks=[] if number % 2 == place else pytest.mark.slow)
+        for number, rule in enumerate(OTHERS)
+        for place, descent in enumerate(["batch", "stochastic"])
+    ],
+)
 def test_by_hand_and_for_real_hold_the_same_bits(main, rule, descent):
     status, out, error = main("--optimizer", rule, "--descent", descent, "--steps", 20)
     same = f"manual = {rule.lower()}: the same bits in all 60 weights after each of 20 steps"

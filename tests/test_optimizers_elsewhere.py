@@ -592,8 +592,12 @@ def test_what_a_rule_adds_can_be_taken_away(who, pair):
         assert far(here(new, [new.lr] * STEPS), here(old, [old.lr] * STEPS)) < 1e-13
 
 
-def test_all_rules_are_in_the_table_and_the_program_runs(capsys):
+def test_all_rules_are_in_the_table():
     names = re.findall(r"^\| \[(\w+)\]", PAGE, re.MULTILINE)
     assert sorted(names) == sorted(optimizers.RULES)
+
+
+@pytest.mark.slow
+def test_the_program_prints_what_it_says(capsys):
     exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], {})
     assert capsys.readouterr().out == "True\n"

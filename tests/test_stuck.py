@@ -66,6 +66,7 @@ def test_what_is_stuck_by_autograd_and_by_numpy(lr, options):
         assert 0 < sum(kinds) < 20
 
 
+@pytest.mark.slow
 def test_plateaus_hold_their_networks_and_most_saddles_let_them_go():
     """As many steps again, from lr 10: what the words promise."""
     weights, losses = trained(10, count=400)

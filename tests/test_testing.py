@@ -44,7 +44,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("source", "right", "wrong", "words"), MISTAKES)
+@pytest.mark.parametrize(
+    ("source", "right", "wrong", "words"),
+    [
+        pytest.param(*case, marks=pytest.mark.slow if number % 2 else [])
+        for number, case in enumerate(MISTAKES)
+    ],
+)
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_a_mistake_is_told_by_the_assertion(source, right, wrong, words):
     assert right in source
@@ -55,6 +61,7 @@ def test_a_mistake_is_told_by_the_assertion(source, right, wrong, words):
     assert str(caught.value).startswith("cause: ")
 
 
+@pytest.mark.slow
 def test_other_defaults_change_nothing():
     torch.set_default_dtype(torch.float64)
     try:
