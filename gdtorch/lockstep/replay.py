@@ -118,8 +118,9 @@ def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
             values[whole] = tuple(both)
     if kind == "AdamW":
         values.setdefault("decoupled_weight_decay", True)
-    rule = page(**values)
-    return rule if rate == 1.0 else replace(rule, lr=rule.lr * rate)
+    if rate != 1.0:
+        values["lr"] = rate * values.get("lr", known["lr"])
+    return page(**values)
 
 
 @cache
@@ -175,8 +176,9 @@ class Replay:
         self.grouped: dict[tuple[frozenset[str], bool], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.norms = self._of_steps(lambda step, name: step.norms[name])
-        self.together = self.norms.square().sum(1, keepdim=True).sqrt().expand_as(self.norms)
         self.largest = self._largest_element("fresh")
+        kind = type(next(filter(None, self.rules(theirs, self.names[0])), None)).__name__
+        self.small = 1e-3 if kind in IN_DEFAULT_DTYPE else 1e-6  # differences that show in a step
         self.coefficients = self._coefficients(theirs)
         self.noise = self.rounding(theirs)
         self.apart = self.missed(theirs) * self.noise
@@ -278,25 +280,35 @@ class Replay:
     def _clipped(self, grads: Tensor, how: str, most: float, added: float) -> Tensor:
         if how == "value":
             return grads.clamp(-most, most)
-        norms = self.together if how == "together" else self.norms
+        fresh, given = self._norms(self.fresh), self._norms(grads)
+        norms = torch.where(fresh > 0, self.norms * given / fresh, given)
+        if how == "together":
+            norms = norms.norm(dim=1, keepdim=True).expand_as(norms)
         return grads * (most / (norms + added)).clamp(max=1.0)[:, self.weight_of]
 
-    def predict(self, program: Program, shift: Tensor | None = None) -> Tensor:
-        """What a program makes of mine's weights, of shape (steps, elements)."""
+    def _norms(self, grads: Tensor) -> Tensor:
+        """Each weight's norm of the elements that are looked at, of shape (steps, weights)."""
+        squares = grads.new_zeros(len(grads), len(self.names))
+        return squares.index_add_(1, self.weight_of, grads.square()).sqrt()
+
+    def predict(
+        self, program: Program, shift: Tensor | None = None, rounded: Tensor | None = None
+    ) -> Tensor:
+        """What a program makes of mine's weights, of shape (steps, elements).
+
+        Args:
+            program: the program.
+            shift: is added to the gradients.
+            rounded: by which share is off what a step passes on to the next.
+        """
         grads = self.gradients(program, shift)
         made = self.before.clone()
         for at, name in self._groups(program.only, each=bool(program.count)):
-            whole = len(at) == made.shape[1]
-            weights = made if whole else made[:, at]
-            given = grads if whole else grads[:, at]
-            state: dict[str, Any] = {}
-            steps = zip(self.rules(program, name), weights.unbind(), given.unbind(), strict=True)
-            for step, (rule, weight, grad) in enumerate(steps):
-                if rule is not None:
-                    self._step(program, rule, weight, grad, state, step, name)
-                    if program.resets:
-                        state = {}
-            if not whole:
+            if len(at) == made.shape[1]:
+                self._take(program, name, made, grads, rounded)
+            else:
+                weights, off = made[:, at], None if rounded is None else rounded[:, at]
+                self._take(program, name, weights, grads[:, at], off)
                 made[:, at] = weights
         if program.any_rate:
             made = self.before + self.best_rates(made)[:, None] * (made - self.before)
@@ -308,6 +320,30 @@ class Replay:
         if program.broken and rows_of(program.broken, last) > last:
             made[-1] = self.after[-1]  # the rows of the step after it are not known
         return made
+
+    def _take(
+        self,
+        program: Program,
+        name: str,
+        weights: Tensor,
+        grads: Tensor,
+        rounded: Tensor | None,
+    ) -> None:
+        """Take all steps of weights that are stepped alike, in place."""
+        state: dict[str, Any] = {}
+        steps = zip(self.rules(program, name), weights.unbind(), grads.unbind(), strict=True)
+        for step, (rule, weight, grad) in enumerate(steps):
+            if rule is None:
+                continue
+            self._step(program, rule, weight, grad, state, step, name)
+            if program.resets:
+                state = {}
+            if rounded is not None:
+                off = rounded[step]
+                for kept in state.values():
+                    if isinstance(kept, Tensor) and kept.shape == off.shape:
+                        kept.mul_(1 + off)
+                        off = -off  # of two averages, one up and one down: their errors add up
 
     def _step(
         self,
@@ -349,8 +385,8 @@ class Replay:
         """By how much rounding may move what a program makes of mine's weights.
 
         The sum of one rounding each of what mine and theirs store; of how far the step moves if
-        the gradients are off by their own rounding, all to one side or with random signs; and of
-        the rounding of the rule's coefficients.
+        the gradients and the averages are off by their own rounding, all to one side or with random
+        signs; and of the rounding of the rule's coefficients.
         """
         epsilon = self.record.epsilon
         largest = self._largest(program)
@@ -363,8 +399,10 @@ class Replay:
         moved = torch.zeros_like(nominal)
         chance = torch.Generator().manual_seed(0)
         signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
-        for sign in (1.0, -1.0, signs, -signs):
-            moved = torch.maximum(moved, (self.predict(program, off * sign) - nominal).abs())
+        same = torch.ones_like(off)
+        for sign in (same, -same, signs, -signs):
+            made = self.predict(program, off * sign, 2 * epsilon * sign)
+            moved = torch.fmax(moved, (made - nominal).abs())  # unless it is nan
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
         updates = program.broken.updates if program.broken else 1
         stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())
@@ -434,15 +472,13 @@ class Replay:
             jacobian = self._jacobian(build, x, now)
             if jacobian is None:
                 break
-            gram, slope = jacobian.T @ jacobian, jacobian.T @ now
-            error, there = float(now.square().mean()), None
-            while there is None and damping < 1e4:
-                damped = gram + damping * torch.diag(gram.diag())
-                moved = x - torch.linalg.solve(damped, slope)
-                there = self._rest(build, moved)
-                if there is None or float(there.square().mean()) >= error:
-                    there, damping = None, damping * 10
-            if there is None:
+            error = float(now.square().mean())
+            while damping < 1e4:
+                moved, there = self._moved(build, x, now, jacobian, damping)
+                if there is not None and float(there.square().mean()) < error:
+                    break
+                damping *= 10
+            else:
                 break
             x, now, damping = moved, there, max(damping / 30, 1e-12)
             left = float(now.square().mean())
@@ -450,6 +486,32 @@ class Replay:
             if left < 1e-6 or (slow and number >= PATIENCE):
                 break
         return x.tolist(), float(now.square().mean().sqrt())
+
+    def _moved(
+        self,
+        build: Callable[[Sequence[float]], Program],
+        x: Tensor,
+        now: Tensor,
+        jacobian: Tensor,
+        damping: float,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The numbers after a damped step, and what is missed there; None where it cannot be run.
+
+        Most ranges end at 0: a number that would leave its range stays there, beside the others.
+        """
+        gram, slope = jacobian.T @ jacobian, jacobian.T @ now
+        damped = gram + damping * torch.diag(gram.diag())
+        moved, free = x.clone(), gram.diag() > 0
+        for _ in range(2):
+            if free.any():
+                downhill = slope + gram @ (moved - x)
+                moved[free] -= torch.linalg.solve(damped[free][:, free], downhill[free])
+            there = self._rest(build, moved)
+            if there is not None:
+                break
+            ends = free & (x >= 0) & (moved < 0)
+            moved, free = torch.where(ends, 0.0, x), free & ~ends
+        return moved, there
 
     def _rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
         """What a program with these numbers misses, in roundings; None if it cannot be run."""
@@ -465,7 +527,8 @@ class Replay:
         """How what is missed depends on each number, by differences; None if on one it does not."""
         columns = []
         for k, number in enumerate(x.tolist()):
-            for by in (1e-6 * max(abs(number), 1e-6), -1e-6 * max(abs(number), 1e-6)):
+            small = self.small * max(abs(number), 1e-6)
+            for by in (small, -small):
                 moved = x.clone()
                 moved[k] += by
                 there = self._rest(build, moved)
@@ -476,4 +539,4 @@ class Replay:
             return None
         jacobian = torch.stack(columns, dim=1)
         gram = (jacobian * jacobian).sum(dim=0)
-        return jacobian if bool(gram.all() and gram.isfinite().all()) else None
+        return jacobian if bool(gram.any() and gram.isfinite().all()) else None
