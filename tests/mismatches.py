@@ -296,7 +296,7 @@ def by_torch(
     made = getattr(torch.optim, optimizer)(trained, **{"lr": LR[optimizer], **options})
     scheduler = schedule(made) if schedule else None
     if adds_up == "first":
-        problem.loss(w, 0).backward()
+        (factor * problem.loss(w, 0)).backward()
     for step in itertools.count():
         yield w
         if adds_up == "never" or (adds_up == "first" and step):

@@ -393,6 +393,40 @@ def test_of_many_pairs_of_edits_none_is_taken_for_another(optimizer, problem, dt
     assert not tried or not tried[1], (tried[2], str(tried[0]))
 
 
+BOTH_NAMED = [
+    # The first two need a number at the end of its range, and one that alone tells nothing.
+    ("ASGD", "batches", "float64", 690, "alpha 0.75 for 0.1", "weight_decay 0.0 for 0.1"),
+    ("AdamW", "batches", "float64", 458, "zeroed", "factor of one"),
+    # The variance that this divides by is mostly rounding after some steps.
+    ("RMSprop", "post", "float32", 820, "lr a seventh", "centered True"),
+    # The norm at which mine clips is that of the gradient before.
+    ("Adadelta", "linear", "float64", 997, "clips each", "stale"),
+    # A clipping at the norm of the first gradient would do what is left of that twofold one.
+    ("NAdam", "batches", "float64", 439, "betas[0] 0.8 for 0.9", "first zeroed"),
+    # Theirs divides by that variance.
+    ("RMSprop", "batches", "float32", 400, "centered False", "zeroed"),
+]
+BESIDE_A_SCHEDULE = [
+    ("Adagrad", "linear", "float32", 400, "moves", "ExponentialLR for constant"),
+    ("RAdam", "post", "float32", 462, "factor of one", "LinearLR for constant"),
+    ("SGD", "linear", "float32", 314, "dampening 0.5 for 0.0", "behind: StepLR"),
+    ("RAdam", "batches", "float32", 398, "betas[1] 0.999 for 0.99", "behind: ExponentialLR"),
+    ("Adam", "linear", "float64", 870, "eps 1e-08 for 0.001", "constant: CosineAnnealingLR"),
+]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "problem", "dtype", "seed", "first", "second"),
+    [*BOTH_NAMED, *(pytest.param(*case, marks=pytest.mark.slow) for case in BESIDE_A_SCHEDULE)],
+)
+def test_two_edits_are_both_named(optimizer, problem, dtype, seed, first, second):
+    p = PROBLEMS[problem](seed)
+    known = {case[0]: case for case in [*by_option(optimizer), *by_program(optimizer, p)]}
+    one, two = known[first], known[second]
+    found = lockstep(*pair(p, dtype, optimizer, one[3] | two[3], one[4] | two[4]), 40)
+    assert {found.cause, *(found.diagnosis.second or ())[:1]} == {one[1], two[1]}, str(found)
+
+
 # Adam as people write it: what each reports, and the mistake in NumPy.
 
 

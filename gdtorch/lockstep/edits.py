@@ -7,7 +7,7 @@ __all__ = ["KNOWN", "SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 from .schedules import is_plain, lr_at
 
-SCREEN = 12  # of these, by which numbers are fitted first
+FIRST = 4  # steps from the first that differs on, by which the numbers of a pair are fitted first
+SCREEN = 12  # by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
@@ -40,13 +41,15 @@ MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
+GAINED = 0.01  # of what theirs leaves: a pair that leaves more in a few steps is not looked at
 AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
-PAIRED = 32  # single edits that are tried in pairs: those that leave the least
+ROUNDER = 1.0  # seconds in which a pair of rounder numbers is looked for
 FITTED = 2  # starts from which the numbers of an edit are fitted
+AS_WELL = 1.5  # times what a fit leaves: the true number leaves 1.3 times as much at most
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
-CUTS = (0.5, 0.2, 0.1, 0.03)  # of the first gradient, at which gradients may be clipped
+CUTS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)  # of the first gradient, at which it may be clipped
 NORM = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to a norm
 CUT = 1e-4  # of a gradient, which has then been clipped
 SECONDS = 2.5  # of this thread, so that a busy machine finds as much; for pairs and optimizers
@@ -144,7 +147,7 @@ class Fitted:
 
     def wide(self) -> tuple[tuple[float, ...], ...]:
         """Numbers to begin with beside another edit; alone, some may have made up for it."""
-        return (self.numbers, *self.candidate.starts)
+        return tuple(dict.fromkeys((self.numbers, *self.candidate.starts)))
 
     def apply(self, program: Program) -> Program:
         """The program edited."""
@@ -242,8 +245,9 @@ class _Search:
             if n not in self.parted and bool(moves[:, self.window.of(n)].any())
         )
         chosen = self._telling(missed.amax(dim=0))
-        self.small = Replay(
-            record, theirs, min(last, self.step + SCREEN), chosen, of_theirs=of_theirs
+        self.few, self.small = (
+            Replay(record, theirs, min(last, self.step + steps), chosen, of_theirs=of_theirs)
+            for steps in (FIRST, SCREEN)
         )
 
     def _telling(self, missed: Tensor) -> Tensor:
@@ -279,9 +283,6 @@ class _Search:
         if not found:
             self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
-        if not found and candidates:
-            found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
-            found = found or [(one,) for one in self._reordered() if self.holds(one)]
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
@@ -290,6 +291,9 @@ class _Search:
         if not found and not self.agreeing and type(self._rule()).__name__ not in NO_SCHEDULE:
             self.deadline = time.thread_time() + SECONDS
             found = self._schedules(singles)
+        if not found and candidates:
+            found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
+            found = found or [(one,) for one in self._reordered() if self.holds(one)]
         return found or self._beside_mines_gradients()
 
     def _as_seen_in_mine(self) -> list[tuple[Fitted, ...]]:
@@ -440,18 +444,33 @@ class _Search:
         return finite and any(not self.record.same(made[part], true[part]) for part in parts)
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
-        """Two edits at a time, of those that leave the least: the first that holds."""
+        """Two edits at a time: the first that hold, or others with rounder numbers."""
         fixed = [one for one in singles if not one.numbers or one.candidate.build is _counted]
         for pair in itertools.combinations(fixed, 2):
             if time.thread_time() < self.deadline and self.holds(*pair):
                 return [tuple(sorted(pair, key=lambda one: one.left))]
-        plain = self._left(Fitted(Candidate("", lambda p, _: p), (), math.nan))
-        telling = [one for one in singles if not math.isclose(one.left, plain, rel_tol=1e-9)]
-        best = sorted(telling, key=_rank)[:PAIRED]
-        pairs = sorted(
-            itertools.combinations(best, 2), key=lambda pair: _rank(pair[0]) * _rank(pair[1])
-        )
-        for one, two in [*_that_need_one_another(singles), *pairs]:
+        ranked = [
+            replace(one, left=_left_at_any_rate(self.small, one.apply(self.theirs)))
+            for one in singles
+            if one.left < math.inf
+        ]
+        # One of two is nearly always among the first few.
+        likely = itertools.combinations(sorted(ranked, key=_rank), 2)
+        pairs = [*_that_need_one_another(singles), *likely]
+        found = next(self._that_hold(pairs), None)
+        if found is None or all(map(_is_round, found)):
+            return [found] if found else []
+        # A number that is not round may have made up for another edit.
+        kept = {id(edit.candidate) for edit in found if _is_round(edit)}
+        others = [pair for pair in pairs if kept & {id(one.candidate) for one in pair}]
+        self.deadline = time.thread_time() + ROUNDER
+        rounder = (pair for pair in self._that_hold(others) if all(map(_is_round, pair)))
+        return [next(rounder, found)]
+
+    def _that_hold(self, pairs: Iterable[tuple[Fitted, Fitted]]) -> Iterator[tuple[Fitted, ...]]:
+        """Pairs that take mine's steps, or the one of them that does alone, until time is up."""
+        near = min(NEARLY_HELD, max(1.0, GAINED * self.few.left(self.theirs)))
+        for one, two in pairs:
             if time.thread_time() > self.deadline:
                 break
             count = len(one.numbers)
@@ -466,23 +485,29 @@ class _Search:
                 return two.build(one.build(program, numbers[:count]), numbers[count:])
 
             starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
+            causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
             both = Candidate("", build, starts)
-            fitted = self._fit(both)
+            begun = self._fit(both, self.few)
+            if begun.left > near:
+                continue
+            both = replace(both, starts=(begun.numbers, *starts))
+            fitted = self._rounded(self._fit(both), causes)
             if self.holds(fitted):
-                causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
-                numbers = self._rounded(fitted, causes).numbers
+                numbers = fitted.numbers
                 pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
-                # That a part of each fresh gradient is left out is the plainer word.
-                return [pair[::-1] if two.candidate.cause == "dampening" else pair]
-        return []
+                alone = [(part,) for part in pair if self.holds(part)]
+                if alone:  # its numbers were found beside the other edit
+                    yield alone[0]
+                else:  # that a part of each fresh gradient is left out is the plainer word
+                    yield pair[::-1] if two.candidate.cause == "dampening" else pair
 
     def _others(self) -> list[tuple[Fitted, ...]]:
         """Another optimizer, from its own options or from theirs, with all numbers fitted."""
         seen = self._rule()
-        for kind in RULES:
-            if seen is None or kind == type(seen).__name__ or time.thread_time() > self.deadline:
+        for kind, page in RULES.items():
+            if seen is None or issubclass(page, type(seen)) or time.thread_time() > self.deadline:
                 continue
-            usual, known = options_of(RULES[kind]()), options_of(seen)
+            usual, known = options_of(page()), options_of(seen)
             options = {o: known.get(o, x) for o, x in usual.items()}
             numbers = [o for o, value in options.items() if isinstance(value, float)]
 
@@ -515,12 +540,16 @@ class _Search:
             fitted: what to round.
             causes: to which each number belongs, if not all to its own.
         """
-        if not self.holds(fitted):
+        if not fitted.left <= NEARLY_HELD:  # a fit may follow rounding, and then not hold itself
             return fitted
+        if fitted.numbers and not self.holds(fitted):  # what later steps alone tell
+            again = self._fit(replace(fitted.candidate, starts=(fitted.numbers,)), self.window)
+            fitted = replace(again, left=self._left(again))
+        most = AS_WELL * fitted.left + 0.01
         for digits in range(1, 7):  # all at once, as one may make up for another
             plain = tuple(float(f"{number:.{digits}g}") for number in fitted.numbers)
             rounded = replace(fitted, numbers=plain)
-            if self._left(rounded) <= 2 * fitted.left + 0.1 and self.holds(rounded):
+            if self._left(rounded) <= most and self.holds(rounded):
                 fitted = rounded
                 break
         numbers = list(fitted.numbers)
@@ -531,7 +560,7 @@ class _Search:
             for plainer in (*usual, *(float(f"{number:.{digits}g}") for digits in range(1, 7))):
                 numbers[k] = plainer
                 rounded = replace(fitted, numbers=tuple(numbers))
-                if self._left(rounded) <= 2 * fitted.left + 0.1 and self.holds(rounded):
+                if self._left(rounded) <= most and self.holds(rounded):
                     break
             else:
                 numbers[k] = number
@@ -579,10 +608,10 @@ class _Search:
                 return True
         return False
 
-    def _left(self, fitted: Fitted) -> float:
+    def _left(self, fitted: Fitted, replay: Replay | None = None) -> float:
         """The root mean square of what it leaves, in roundings."""
         try:
-            return self.small.left(fitted.apply(self.theirs))
+            return (replay or self.small).left(fitted.apply(self.theirs))
         except IMPOSSIBLE:
             return math.inf
 
@@ -596,8 +625,8 @@ class _Search:
         try:
             for replay in (self.small, self.window):  # the small one refuses most, and is quick
                 missed = replay.missed(program)
-                left, few = float(missed.max()), float((missed > 1).double().mean()) < RARELY
-                if left > 1 and (left < NEARLY or few):  # the edited program may round by more
+                left, far = float(missed.max()), float((missed > NEARLY).double().mean())
+                if left > 1 and far < RARELY:  # the edited program may round by more
                     noise = replay.rounding(program)
                     if replay.tells(noise):
                         left = float(replay.missed(program, noise).max())
@@ -607,22 +636,23 @@ class _Search:
             return math.inf
         return left
 
-    def _fit(self, candidate: Candidate) -> Fitted:
-        self.tried += 1
+    def _fit(self, candidate: Candidate, replay: Replay | None = None) -> Fitted:
+        replay = replay or self.small
+        self.tried += replay is self.small
         best = Fitted(candidate, candidate.starts[0], math.inf)
-        for start in self._promising(candidate):
-            numbers, left = self.small.fit(lambda x: candidate.build(self.theirs, x), start)
+        for start in self._promising(candidate, replay):
+            numbers, left = replay.fit(lambda x: candidate.build(self.theirs, x), start)
             if left < best.left:
                 best = Fitted(candidate, tuple(numbers), left)
             if left < 1:
                 break
         return best
 
-    def _promising(self, candidate: Candidate) -> Sequence[tuple[float, ...]]:
+    def _promising(self, candidate: Candidate, replay: Replay) -> Sequence[tuple[float, ...]]:
         """Of many numbers to begin with those that leave the least, first."""
         if len(candidate.starts) <= FITTED:
             return candidate.starts
-        left = {x: self._left(Fitted(candidate, x, math.nan)) for x in candidate.starts}
+        left = {x: self._left(Fitted(candidate, x, math.nan), replay) for x in candidate.starts}
         return sorted(candidate.starts, key=left.__getitem__)[:FITTED]
 
     def _singles(self) -> Iterator[Candidate]:
@@ -770,9 +800,10 @@ class _Search:
     def _schedule(self, theirs: Program) -> Fitted | None:
         """The learning rate of each step, by least squares."""
         window = self.window
+        known = replace(theirs, free=frozenset())  # what is taken from mine tells no rate
         rates = torch.ones(len(window.steps), dtype=torch.float64)
         for _ in range(2):  # again, for what a small step of theirs has lost to rounding
-            made = window.predict(replace(theirs, rates=tuple(rates.tolist())))
+            made = window.predict(replace(known, rates=tuple(rates.tolist())))
             told = (made - window.before).abs() / window.noise
             rates = rates * window.best_rates(made)
             off = rates.abs() * (1e-9 + told.square().sum(dim=1).clamp(min=SMALLEST).rsqrt())
@@ -814,21 +845,38 @@ class _Search:
 
             if time.thread_time() > self.deadline:
                 break
-            if one.candidate.cause not in FACTORS - {"clipping"}:
-                tried.append((self._fit(replace(one.candidate, build=free)), one))
-        for fitted, one in sorted(tried, key=lambda pair: _rank(pair[0])):
-            if fitted.left > NEARLY_HELD:
-                break
-            plain = tuple(float(f"{x:.6g}") for x in fitted.numbers)
-            for numbers in (plain, fitted.numbers):
-                edit = replace(one, numbers=numbers)
-                schedule = self._schedule(edit.apply(self.theirs))
-                if schedule is None or not self._is_plain(schedule.numbers):
-                    continue
-                if self.holds(edit, schedule) and not self._clips_all(edit):
-                    changes = any(rate != 1 for rate in schedule.numbers)
-                    return [(edit, schedule) if changes else (edit,)]
-        return []
+            if one.candidate.cause != "scale":
+                tried.append((self._rounded(self._fit(replace(one.candidate, build=free))), one))
+        tried.sort(key=lambda pair: _rank(pair[0]))
+        held = (self._beside_a_schedule(*pair) for pair in tried if pair[0].left <= NEARLY_HELD)
+        found = [pair for pair in held if pair]
+        if not found:
+            return []
+        # Some make up for a rate: the plainest leaves theirs' rate in the most steps.
+        edit, schedule = max(found, key=lambda p: (p[1].numbers.count(1.0), not p[0].numbers))
+        return [(edit, schedule) if any(rate != 1 for rate in schedule.numbers) else (edit,)]
+
+    def _beside_a_schedule(self, fitted: Fitted, one: Fitted) -> tuple[Fitted, Fitted] | None:
+        """An edit with numbers found at any rate, and the schedule beside it; None without one."""
+        for numbers in _without_a_rate(fitted):
+            edit = replace(one, numbers=numbers)
+            schedule = self._schedule(edit.apply(self.theirs))
+            if schedule is None or not self._is_plain(schedule.numbers):
+                continue
+            if self.holds(edit, schedule) and not self._clips_all(edit):
+                return edit, schedule
+        return None
+
+
+def _without_a_rate(fitted: Fitted) -> list[tuple[float, ...]]:
+    """Numbers found with each step as long as fits best.
+
+    Factors of all weights are then known but for one of all: one weight's is taken to be 1.
+    """
+    if fitted.candidate.cause != "scale of one weight":
+        return [fitted.numbers]
+    several = fitted.numbers if len(fitted.numbers) > 1 else ()
+    return [tuple(float(f"{x / one:.6g}") for x in several) for one in several if one]
 
 
 def _share(one: Tensor, other: Tensor) -> Tensor:
@@ -871,6 +919,12 @@ def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
             last = 1.0 if abs(rate - 1) <= error else rate
         settled.append(last)
     return settled
+
+
+def _is_round(edit: Fitted) -> bool:
+    """Whether an option's numbers are of few digits, or a clipping's; a factor may be of any."""
+    factor = edit.candidate.cause in FACTORS - {"clipping"}
+    return factor or all(x == float(f"{x:.4g}") for x in edit.numbers)
 
 
 def _plain_cause(edit: Fitted) -> str:
@@ -961,7 +1015,7 @@ def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     )
     cut = (shares - 1).abs() > CUT
     levels = {
-        "together": (shares * (replay.together + NORM))[cut],
+        "together": (shares * (replay.norms.norm(dim=1, keepdim=True) + NORM))[cut],
         "each": (shares * (replay.norms + NORM))[cut],
         "value": used.abs()[used.abs() < (1 - CUT) * fresh.abs()],
     }
