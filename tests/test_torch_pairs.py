@@ -209,21 +209,40 @@ def test_a_penalty_beside_a_decay_are_both_named():
     assert "from its abs" in report.text
 
 
-def test_gradients_that_are_kept_in_some_steps_are_named():
-    def mine():
-        net = network()
-        steps = sgd(net)
+def by_epochs(length, *, zero=True, anew=False):
+    """A loop that sets gradients to 0, or makes its optimizer anew, once in so many steps."""
+    net = network()
+    steps = sgd(net, momentum=0.9)
+    yield copies(net)
+    for step in itertools.count():
+        if anew and step % length == 0:
+            steps = sgd(net, momentum=0.9)
+        if zero or step % length == 0:
+            steps.zero_grad()
+        cross_entropy(net, ROWS, LABELS).backward()
+        steps.step()
         yield copies(net)
-        for step in itertools.count():
-            if step % 3 == 0:
-                steps.zero_grad()
-            cross_entropy(net, ROWS, LABELS).backward()
-            steps.step()
-            yield copies(net)
 
-    report = lockstep(mine(), train(), 20)
-    assert report.cause == "gradients not zeroed"
-    assert "adds the gradient of step 1 to that of step 2" in report.text
+
+def in_numpy(trajectory):
+    """The same weights, of which no program can be observed."""
+    return ({name: weight.numpy() for name, weight in weights.items()} for weights in trajectory)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("length", [2, 3, 7])
+def test_what_is_done_once_in_several_steps_is_named(length, seen):
+    theirs = {"optimizer": lambda net: sgd(net, momentum=0.9)}
+    for how, cause, words in (
+        ({"anew": True}, "state reset", f"after every {length} steps"),
+        ({"zero": False}, "gradients not zeroed", f"to 0 once in {length} steps"),
+    ):
+        weights = [*itertools.islice(by_epochs(length, **how), 21)]
+        mine = by_epochs(length, **how) if seen else in_numpy(weights)
+        report = lockstep(mine, train(**theirs), 20)
+        assert report.cause == cause
+        assert words in report.text
+        assert report.reproduced >= 19
 
 
 def test_the_same_gradients_are_told_where_nothing_else_is_known():

@@ -279,7 +279,7 @@ class _Search:
             found = [*((one,) for one in plain if self.holds(one)), *found]
             singles += broken
         if not found:
-            found = self._as_seen_in_mine()
+            found = self._now_and_then() or self._as_seen_in_mine()
         if not found:
             self.deadline = time.thread_time() + SECONDS
             found = self._pairs(singles)
@@ -295,6 +295,18 @@ class _Search:
             found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
             found = found or [(one,) for one in self._reordered() if self.holds(one)]
         return found or self._beside_mines_gradients()
+
+    def _now_and_then(self) -> list[tuple[Fitted, ...]]:
+        """What mine does once in several steps, as at the end of an epoch."""
+        for steps in range(2, len(self.window.steps) // 2 + 1):  # twice, at least
+            for one in (
+                Candidate("state reset", _changed(resets=steps)),
+                Candidate("gradients not zeroed", _changed(adds_up=steps)),
+            ):
+                fitted = Fitted(one, (), 0.0)
+                if self.holds(fitted):
+                    return [(fitted,)]
+        return []
 
     def _as_seen_in_mine(self) -> list[tuple[Fitted, ...]]:
         """Mine's gradients, or else its optimizer, as they were seen, in the place of theirs."""
@@ -680,7 +692,7 @@ class _Search:
         yield from self._options(frozenset())
         if not every:
             yield from self._options(frozenset(self.parted))
-        yield Candidate("state reset", _changed(resets=True))
+        yield Candidate("state reset", _changed(resets=1))
         yield from self._around()
         yield from self._clips()
         yield from self._borrowed()

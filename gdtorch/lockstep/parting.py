@@ -24,7 +24,7 @@ from .tape import Function, Slot, Tape
 
 CAUSES = {  # the words for it
     *("another function", "other rows", "rows of another step", "random numbers"),
-    *("changed gradients", "gradients not zeroed"),
+    "changed gradients",
 }
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
 PLAIN = bool | int | float | str | None  # values of options
@@ -68,7 +68,7 @@ def parting(record: Record, step: int) -> Parting | None:
         return None
     unlike = record.unlike(at.raw, at.fresh)
     if not unlike:
-        return _afterwards(record, step, at.raw, at.given)
+        return _afterwards(record.unlike(at.given, at.used))
     whole = at.whole
     if whole is None or whole.mine is None:
         return None
@@ -79,23 +79,14 @@ def parting(record: Record, step: int) -> Parting | None:
     return Parting(cause, mine, change, tuple(unlike))
 
 
-def _afterwards(record: Record, step: int, raw: Tensor, given: Tensor) -> Parting:
+def _afterwards(weights: Sequence[str]) -> Parting:
     """What mine makes of its gradients between backward() and step()."""
-    before = record.steps[step - 1].given if step else None
-    weights = tuple(record.unlike(given, record.steps[step].used))
-    if before is not None and record.same(given - raw, before):
-        return Parting(
-            "gradients not zeroed",
-            f"adds the gradient of step {step} to that of step {step + 1}",
-            "call optimizer.zero_grad() before each backward pass",
-            weights,
-        )
     return Parting(
         "changed gradients",
         f"changes the gradients of {listed(weights)} between backward() and step(), where theirs "
         "does not, or does otherwise",
         "look at what stands between backward() and step() in both",
-        weights,
+        tuple(weights),
     )
 
 

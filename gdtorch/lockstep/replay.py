@@ -44,7 +44,8 @@ class Program:
         options: options that differ from theirs, or the other optimizer's, all of them.
         factor: of every gradient.
         factors: weight → a factor of its gradient alone.
-        adds_up: when gradients add up: "never", "always", or in the "first" step, which has two.
+        adds_up: when gradients add up: "never", "always", in the "first" step, which has two, or
+            over so many steps, after which they are set to 0.
         late: whether a step takes the gradient of the step before; the first one its own.
         clip: how gradients are clipped ("together", "each" or by "value"), at what, and what is
             added to the norm; PyTorch adds 1e-6.
@@ -52,7 +53,7 @@ class Program:
             was done to them, and not from those of the backward passes.
         own: whether it starts from those that mine's optimizer was given.
         mines_rule: whether its optimizer and options are those that were seen in mine.
-        resets: whether the optimizer forgets its state after each step.
+        resets: after how many steps the optimizer forgets its state, each time; 0 for never.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
             weight adds; it is rounded down.
@@ -71,13 +72,13 @@ class Program:
     options: Mapping[str, Any] = field(default_factory=dict)
     factor: float = 1.0
     factors: Mapping[str, float] = field(default_factory=dict)
-    adds_up: str = "never"
+    adds_up: str | int = "never"
     late: bool = False
     clip: tuple[str, float, float] | None = None
     used: bool = True
     own: bool = False
     mines_rule: bool = False
-    resets: bool = False
+    resets: int = 0
     begins: bool = False
     count: tuple[float, ...] = ()
     decays_after: bool = False
@@ -248,6 +249,8 @@ class Replay:
             grads = grads.cumsum(0)
         elif program.adds_up == "first":
             grads = torch.cat([2 * grads[:1], grads[1:]])
+        elif isinstance(program.adds_up, int):
+            grads = torch.cat([some.cumsum(0) for some in grads.split(program.adds_up)])
         if program.factor != 1.0 or program.factors:
             by = torch.full((len(self.names),), program.factor, dtype=torch.float64)
             for name, factor in program.factors.items():
@@ -336,7 +339,7 @@ class Replay:
             if rule is None:
                 continue
             self._step(program, rule, weight, grad, state, step, name)
-            if program.resets:
+            if program.resets and (step + 1) % program.resets == 0:
                 state = {}
             if rounded is not None:
                 off = rounded[step]

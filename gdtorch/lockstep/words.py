@@ -28,7 +28,7 @@ WORDS = {
         "steps the other way",
         "look for a minus sign: w -= lr * g goes down",
     ),
-    "adds_up": (
+    "adds_up_always": (
         "adds each gradient to those of the steps before",
         "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",
     ),
@@ -43,10 +43,6 @@ WORDS = {
     "late": (
         "takes each step with the gradient of the step before",
         "compute the gradient from the weights as they are, then take the step",
-    ),
-    "resets": (
-        "forgets its velocities or averages after each step",
-        "make them once, before the loop",
     ),
     "maximize": (
         "steps {weights} the other way",
@@ -130,6 +126,11 @@ WORDS = {
         "takes weight_decay * w from the weights without lr",
         "multiply the decay by lr: w -= lr * weight_decay * w",
     ),
+}
+ADDED = {  # when gradients add up → what is said of it
+    ("adds_up", "always"): "adds_up_always",
+    ("adds_up", "first"): "adds_up_first",
+    ("adds_up", "never"): "zeroed",
 }
 BOTH_WAYS = {  # flag of PyTorch's → what has it, and what mine is to write to have it
     "nesterov": ("Nesterov's momentum", "step along g + μ * v, not along v"),
@@ -291,9 +292,7 @@ def phrase(edit: Edit) -> tuple[str, str]:
     mine, theirs = edit.mine, edit.theirs
     if edit.what in BROKEN | PARTED:
         return mine, theirs
-    key = {("adds_up", "first"): "adds_up_first", ("adds_up", "never"): "zeroed"}.get(
-        (edit.what, mine), edit.what
-    )
+    key = ADDED.get((edit.what, mine), edit.what)
     if key in BOTH_WAYS and not (key == "decoupled_weight_decay" and mine):
         what, how = BOTH_WAYS[key]
         if mine:
@@ -359,7 +358,17 @@ def _schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
     return schedule(mine, theirs) or f"has another lr from step {first + 1} on: {shown}, …"
 
 
+def _resetting(steps: int) -> tuple[str, str]:
+    after = "each step" if steps == 1 else f"every {steps} steps"
+    return f"forgets its velocities or averages after {after}", "make them once, before the loop"
+
+
 TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
+    "resets": lambda mine, _: _resetting(mine),
+    "adds_up": lambda mine, _: (
+        f"sets its gradients to 0 once in {mine} steps, and adds them up in between",
+        "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",
+    ),
     "count": lambda mine, _: _counting(*mine),
     "clip": lambda mine, theirs: _clipping(mine, theirs),
     "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
