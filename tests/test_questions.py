@@ -367,7 +367,7 @@ def test_json_has_the_numbers_that_are_printed(run, main, monkeypatch):
     status, out, error = main("questions", "--json")
     facts = json.loads(out)
     assert (status, error) == (0, "")
-    assert facts["settings"] == {"seed": 0, "start": 0}
+    assert facts["settings"] == {"table": "post", "seed": 0, "start": 0}
     assert facts["5-spectrum"]["negative"] == run["5-spectrum"].facts["negative"]
     assert facts["5-spectrum"]["falls"][0]["steps"] == 1000
     assert facts["4-sharpness"]["courses"][1]["limit"] == 2
