@@ -84,6 +84,7 @@ def test_what_is_not_written_out_stays_one_function():
     assert [one.name for one in tape.unfolded(weights).functions] == ["lstm", "sum"]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_the_same_whether_made_in_a_kept_pass_or_in_a_fresh_one():
     torch.manual_seed(0)
     layer, last = nn.LSTM(3, 4).double(), nn.Linear(4, 2).double()

@@ -201,6 +201,7 @@ def test_where_two_programs_part_is_named(name):
     assert report.residual < 1
 
 
+@pytest.mark.slow
 def test_a_penalty_beside_a_decay_are_both_named():
     mine = train(**with_penalty(lambda weight: weight.abs().sum()))
     report = lockstep(mine, train(optimizer=lambda net: sgd(net, weight_decay=0.01)), 20)
@@ -229,8 +230,17 @@ def in_numpy(trajectory):
     return ({name: weight.numpy() for name, weight in weights.items()} for weights in trajectory)
 
 
-@pytest.mark.parametrize("seen", [True, False])
-@pytest.mark.parametrize("length", [2, 3, 7])
+@pytest.mark.parametrize(
+    ("length", "seen"),
+    [
+        (2, True),
+        (7, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(2, False), (3, True), (3, False), (7, True)]
+        ),
+    ],
+)
 def test_what_is_done_once_in_several_steps_is_named(length, seen):
     theirs = {"optimizer": lambda net: sgd(net, momentum=0.9)}
     for how, cause, words in (
