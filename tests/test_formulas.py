@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
-from gdtorch.lockstep.breaks import breaks, gradient
+from gdtorch.lockstep.backward import gradient
+from gdtorch.lockstep.breaks import breaks
 from gdtorch.lockstep.formulas import FORMULAS
 from gdtorch.lockstep.tape import Noting, Pass, Recording
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .breaks import IMPOSSIBLE, after_module
+from .backward import IMPOSSIBLE
+from .breaks import after_module
 from .diagnosis import listed
 from .evidence import of_gradients
 from .record import Record, Whole

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..optimizers import RULES
-from .breaks import Break, gradient, rows_of
+from .backward import gradient
+from .breaks import Break, rows_of
 from .distance import Difference, Weights, ulps_between
 from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
