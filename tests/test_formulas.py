@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 from gdtorch.lockstep.backward import gradient
 from gdtorch.lockstep.breaks import breaks
 from gdtorch.lockstep.formulas import FORMULAS
-from gdtorch.lockstep.tape import Noting, Pass, Recording
+from gdtorch.lockstep.tape import Pass, Recording
 
 LAYERS = [
     *(make(3, 4, nonlinearity=how) for make in (nn.RNN,) for how in ("tanh", "relu")),
@@ -24,7 +24,7 @@ WAYS = [{}, {"is_causal": True}, {"attn_mask": MASK}, {"attn_mask": 1.0 * MASK},
 def tape_of(program):
     """A program's tape, its parameters at their values, and the true gradients of these."""
     recording = Recording()
-    with Noting(recording):
+    with recording:
         loss = program()
     recording.backward([loss], [None])
     tape = recording.tape()

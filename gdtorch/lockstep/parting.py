@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["CAUSES", "Parting", "parting"]
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from .breaks import after_module
 from .diagnosis import listed
 from .evidence import of_gradients
 from .record import Record, Whole
-from .tape import Function, Slot, Tape
+from .tape import Function, Slot, Tape, tensors
 
 CAUSES = {  # the words for it
     *("another function", "other rows", "rows of another step", "random numbers"),
@@ -198,7 +198,9 @@ class _Tapes:
         """Other numbers that a function is given: rows of data, or other constants."""
         for number, step in enumerate(self.record.steps, start=1):
             if step.whole and number != self.step + 1:
-                there = [one for f in step.whole.tape.functions for one in _constants(f)]
+                there = [
+                    one for f in step.whole.tape.functions for one in tensors((f.args, f.kwargs))
+                ]
                 if self._among(mine, there):
                     said = f"gives {call} the rows that theirs has in step {number}"
                     return "rows of another step", said, SAME_ROWS
@@ -220,25 +222,12 @@ def _name(function: Function) -> str:
 
 def _run(tape: Tape, weights: Mapping[int, Tensor]) -> list[_Call]:
     """The calls of a tape, with their values at these weights."""
-    calls: list[_Call] = []
-
-    def look(
-        function: Function, args: list[Any], kwargs: dict[str, Any], _: Mapping[int, Tensor]
-    ) -> Any:  # noqa: ANN401 (whatever the function returns)
-        made = function.run(args, kwargs)
-        outputs = [made] if isinstance(made, Tensor) else [*made] if made is not None else args[:1]
-        kept = tuple(one.detach().clone() for one in outputs if isinstance(one, Tensor))
-        calls.append(_Call(function, kept))
-        return made
-
-    tape.gradients(weights, look)
+    calls, values = [], tape.beginning(weights)
+    for function in tape.functions:
+        made = tape.call(function, values)
+        values |= zip(function.outputs, made, strict=True)
+        calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
     return calls
-
-
-def _constants(function: Function) -> Iterator[Tensor]:
-    """The arrays that a function was given which do not depend on weights."""
-    yield from (one for one in function.args if isinstance(one, Tensor))
-    yield from (one for one in function.kwargs.values() if isinstance(one, Tensor))
 
 
 def _arguments(function: Function) -> dict[str, Any]:

@@ -6,7 +6,7 @@ one of its functions replaced. What does not depend on the weights is kept as it
 
 from __future__ import annotations
 
-__all__ = ["Function", "Noting", "Pass", "Recording", "Slot", "Tape", "flattened"]
+__all__ = ["Function", "Pass", "Recording", "Slot", "Tape", "flattened", "tensors"]
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -80,6 +80,8 @@ class Function:
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
         """Call it again; nothing of the program's own is changed."""
         args = list(args)
+        if "inplace" in kwargs:
+            kwargs = {**kwargs, "inplace": False}
         if self.name in {"batch_norm", "instance_norm"} and len(args) > 2:
             args[1:3] = [_copied(average) for average in args[1:3]]
         elif self.name.endswith("_") and args and not isinstance(self.args[0], Slot):
@@ -118,7 +120,7 @@ class Tape:
     @property
     def rows(self) -> int:
         """How many rows of data there seem to be: the length of the first array on the tape."""
-        given = (_tensors((function.args, function.kwargs)) for function in self.functions)
+        given = (tensors((function.args, function.kwargs)) for function in self.functions)
         return next((len(one) for one in itertools.chain(*given) if one.ndim), 0)
 
     def of_rows(self, rows: slice) -> Tape:
@@ -174,7 +176,7 @@ class Tape:
             values |= zip(function.outputs, self.call(function, values, instead), strict=True)
 
     def call(
-        self, function: Function, values: Mapping[int, Tensor], instead: Instead | None
+        self, function: Function, values: Mapping[int, Tensor], instead: Instead | None = None
     ) -> list[Tensor]:
         """Call one function, or what it is replaced by."""
         args, kwargs = function.given(values)
@@ -182,7 +184,7 @@ class Tape:
             made = instead(function, args, kwargs, values) if instead else NotImplemented
             if made is NotImplemented:
                 made = function.run(args, kwargs)
-        return [args[0]] if made is None else [*_tensors(made)]
+        return [args[0]] if made is None else [*tensors(made)]
 
     def backward(
         self, values: Mapping[int, Tensor], slots: Sequence[int], *, again: bool = False
@@ -200,15 +202,15 @@ class Tape:
             return self
         recording, values = Recording(), self.beginning(weights)
         keys = {id(values[slot]): key for slot, key in self.leaves.items()}
-        with Noting(recording), torch.enable_grad():
-            for function in self.functions:
-                args, kwargs = function.given(values)
-                formula = FORMULAS.get(function.name)
-                made = formula(*args, **kwargs) if formula else NotImplemented
-                if made is NotImplemented:
-                    made = function.run(args, kwargs)
-                outputs = [args[0]] if made is None else [*_tensors(made)]
-                values |= zip(function.outputs, outputs, strict=True)
+
+        def written_out(
+            function: Function, args: list[Any], kwargs: dict[str, Any], _: Mapping[int, Tensor]
+        ) -> Any:  # noqa: ANN401 (whatever the function returns)
+            formula = FORMULAS.get(function.name)
+            return formula(*args, **kwargs) if formula else NotImplemented
+
+        with recording:
+            self.forward(values, written_out)
         for slot, grad in self.losses:
             recording.backward([values[slot]], [grad])
         tape = recording.tape()
@@ -279,10 +281,14 @@ class Pass:
         return {key: true[key] + by[key] for key in true}
 
 
-class Recording:
-    """Note calls while a program runs, and make the tape of a step of them."""
+class Recording(TorchFunctionMode):
+    """Note calls while a program runs, and make the tape of a step of them.
+
+    Within a `with` block all calls are noted; without one, those that `note` is told of.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.slots: dict[int, int] = {}
         self.kept: list[Tensor] = []  # so that no other tensor gets the `id` of one of these
         self.leaves: dict[int, int] = {}
@@ -290,6 +296,18 @@ class Recording:
         self.functions: list[Function] = []
         self.losses: list[tuple[int, Any]] = []
         self.value = 0.0
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,  # noqa: ANN401 (as torch has it)
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        generator = self.state_before(getattr(function, "__name__", ""))
+        made = function(*args, **(kwargs or {}))
+        self.note(function, args, kwargs or {}, made, generator)
+        return made
 
     def state_before(self, name: str) -> Tensor | None:
         """The state of torch's random numbers, before a call that draws some."""
@@ -308,7 +326,7 @@ class Recording:
         if not any(isinstance(one, Slot) for one in flattened((slotted, named))):
             return
         name = getattr(call, "__name__", "")
-        outputs = [args[0]] if name == "__setitem__" else [*_tensors(made)]
+        outputs = [args[0]] if name == "__setitem__" else [*tensors(made)]
         if any(self.slots.get(id(output)) in self.leaves for output in outputs):
             return  # a weight itself, as nn.init fills it
         numbers = tuple(self._new(output) for output in outputs)
@@ -359,26 +377,6 @@ class Recording:
         return number
 
 
-class Noting(TorchFunctionMode):
-    """Take down all calls within a block."""
-
-    def __init__(self, recording: Recording) -> None:
-        super().__init__()
-        self.recording = recording
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Any,  # noqa: ANN401 (as torch has it)
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        generator = self.recording.state_before(getattr(function, "__name__", ""))
-        made = function(*args, **(kwargs or {}))
-        self.recording.note(function, args, kwargs or {}, made, generator)
-        return made
-
-
 def _replaced(nested: Any, kind: type, by: Callable[[Any], Any]) -> Any:  # noqa: ANN401
     """Tuples, lists and dicts with everything of a kind in them replaced."""
     if isinstance(nested, kind):
@@ -401,7 +399,8 @@ def flattened(nested: Any) -> Iterator[Any]:  # noqa: ANN401
         yield nested
 
 
-def _tensors(nested: Any) -> Iterator[Tensor]:  # noqa: ANN401
+def tensors(nested: Any) -> Iterator[Tensor]:  # noqa: ANN401
+    """The tensors in tuples, lists and dicts."""
     return (one for one in flattened(nested) if isinstance(one, Tensor))
 
 
