@@ -107,6 +107,13 @@ def unseen(loss, *batch):
     return [{"w": step["w"].detach().numpy().copy()} for step in steps]
 
 
+CLASSES = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+
+
+def one_hot(k):
+    return F.one_hot(k, 3).double()
+
+
 LOSSES = [  # theirs', mine's, and what mine is to be told
     (
         lambda z, _, k: F.cross_entropy(z, k, label_smoothing=0.2),
@@ -141,12 +148,50 @@ LOSSES = [  # theirs', mine's, and what mine is to be told
         ).mean(),
         "takes the factor itself for the other one in the gradient of factor 1",
     ),
+    (
+        lambda z, _, k: F.cross_entropy(z, k, weight=CLASSES),
+        lambda z, _, k: (
+            (CLASSES[k, None] * one_hot(k) * (z.softmax(1) - 1).detach() * z).sum()
+            / CLASSES[k].sum()
+        ),
+        "has the derivative in the target's column alone",
+    ),
+    (
+        lambda z, _, k: -F.log_softmax(z, 1)[torch.arange(len(k)), k].mean(),
+        lambda z, _, k: ((z.softmax(1).detach() - one_hot(k) / len(k)) * z).sum(),
+        "sums over all axes in the derivative of log_softmax",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("theirs", "mine", "said"), LOSSES, ids=[said for *_, said in LOSSES])
 def test_a_mistake_in_the_loss_is_named(theirs, mine, said):
     report = lockstep(unseen(mine), fitted(theirs), 20)
+    assert said in str(report), str(report)
+
+
+def test_the_bias_of_a_layer_with_one_output_is_told_from_its_weight():
+    rng = np.random.default_rng(0)
+    x, y, w, b = (rng.normal(size=size) for size in ((6, 4), (6, 1), (1, 4), 1))
+
+    def theirs():
+        layer = {"w": torch.tensor(w).requires_grad_(), "b": torch.tensor(b).requires_grad_()}
+        optimizer = torch.optim.SGD(layer.values(), lr=0.1)
+        while True:
+            yield layer
+            optimizer.zero_grad()
+            out = F.linear(torch.tensor(x), layer["w"], layer["b"])
+            F.mse_loss(out, torch.tensor(y)).backward()
+            optimizer.step()
+
+    def mine(w=w, b=b):
+        while True:
+            yield {"w": w, "b": b}
+            delta = 2 * (x @ w.T + b - y) / 6
+            w, b = w - 0.1 * delta.T @ x, b - 0.1 * delta[0]
+
+    report = lockstep(mine(), theirs(), 20)
+    said = "takes a bias's gradient from the first row alone (the only linear; it reaches b)"
     assert said in str(report), str(report)
 
 

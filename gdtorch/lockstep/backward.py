@@ -12,58 +12,106 @@ import itertools
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 from .breaks import (
+    ADDITION,
     CONVOLUTIONS,
     ELEMENTWISE,
-    ERRORS,
     POOLING,
     PRODUCTS,
     RESHAPING,
-    SLOPES,
     WHOLE,
     Break,
+    Local,
     leaf,
 )
 from .tape import Function, Pass, Slot, Tape
 
 # Of a tape that is run otherwise, where something does not fit.
 IMPOSSIBLE = (RuntimeError, ValueError, IndexError, TypeError, KeyError)
+Arrays = Mapping[int, Tensor]  # `id` of a parameter → an array of its shape
 
 
 def gradient(
     tape: Tape,
-    weights: Mapping[int, Tensor],
-    new: Mapping[int, Tensor],
+    weights: Arrays,
+    new: Arrays,
     names: Mapping[int, str],
     one: Break | None = None,
     rates: Mapping[int, float] | None = None,
     known: Pass | None = None,
-) -> dict[int, Tensor] | None:
-    """The gradient with a mistake, `id` of a parameter → array; None where it cannot be made.
+) -> Arrays | None:
+    """The gradient with a mistake; None where it cannot be made.
 
     Args:
         tape: of the step.
-        weights: `id` of a parameter → its values.
+        weights: the parameters' values.
         new: the same after mine's step.
         names: `id` of a parameter → its name.
         one: the mistake; None for the true gradient.
         rates: `id` of a parameter → its learning rate, for what updates it several times.
         known: the tape at these weights, with which it is found sooner, if to a few roundings more.
     """
-    maker = _Maker(tape, one.parts if one else (), new, names, rates or {}, weights, known)
+    parts = one.parts if one else ()
+    orders = [part for part in parts if part.what in WHOLE]
+    inside = [part for part in parts if part.what not in WHOLE]
+
+    def at(now: Arrays, rows: slice | None = None) -> Arrays:
+        some = tape if rows is None else tape.of_rows(rows)
+        return _Maker(some, now, inside, new, names, None if orders else known).gradients()
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that broadcast, which is the point
-            return maker.whole(weights)
+            if not orders:
+                return at(weights)
+            (order,) = orders  # two cannot be made at once
+            if order.what == "in_order":
+                return _in_order(at, weights, new, names, order.detail)
+            if order.what == "row_by_row":
+                return _row_by_row(at, weights, rates or {}, *order.detail)
+            return _in_micro_batches(at, weights, *order.detail)
     except IMPOSSIBLE:
         return None
+
+
+At = Callable[..., Arrays]  # the gradient at some weights, of all rows or of some
+
+
+def _in_order(
+    at: At, weights: Arrays, new: Arrays, names: Mapping[int, str], order: Sequence[Sequence[str]]
+) -> Arrays:
+    """Each group's gradients where the groups before it are new already."""
+    found: dict[int, Tensor] = {}
+    now = dict(weights)
+    for group in order:
+        for key, grad in at(now).items():
+            if names[key] in group:
+                found[key], now[key] = grad, new[key]
+    return found
+
+
+def _row_by_row(
+    at: At, weights: Arrays, rates: Mapping[int, float], rows: int, share: float
+) -> Arrays:
+    """What gradient descent moves by, row after row, as one gradient."""
+    now = dict(weights)
+    for row in range(rows):
+        moved = at(now, slice(row, row + 1))
+        for key, grad in moved.items():
+            now[key] = now[key] - rates[key] * share * grad
+    return {key: (weights[key] - now[key]) / rates[key] for key in moved}
+
+
+def _in_micro_batches(at: At, weights: Arrays, rows: int, size: int) -> Arrays:
+    """The mean of the gradients of micro-batches."""
+    some = [at(weights, slice(k, k + size)) for k in range(0, rows, size)]
+    return {key: torch.stack([grads[key] for grads in some]).mean(0) for key in some[0]}
 
 
 def _held(one: Any) -> Any:  # noqa: ANN401
@@ -71,22 +119,25 @@ def _held(one: Any) -> Any:  # noqa: ANN401
     return one.detach() if isinstance(one, Tensor) else one
 
 
-def _summed(whole: Tensor, shape: torch.Size, how: str) -> Tensor:
-    """A weight's gradient summed, or averaged, over what its bias has not."""
-    for axis in range(whole.ndim):
-        made: Tensor = getattr(whole, how)(axis)
-        if made.numel() == shape.numel():
-            return made.reshape(shape)
-    raise ValueError("not of one layer")
-
-
 def _no(path: Tensor) -> Tensor:
     """0, with the gradient of a path."""
     return path - path.detach()
 
 
-def _as_it_is(path: Tensor) -> Tensor:
-    return path
+class _Handed(torch.autograd.Function):
+    """A value; to the input that it is of, a gradient is handed as a formula has it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: ANN401, ARG004
+        ctx.formula = formula
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        return ctx.formula(g), None, None
+
+
+_handed: Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor] = _Handed.apply
 
 
 @dataclass(frozen=True)
@@ -96,12 +147,22 @@ class _Path:
     Args:
         place: the input's.
         given: place → what the function is given there instead.
-        then: what is done with what it returns.
+        formula: what is made of the gradient that comes back first.
     """
 
     place: int
     given: Mapping[int, Tensor] = field(default_factory=dict)
-    then: Callable[[Tensor], Tensor] = _as_it_is
+    formula: Callable[[Tensor], Tensor] | None = None
+
+
+def _local(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Local:
+    place = next((k for k, arg in enumerate(function.args) if isinstance(arg, Slot)), 0)
+
+    def call(x: Tensor) -> Tensor:
+        made: Tensor = function.run([*args[:place], x, *args[place + 1 :]], kwargs)
+        return made
+
+    return Local(function, call, args, kwargs, args[place])
 
 
 class _Maker:
@@ -110,84 +171,31 @@ class _Maker:
     def __init__(
         self,
         tape: Tape,
+        weights: Arrays,
         parts: Sequence[Break],
-        new: Mapping[int, Tensor],
+        new: Arrays,
         names: Mapping[int, str],
-        rates: Mapping[int, float],
-        weights: Mapping[int, Tensor],
         known: Pass | None,
     ) -> None:
-        self.tape, self.names, self.rates, self.after = tape, names, rates, new
-        self.known, self.weights = known, weights
-        self.order = next((one for one in parts if one.what in WHOLE), None)
-        self.parts = [one for one in parts if one is not self.order]
+        self.tape, self.weights, self.parts = tape, weights, parts
+        self.new, self.names, self.known = new, names, known
+        self.made: set[Break] = set()
 
-    def whole(self, weights: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """The gradients of all rows, or of some at a time, at weights as they are or become."""
-        if self.order is None:
-            return self.gradients(weights)
-        self.known = None  # which is of all rows, and of the weights as they are
-        made: dict[int, Tensor] = getattr(self, self.order.what)(weights, *self.order.detail)
-        return made
-
-    def in_order(self, weights: Mapping[int, Tensor], *order: tuple[str, ...]) -> dict[int, Tensor]:
-        """Each group's gradients where the groups before it are new already."""
-        found: dict[int, Tensor] = {}
-        now = dict(weights)
-        for group in order:
-            for key, grad in self.gradients(now).items():
-                if self.names[key] in group:
-                    found[key], now[key] = grad, self.after[key]
-        return found
-
-    def row_by_row(
-        self, weights: Mapping[int, Tensor], rows: int, share: float
-    ) -> dict[int, Tensor]:
-        """What gradient descent moves by, row after row, as one gradient."""
-        now = dict(weights)
-        for row in range(rows):
-            for key, grad in self.gradients(now, slice(row, row + 1)).items():
-                now[key] = now[key] - self.rates[key] * share * grad
-        return {k: (weights[k] - now[k]) / self.rates[k] for k in self.tape.leaves.values()}
-
-    def micro_batches(
-        self, weights: Mapping[int, Tensor], rows: int, size: int
-    ) -> dict[int, Tensor]:
-        """The mean of the gradients of micro-batches."""
-        some = [self.gradients(weights, slice(k, k + size)) for k in range(0, rows, size)]
-        return {key: torch.stack([grads[key] for grads in some]).mean(0) for key in some[0]}
-
-    def gradients(
-        self, weights: Mapping[int, Tensor], rows: slice | None = None
-    ) -> dict[int, Tensor]:
-        """The gradients, with the mistakes that are made in functions.
+    def gradients(self) -> Arrays:
+        """The gradients.
 
         Raises:
-            ValueError: one of them is not possible anywhere.
+            ValueError: one of the mistakes is not possible anywhere.
         """
-        self.sums: list[tuple[int, int, str]] = []  # biases, weights, how
-        self.made: set[Break] = set()
-        self.slopes: dict[int, Tensor] = {}  # slot of what an activation is given → its slope
-        tape = self.tape if rows is None else self.tape.of_rows(rows)
         if self.known:
-            found = self.known.gradients(self.instead, self._concerned())
+            functions = enumerate(self.tape.functions)
+            concerned = [k for k, f in functions if any(one.concerns(f) for one in self.parts)]
+            found = self.known.gradients(self.instead, concerned)
         else:
-            found = tape.gradients(weights, self.instead if self.parts else None)
-        for bias, weight, how in self.sums:
-            found[bias] = _summed(found[weight], found[bias].shape, how)
+            found = self.tape.gradients(self.weights, self.instead if self.parts else None)
         if len(self.made) < len(self.parts):
             raise ValueError("not made")
         return found
-
-    def _concerned(self) -> list[int]:
-        """The numbers of the functions that the mistakes replace."""
-        if any(one.what == "handed_before_derivative" for one in self.parts):
-            return [*range(len(self.tape.functions))]  # it looks at a later function, too
-        return [
-            number
-            for number, function in enumerate(self.tape.functions)
-            if any(one.concerns(function) for one in self.parts)
-        ]
 
     def instead(
         self,
@@ -197,14 +205,7 @@ class _Maker:
         values: Mapping[int, Tensor],
     ) -> Any:  # noqa: ANN401 (whatever the function returns)
         concerned = [one for one in self.parts if one.concerns(function)]
-        if not concerned and not self.slopes:
-            return NotImplemented
-        if "inplace" in kwargs:
-            kwargs = {**kwargs, "inplace": False}
         self.function, self.args, self.kwargs, self.values = function, list(args), kwargs, values
-        self.at = next((k for k, arg in enumerate(function.args) if isinstance(arg, Slot)), 0)
-        if function.name in ELEMENTWISE and function.slots()[0] in self.slopes:
-            self.slopes[function.slots()[0]] = self._derivative(self.args[self.at])
         paths: list[_Path] = []
         for one in concerned:
             self.one = one
@@ -222,11 +223,6 @@ class _Maker:
         """The tape without mistakes."""
         return self.known or Pass(self.tape, self.weights)
 
-    @property
-    def new(self) -> dict[int, Tensor]:
-        """The weights that are taken as they are after mine's step."""
-        return {key: self.after[key] for key in self.after if self.names[key] in self.one.names}
-
     def _run(self, args: list[Any]) -> Any:  # noqa: ANN401
         return self.function.run(args, self.kwargs)
 
@@ -234,20 +230,6 @@ class _Maker:
         """The function's value, with the gradient of a path."""
         made: Tensor = self._run(self.args).detach()
         return made + _no(path)
-
-    def _with_slope(self, slope: Tensor) -> Tensor:
-        """The function's value, with another derivative, element by element."""
-        inputs = self.args[self.at]
-        made = self._with(inputs * slope.detach())
-        if made.shape != inputs.shape:
-            raise ValueError("not element by element")
-        return made
-
-    def _derivative(self, at: Tensor) -> Tensor:
-        inputs, args = at.detach().requires_grad_(), list(self.args)
-        args[self.at] = inputs
-        (made,) = torch.autograd.grad(self._run(args).sum(), inputs)
-        return made
 
     def _apart(self, paths: Sequence[_Path]) -> Tensor:
         """The function's value, where the gradients of some inputs come by paths of their own."""
@@ -261,40 +243,37 @@ class _Maker:
                         args[k] = one
                 given = self._run(args)
                 for path in mine:
-                    given = path.then(given)
+                    if path.formula:
+                        given = _handed(given, given.detach(), path.formula)
                 made = made + _no(given)
         return made
 
-    def slope(self) -> Any:  # noqa: ANN401
-        if len(self.function.slots()) != 1:
+    def formula(self) -> Any:  # noqa: ANN401
+        formula, local = self.one.detail, _local(self.function, self.args, self.kwargs)
+        alike = local.y.shape in (local.x.shape, ())  # no input that was broadcast, say
+        if len(self.function.slots()) != 1 or not alike:
             return NotImplemented
-        inputs, made = self.args[self.at].detach(), self._run(self.args).detach()
-        _, written = SLOPES[self.one.detail]
-        return self._with_slope(written(self._derivative(inputs), inputs, made))
+        return _handed(local.x, local.y.detach(), lambda g: formula(g, local))
 
-    def diagonal(self) -> Any:  # noqa: ANN401
-        made = self._run(self.args).detach()
-        softmax = self.function.name == "softmax"
-        return self._with_slope(made * (1 - made) if softmax else 1 - made.exp())
+    def scaled(self) -> Any:  # noqa: ANN401
+        if self.kwargs.get("reduction", "mean") != "mean":
+            return NotImplemented
+        factor = self.one.detail(_local(self.function, self.args, self.kwargs))
+        return self._with(self._run(self.args) * _held(factor))
 
-    def of_output(self) -> Any:  # noqa: ANN401
-        return self._with_slope(self._derivative(self._run(self.args)))
+    def pooled_evenly(self) -> Any:  # noqa: ANN401
+        given = {k: v for k, v in self.kwargs.items() if k in {"stride", "padding", "ceil_mode"}}
+        return self._with(POOLING[self.function.name](*self.args[:4], **given))
 
-    def applied_again(self) -> Any:  # noqa: ANN401
-        args = list(self.args)
-        args[self.at] = self._run(self.args).detach()
-        return self._with_slope(self._run(args))
-
-    def mask_of_gradient(self) -> Any:  # noqa: ANN401
-        path = self.args[self.at] * 1
-        path.register_hook(lambda grad: grad * (grad > 0))
-        return self._with(path)
+    def of_errors(self) -> Any:  # noqa: ANN401
+        reduction = self.kwargs.get("reduction", "mean")
+        return self._with(self.one.detail(*self.args[:2], reduction=reduction))
 
     def skipped(self) -> Any:  # noqa: ANN401
-        return self.args[self.at] if len(self.function.slots()) == 1 else NotImplemented
+        slots = self.function.slots()
+        return self.values[slots[0]] if len(slots) == 1 else NotImplemented
 
-    def _other(self) -> Any:  # noqa: ANN401
-        """What the function returns with another option."""
+    def other(self) -> Any:  # noqa: ANN401
         option, place, value = self.one.detail
         args, kwargs = list(self.args), dict(self.kwargs)
         if len(args) > place:
@@ -303,24 +282,8 @@ class _Maker:
             kwargs[option] = value
         return self.function.run(args, kwargs)
 
-    def other(self) -> Any:  # noqa: ANN401
-        return self._other()
-
     def derivative_of_other(self) -> Any:  # noqa: ANN401
-        return self._with(self._other())
-
-    def scaled(self) -> Any:  # noqa: ANN401
-        made, name = self._run(self.args), self.function.name
-        count = self.args[0].numel() / made.numel()
-        if self.kwargs.get("reduction", "mean") != "mean":
-            return NotImplemented
-        if name in {"pow", "square"}:
-            factor = 1 / (self.args[1] if name == "pow" else 2)
-        elif name in {"cross_entropy", "nll_loss"}:
-            factor = len(self.args[0])
-        else:
-            factor = 1 / count if name == "sum" else count
-        return made.detach() + factor * _no(made)
+        return self._with(self.other())
 
     def last_of_index(self) -> Any:  # noqa: ANN401
         whole = [a for a in self.args if isinstance(a, Tensor) and a.dtype == torch.long]
@@ -352,54 +315,53 @@ class _Maker:
         here = self.one.detail < len(self.function.slots())
         return self._cut({self.one.detail}) if here else NotImplemented
 
-    def _product(self) -> tuple[int, int]:
+    def _product(self, function: Function | None = None) -> tuple[int, int]:
         """The places of a product's two inputs: what is handed through, and the weight."""
-        one, other = PRODUCTS[self.function.name]
-        if leaf(self.tape, self.function.args[other]) is not None:
+        function = function or self.function
+        one, other = PRODUCTS[function.name]
+        if leaf(self.tape, function.args[other]) is not None:
             return one, other
         return other, one
 
-    def _pair(self) -> tuple[int, int]:
-        """The places of what is multiplied: of which the gradient is wrong, and of the other."""
-        if self.function.name in PRODUCTS:
-            return self._product()[::-1]
-        place: int = self.one.detail
-        if not all(isinstance(one, Tensor) for one in self.args[:2]):
-            raise ValueError("not two tensors")
-        return place, 1 - place
+    def factor(self) -> Any:  # noqa: ANN401
+        """The gradient of one factor is as if the other one were something else."""
+        what, place, *more = self.one.detail
+        if place is None:
+            other, place = self._product()
+        else:
+            self._both()
+            other = 1 - place
+        given = getattr(self, what)(place, other, *more)
+        return NotImplemented if given is None else _Path(place, {other: given.detach()})
 
-    def bare_factor(self) -> Any:  # noqa: ANN401
-        place, other = self._pair()
-        if not self.args[other].requires_grad:
-            return NotImplemented  # a constant, which is told as such
-        return _Path(place, {other: torch.ones_like(self.args[other])})
+    def ones(self, _: int, other: int) -> Tensor | None:
+        constant = not self.args[other].requires_grad  # which is told as such
+        return None if constant else torch.ones_like(self.args[other])
 
-    def own_factor(self) -> Any:  # noqa: ANN401
-        place, other = self._pair()
-        return _Path(place, {other: self.args[place].detach()})
+    def itself(self, place: int, _: int) -> Tensor:
+        own: Tensor = self.args[place]
+        return own
 
-    def input_beside(self) -> Any:  # noqa: ANN401
-        weight, through = self._pair()
+    def before_activation(self, _: int, other: int) -> Tensor | None:
+        slot = self.function.args[other]
+        maker = self.tape.makers.get(slot.number) if isinstance(slot, Slot) else None
+        while maker is not None and maker.name in RESHAPING:
+            maker = self.tape.makers.get(min(maker.inputs()))
+        if maker is None or maker.name not in ELEMENTWISE:
+            return None
+        return self.values[maker.args[0].number].reshape(self.args[other].shape)
+
+    def of_layer(self, _: int, other: int, by: int) -> Tensor | None:
+        """The input of the layer before or after, if it is of the shape of this one's."""
         products = [one for one in self.tape.functions if one.name in PRODUCTS]
-        outputs = [one.outputs for one in products]
-        number = outputs.index(self.function.outputs) + self.one.detail
+        number = [one.outputs for one in products].index(self.function.outputs) + by
         if not 0 <= number < len(products):
-            return NotImplemented
+            return None
         beside = products[number].args[PRODUCTS[products[number].name][0]]
-        given = self.true.values[beside.number] if isinstance(beside, Slot) else beside
-        if given.shape != self.args[through].shape:
-            return NotImplemented
-        return _Path(weight, {through: given.detach()})
+        given: Tensor = self.true.values[beside.number] if isinstance(beside, Slot) else beside
+        return given if given.shape == self.args[other].shape else None
 
-    def times_itself(self) -> Any:  # noqa: ANN401
-        made = self._run(self.args)
-        return self._with(made * made.detach() ** self.one.detail)
-
-    def a_step_later(self) -> Any:  # noqa: ANN401
-        place, other = self._pair()
-        return _Path(place, {other: self._later(other)})
-
-    def _later(self, place: int) -> Tensor:
+    def a_step_later(self, _: int, place: int) -> Tensor:
         """What a function is given at a place, one step later in a recurrent network.
 
         In each step it stands as many functions further down the tape.
@@ -414,47 +376,15 @@ class _Maker:
                 found = self.tape.functions[order[self.function.outputs[0]] + down]
                 if down > 0 and found.name == maker.name:
                     number = found.outputs[maker.outputs.index(slot.number)]
-                    return self.true.values[number].detach()
+                    return self.true.values[number]
         raise ValueError("no step later")
-
-    def summed_over(self) -> Any:  # noqa: ANN401
-        axis, path, p = self.one.detail, self.args[self.at] * 1, self._run(self.args).detach()
-        if axis is not None and p.shape[axis] == 1:
-            return NotImplemented  # no sum
-        if self.function.name == "log_softmax":
-            path.register_hook(lambda g: g - p.exp() * g.sum(axis, keepdim=True))
-        elif axis is None:
-            path.register_hook(lambda g: p * g)
-        else:
-            path.register_hook(lambda g: p * (g - (p * g).sum(axis, keepdim=True)))
-        return self._with(path)
-
-    def pooled_evenly(self) -> Any:  # noqa: ANN401
-        given = {k: v for k, v in self.kwargs.items() if k in {"stride", "padding", "ceil_mode"}}
-        return self._with(POOLING[self.function.name](*self.args[:4], **given))
-
-    def of_errors(self) -> Any:  # noqa: ANN401
-        errors = ERRORS[self.one.detail](self.args[0] - self.args[1])
-        reduction = self.kwargs.get("reduction", "mean")
-        return self._with(errors if reduction == "none" else getattr(errors, reduction)())
-
-    def before_activation(self) -> Any:  # noqa: ANN401
-        weight, through = self._pair()
-        slot = self.function.args[through]
-        maker = self.tape.makers.get(slot.number) if isinstance(slot, Slot) else None
-        while maker is not None and maker.name in RESHAPING:
-            maker = self.tape.makers.get(min(maker.inputs()))
-        if maker is None or maker.name not in ELEMENTWISE:
-            return NotImplemented
-        before = self.values[maker.args[0].number].reshape(self.args[through].shape)
-        return _Path(weight, {through: before.detach()})
 
     def turned(self) -> Any:  # noqa: ANN401
         through, weight = self._product()
         which, what = self.one.detail
         place = through if which == "through" else weight
         if what == "output":
-            return _Path(place, then=self._turned)
+            return _Path(place, formula=self._turned)
         if what == "itself":
             return _Path(place, {place: self._turned(self.args[place])})
         other = through + weight - place
@@ -486,15 +416,9 @@ class _Maker:
         activation = next(found, None)
         if activation is None:
             return NotImplemented
-        slot = activation.slots()[0]
-        self.slopes.setdefault(slot, torch.empty(0))  # to be found once it is run
-
-        def undone(path: Tensor) -> Tensor:
-            path = path * 1
-            path.register_hook(lambda grad: grad / self.slopes[slot].reshape(grad.shape))
-            return path
-
-        return _Path(through, then=undone)
+        args, kwargs = activation.given(self.true.values)
+        slope = _local(activation, args, kwargs).d
+        return _Path(through, formula=lambda g: g / slope.reshape(g.shape))
 
     def new_weights(self) -> Any:  # noqa: ANN401
         places = PRODUCTS.get(self.function.name, (0, 1))
@@ -507,7 +431,7 @@ class _Maker:
     def _renewed(self, arg: Any) -> Tensor | None:  # noqa: ANN401
         """An argument as it is after mine's step, if it is a weight that is taken so."""
         key = leaf(self.tape, arg)
-        if key not in self.new:
+        if key is None or self.names.get(key) not in self.one.names:
             return None
         if arg.number in self.tape.leaves:
             return self.new[key]
@@ -519,116 +443,83 @@ class _Maker:
         made: Tensor = maker.run(*maker.given({slot: given}))
         return made
 
-    def _bias(self) -> tuple[int, Tensor, Tensor] | None:
-        """A bias's place, itself, and what the function returns; None where there is no bias."""
-        for place, arg in enumerate(self.function.args):
-            if not isinstance(arg, Slot) or arg.number not in self.tape.leaves:
-                continue
-            bias, made = self.args[place], self._run(self.args)
-            if made.ndim == 2 and bias.numel() == max(bias.shape) < made.numel():
-                return place, bias, made
+    def _bias(self) -> tuple[int, Tensor] | None:
+        """A bias's place and itself; None where there is no bias."""
+        for place in ADDITION[self.function.name]:
+            (arg,) = self.function.args[place : place + 1] or (None,)
+            if isinstance(arg, Slot) and arg.number in self.tape.leaves:
+                bias = self.args[place]
+                if bias.numel() == max(bias.shape):
+                    return place, bias
         return None
 
-    def _biased(self, path: Callable[[Tensor, Tensor], Tensor]) -> Any:  # noqa: ANN401
+    def _biased(self, formula: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401
+        """The bias's gradient is what a formula makes of δ, with a row for each of the data."""
         found = self._bias()
         if found is None:
             return NotImplemented
-        place, bias, made = found
+        place, bias = found
         args = list(self.args)
         args[place] = bias.detach()
-        return self._run(args) + _no(path(bias, made))
-
-    def bias_axis(self) -> Any:  # noqa: ANN401
-        def path(bias: Tensor, made: Tensor) -> Tensor:
-            column = bias.ndim == 2 and bias.shape[0] > 1
-            return (bias.reshape(1, -1) if column else bias.reshape(-1, 1)).expand_as(made)
-
-        return self._biased(path)
-
-    def bias_of_all(self) -> Any:  # noqa: ANN401
-        return self._biased(lambda bias, made: bias.sum().expand_as(made))
-
-    def one_row(self) -> Any:  # noqa: ANN401
-        return self._biased(partial(_one_row, self.one.detail))
-
-    def of_the_weight(self) -> Any:  # noqa: ANN401
-        found = self._bias()
-        if found is None:
+        made = self._run(args)
+        if made.ndim != 2 or bias.numel() == made.numel():
             return NotImplemented
-        place, _, made = found
-        weights = self.function.inputs() & set(self.tape.leaves)
-        for slot in self.function.inputs():  # of a sum, whose product is a function of its own
-            maker = self.tape.makers.get(slot)
-            weights |= maker.inputs() & set(self.tape.leaves) if maker else set()
-        bias = self.function.args[place].number
-        for slot in weights - {bias}:
-            keys = self.tape.leaves[bias], self.tape.leaves[slot]
-            self.sums.append((*keys, self.one.detail))
-        return made
+
+        def back(g: Tensor) -> Tensor:
+            return formula(g.mT if _is_column(bias) else g).reshape(bias.shape)
+
+        return made + _handed(bias, torch.zeros_like(made), back)
+
+    def bias(self) -> Any:  # noqa: ANN401
+        return self._biased(self.one.detail)
+
+    def bias_of_weight(self) -> Any:  # noqa: ANN401
+        found, reduce = self._bias(), self.one.detail
+        makers = [self.tape.makers.get(slot) for slot in self.function.slots()]
+        near = (one for one in (self.function, *makers) if one and one.name in PRODUCTS)
+        product = next(near, None)
+        if found is None or product is None:
+            return NotImplemented
+        through = product.args[self._product(product)[0]]
+        x = self.values[through.number].detach() if isinstance(through, Slot) else through
+        x = x.mT if _is_column(found[1]) else x
+        return self._biased(lambda g: reduce(x.mT @ g, 0))
 
     def squashed_twice(self) -> Any:  # noqa: ANN401
-        scores = self.args[0]
-        squash = scores.softmax(1) if self.function.name == "cross_entropy" else scores.sigmoid()
-        return self._run([squash, *self.args[1:]])
-
-    def _of_scores(self, slope: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Any:  # noqa: ANN401
-        """The loss, with another derivative by its scores z, of z, p and y."""
-        z, y = self.args[0].detach(), self.args[1].detach()
-        if self.function.name == "cross_entropy":
-            p = z.softmax(1)
-            y = y if y.is_floating_point() else F.one_hot(y, z.shape[1]).to(z)
-            count = len(z)
-        else:
-            p, count = z.sigmoid(), z.numel()
-        if self.kwargs.get("reduction", "mean") == "sum":
-            count = 1
-        made: Tensor = self._run(self.args).detach()
-        return made + _no((self.args[0] * slope(z, p, y)).sum() / count)
-
-    def squash_once_more(self) -> Any:  # noqa: ANN401
-        return self._of_scores(lambda _, p, y: (p - y) * p * (1 - p))
-
-    def jacobian_once_more(self) -> Any:  # noqa: ANN401
-        return self._of_scores(lambda _, p, y: p * ((p - y) - ((p - y) * p).sum(1, keepdim=True)))
-
-    def scores_for_probabilities(self) -> Any:  # noqa: ANN401
-        return self._of_scores(lambda z, _, y: z - y)
-
-    def target_alone(self) -> Any:  # noqa: ANN401
-        return self._of_scores(lambda _, p, y: (p - y) * y)
+        local = _local(self.function, self.args, self.kwargs)
+        return self._run([local.p, *self.args[1:]])
 
     def flat(self) -> Any:  # noqa: ANN401
-        one, other = self._two_tensors()
+        one, other = self._both()
         if one.shape != other.shape or one.ndim != 2 or one.shape[1] != 1:
             return NotImplemented
-        return self._run([*self._one_reshaped((len(one),)), *self.args[2:]])
+        return self._one_reshaped((len(one),))
 
     def same_shape(self) -> Any:  # noqa: ANN401
-        one, other = self._two_tensors()
+        one, other = self._both()
         if one.shape == other.shape or one.numel() != other.numel():
             return NotImplemented
-        shape = max(one, other, key=Tensor.dim).shape
-        return self._run([*self._one_reshaped(shape), *self.args[2:]])
+        return self._one_reshaped(max(one, other, key=Tensor.dim).shape)
 
-    def _two_tensors(self) -> tuple[Tensor, Tensor]:
-        one, other = self.args[:2]
-        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-            raise ValueError("not two tensors")  # noqa: TRY004 (caught where shapes are)
-        return one, other
+    def _both(self) -> list[Tensor]:
+        """Two inputs, of a function that has two."""
+        if not all(isinstance(one, Tensor) for one in self.args[:2]):
+            raise ValueError("not two tensors")
+        return self.args[:2]
 
-    def _one_reshaped(self, shape: Sequence[int]) -> list[Any]:
-        """Both of two inputs; that of which no weight asks a gradient in another shape."""
-        one, other = self.args[0], self.args[1]
-        if one.requires_grad:
-            return [one, other.reshape(shape)]
-        return [one.reshape(shape), other]
+    def _one_reshaped(self, shape: Sequence[int]) -> Any:  # noqa: ANN401
+        """The function, where that of its inputs has another shape that no weight depends on."""
+        args = list(self.args)
+        place = 1 if args[0].requires_grad else 0
+        args[place] = args[place].reshape(shape)
+        return self._run(args)
 
     def statistics(self) -> Any:  # noqa: ANN401
         x, kwargs, batch = self.args[0], self.kwargs, self.function.name == "batch_norm"
         if batch and not kwargs.get("training"):
             return NotImplemented
-        given = {**dict(zip(("weight", "bias"), self.args[3 if batch else 2 :], strict=False))}
-        given |= {k: kwargs[k] for k in ("weight", "bias") if k in kwargs}
+        affine = dict(zip(("weight", "bias"), self.args[3 if batch else 2 :], strict=False))
+        given = affine | kwargs
         across = [0, *range(2, x.ndim)] if batch else list(range(-len(self.args[1]), 0))
         mean = x.mean(across, keepdim=True)
         var = x.var(across, keepdim=True, unbiased="unbiased" in self.one.detail)
@@ -639,9 +530,8 @@ class _Maker:
         if "sign" in self.one.detail:
             var = 2 * var.detach() - var
         eps = kwargs.get("eps", 1e-5)
-        made = (x - mean) / (
-            var.sqrt() + eps if "outside" in self.one.detail else (var + eps).sqrt()
-        )
+        root = var.sqrt() + eps if "outside" in self.one.detail else (var + eps).sqrt()
+        made = (x - mean) / root
         shape = (1, -1, *(1,) * (x.ndim - 2)) if batch else tuple(self.args[1])
         if given.get("weight") is not None:
             weight = given["weight"].reshape(shape)
@@ -653,9 +543,6 @@ class _Maker:
         return made
 
 
-def _one_row(row: int, bias: Tensor, made: Tensor) -> Tensor:
-    """A bias that is added to one row alone."""
-    column = bias.ndim == 2 and bias.shape[0] > 1
-    mask = torch.zeros_like(made)
-    (mask.mT if column else mask)[row] = 1
-    return bias * mask
+def _is_column(bias: Tensor) -> bool:
+    """Whether rows of data are columns, so that the bias is one, too."""
+    return bias.ndim == 2 and bias.shape[0] > 1

@@ -22,7 +22,7 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -124,62 +124,90 @@ SHOWN_ELSEWHERE = replace(
 )
 
 
-# What may stand where an elementwise function's derivative should, of the derivative that is right
-# and the function's input and output: (how that is told, what it is).
+@dataclass(frozen=True)
+class Local:
+    """What is at hand where the derivative of one function is written.
 
-Slope = Callable[[Tensor, Tensor, Tensor], Tensor]
-SLOPES: tuple[tuple[str, Slope], ...] = (
-    ("leaves out {plain}", lambda d, *_: torch.ones_like(d)),
-    ("takes tanh′ from the input of {name}, 1 − z²,", lambda _d, x, _y: 1 - x * x),
-    ("takes σ′ from the input of the {name}, z(1 − z),", lambda _d, x, _y: x * (1 - x)),
-    ("has tanh's 1 − {a}² for {plain}", lambda _d, _x, y: 1 - y * y),
-    ("has sigmoid's {a}(1 − {a}) for {plain}", lambda _d, _x, y: y * (1 - y)),
-    ("has 1 − {a} for {plain}", lambda _d, _x, y: 1 - y),
-    ("has the output, {a}, for {plain}", lambda _d, _x, y: y),
-    ("has the input, z, for {plain}", lambda _d, x, _y: x),
-    ("takes relu's mask for {plain}", lambda _d, x, _y: (x > 0).to(x)),
-    ("has σ(z), of the input, for {plain}", lambda _d, x, _y: x.sigmoid()),
-    ("has {plain} with the other sign", lambda d, *_: -d),
-    ("multiplies by {plain} twice", lambda d, *_: d * d),
-    ("leaves the factor out of {plain}, not its mask", lambda d, *_: (d != 0).to(d)),
-    ("leaves the mask out of {plain}, not its factor", lambda d, *_: d.max().expand_as(d)),
-)
+    Args:
+        function: that one.
+        call: the same, of the one input that depends on the weights.
+        args: what it was given.
+        kwargs: likewise.
+        x: that input.
+    """
+
+    function: Function
+    call: Callable[[Tensor], Tensor]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    x: Tensor
+
+    @cached_property
+    def y(self) -> Tensor:
+        """What it returned."""
+        return self.call(self.x)
+
+    @cached_property
+    def d(self) -> Tensor:
+        """The derivative that is right; that of the sum, where x has more elements than y."""
+        return self.slope(self.x)
+
+    @cached_property
+    def p(self) -> Tensor:
+        """Of a loss of scores, the probabilities."""
+        of_classes = self.function.name in OF_CLASSES
+        return self.x.softmax(1) if of_classes else self.x.sigmoid()
+
+    @property
+    def count(self) -> float:
+        """Over how many a mean is taken."""
+        return len(self.x) if self.function.name in OF_CLASSES else self.x.numel() / self.y.numel()
+
+    def slope(self, at: Tensor) -> Tensor:
+        """The derivative at another input."""
+        at = at.detach().requires_grad_()
+        with torch.enable_grad():
+            (made,) = torch.autograd.grad(self.call(at).sum(), at)
+        return made
+
+
 RIGHT = {
     "tanh": "1 − h², with h = tanh(z)",
     "sigmoid": "a(1 − a), with a = σ(z)",
     "relu": "1 where z > 0, else 0",
-    "softmax": "p · (g − Σ g · p), not p(1 − p) · g",
-    "log_softmax": "g − p · Σ g, with p = softmax(z)",
+    "softmax": "p · (g − Σ g · p), not p(1 − p) · g, with the sum over the axis of the softmax",
+    "log_softmax": "g − p · Σ g, with p = softmax(z), and the sum over the axis of the softmax",
 }
 PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
-ACROSS = {"softmax", "log_softmax"}  # whose derivative is no number for each element
-PIECEWISE = {"relu", "leaky_relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"}
-BY_CONSTANTS = {
-    "mul",
-    "div",
-    "neg",
-}  # elementwise functions of one input, where the other is constant
-ELEMENTWISE = {
-    *("tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6"),
-    *("relu", "hardtanh", "softmax", "log_softmax", "celu", "dropout", "logsigmoid", "mish"),
-    *("exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf"),
-    *("reciprocal", "pow", "atan", "sinh", "cosh", "clamp", "clamp_min"),
-}
+ACROSS = frozenset({"softmax", "log_softmax"})  # whose derivative is no number for each element
+BY_CONSTANTS = frozenset({"mul", "div", "neg", "dropout"})  # what else they are given is constant
+PIECEWISE = ("relu", "leaky_relu", "relu6", "hardtanh", "clamp", "clamp_min")
+ELEMENTWISE = frozenset(
+    {
+        *("tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6"),
+        *("relu", "hardtanh", "softmax", "log_softmax", "celu", "dropout", "logsigmoid", "mish"),
+        *("exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf"),
+        *("reciprocal", "pow", "atan", "sinh", "cosh", "clamp", "clamp_min"),
+    }
+)
+WITH_A_LOSS = ACROSS | {"sigmoid"}  # which some losses have within
+WITHOUT_A_LOSS = (ELEMENTWISE | BY_CONSTANTS) - WITH_A_LOSS
 LINEAR_LAYERS = {"matmul": (0, 1), "mm": (0, 1), "mv": (0, 1), "linear": (0, 1), "addmm": (1, 2)}
 CONVOLUTIONS = {"conv1d": (0, 1), "conv2d": (0, 1), "conv3d": (0, 1)}
 PRODUCTS = LINEAR_LAYERS | CONVOLUTIONS | {"bmm": (0, 1)}
 BROADCASTING = {"add", "sub", "mul", "div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
+MATRICES = tuple(PRODUCTS.keys() - CONVOLUTIONS.keys())
+ADDITION = {"linear": (2,), "addmm": (0,), "add": (0, 1)}  # and where a bias is
 RESHAPING = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
 TAKING = {"embedding", "__getitem__", "index_select"}
 MOVING = {"t", "transpose", "permute", "__get__", *RESHAPING, *TAKING}  # weights as they are
 GATHERING = {"cat", "stack", "embedding"}
+OF_CLASSES = {"cross_entropy", "nll_loss"}
 LOSSES = {"cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy"}
+SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
+NORMS = ("batch_norm", "layer_norm")
+NORMS_OF_VECTORS = ("norm", "linalg_norm", "linalg_vector_norm")
 POOLING = {"max_pool1d": F.avg_pool1d, "max_pool2d": F.avg_pool2d, "max_pool3d": F.avg_pool3d}
-ERRORS: dict[str, Callable[[Tensor], Tensor]] = {  # what a loss takes of each error
-    "the squared error": torch.square,
-    "half the squared error": lambda error: error.square() / 2,
-    "the absolute error": torch.abs,
-}
 OF_ERRORS = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 REDUCING = {"mean", "mse_loss", "l1_loss", "nll_loss", *LOSSES}
 OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, what it often is
@@ -193,189 +221,215 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
 }
 
 
-# Mistakes of other functions. In which, and the report's word for them → each of them: what it is,
-# with which detail, how it is told, and what to write instead.
-ADDITION = ("linear", "addmm", "add")
-NORMS = ("batch_norm", "layer_norm")
-NORMS_OF_VECTORS = ("norm", "linalg_norm", "linalg_vector_norm")
-SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
-MATRICES = tuple(PRODUCTS.keys() - CONVOLUTIONS.keys())
+# What is handed back through a function, of g, the gradient that comes back to it.
+Formula = Callable[[Tensor, Local], Tensor]
+
+
+def _half_squared(mine: Tensor, theirs: Tensor, reduction: str = "mean") -> Tensor:
+    return F.mse_loss(mine, theirs, reduction=reduction) / 2
+
+
+def _through_softmax(g: Tensor, p: Tensor, axis: int) -> Tensor:
+    return p * (g - (p * g).sum(axis, keepdim=True))
+
+
+def _summed_over(axis: int, g: Tensor, at: Local) -> Tensor:
+    if at.x.shape[axis] == 1:
+        raise ValueError("no sum")
+    if at.function.name == "log_softmax":
+        return g - at.y.exp() * g.sum(axis, keepdim=True)
+    return _through_softmax(g, at.y, axis)
+
+
+def _scores_for_probabilities(g: Tensor, at: Local) -> Tensor:
+    count = 1 if at.kwargs.get("reduction") == "sum" else at.count
+    return g * (at.d + (at.x - at.p) / count)
+
+
+OVER_AN_AXIS: dict[str, Formula] = {
+    f"sums over axis {axis} in the derivative of {{name}}": partial(_summed_over, axis)
+    for axis in range(4)
+}
+LEFT_OUT: dict[str, Formula] = {"leaves out {plain}": lambda g, _: g}
+TWICE: dict[str, Formula] = {"multiplies by {plain} twice": lambda g, at: g * at.d * at.d}
+OF_A_CONSTANT: dict[str, Formula] = {
+    **LEFT_OUT,
+    **TWICE,
+    "leaves the factor out of {plain}, not its mask": lambda g, at: g * (at.d != 0),
+    "leaves the mask out of {plain}, not its factor": lambda g, at: g * at.d.max(),
+}
+OF_AN_ELEMENT: dict[str, Formula] = {
+    **LEFT_OUT,
+    "takes tanh′ from the input of {name}, 1 − z²,": lambda g, at: g * (1 - at.x**2),
+    "takes σ′ from the input of the {name}, z(1 − z),": lambda g, at: g * at.x * (1 - at.x),
+    "has tanh's 1 − {a}² for {plain}": lambda g, at: g * (1 - at.y**2),
+    "has sigmoid's {a}(1 − {a}) for {plain}": lambda g, at: g * at.y * (1 - at.y),
+    "has 1 − {a} for {plain}": lambda g, at: g * (1 - at.y),
+    "has the output, {a}, for {plain}": lambda g, at: g * at.y,
+    "has the input, z, for {plain}": lambda g, at: g * at.x,
+    "takes relu's mask for {plain}": lambda g, at: g * (at.x > 0),
+    "has σ(z), of the input, for {plain}": lambda g, at: g * at.x.sigmoid(),
+    "has {plain} with the other sign": lambda g, at: -g * at.d,
+    **TWICE,
+    "takes {plain} at the output of {name}, not at its input": lambda g, at: g * at.slope(at.y),
+    "applies {name} once more, where {plain} should stand": lambda g, at: g * at.call(at.y),
+}
+
+# Words for which there is no room in the table below.
+OWN_INPUT = "take it from the layer's own input, after the activation: grad_W = aᵀ δ"
+STEP_BEFORE = "take it from the state that the weight was multiplied by: that of the step before"
+UNACTIVATED = "takes a weight's gradient from what comes before the activation"
+AFTER_STEP = "takes a weight's gradient from the state after each step, not from the one before it"
 DELTAS = "for a = x W and its δ: the gradient of W is xᵀ δ, and what is handed down δ Wᵀ"
+ITSELF = "hands the gradient down by the matrix itself, where its transpose should stand"
 SLIDING = "slide δ over the input for the kernel, and the flipped kernel over δ for the input"
+ERROR = "hand down δ, the error times the activation's derivative, not the error itself"
+STATISTICS = "let the gradient go through the mean and the variance, too"
 BIAS = "sum δ over the rows"
 BOTH = "for a = b · c: b's gradient is δ · c, and c's is δ · b"
-SOFTMAX = "p · (g − Σ g · p), with the sum over the axis of the softmax"
-STATISTICS = "let the gradient go through the mean and the variance, too"
-ALREADY = "{squash}(z) − y is the derivative with respect to the scores already"
-ITSELF = "hands the gradient down by the matrix itself, where its transpose should stand"
-AS_IT_IS = "hands the gradient down by the kernel as it is, not flipped"
-MISTAKES: dict[tuple[Collection[str], str], tuple[tuple[str, Any, str, str], ...]] = {
-    (tuple(PRODUCTS), "input of the layer"): (
-        (
-            *("before_activation", None),
-            "takes a weight's gradient from what comes before the activation",
-            "the layer's own input, after the activation: grad_W = aᵀ δ, not zᵀ δ",
-        ),
-        (
-            *("a_step_later", None),
-            "takes a weight's gradient from the state after each step, not from the one before it",
-            "take it from the state that the weight was multiplied by: that of the step before",
-        ),
-        *(
-            (
-                *("input_beside", by),
-                f"takes a weight's gradient from the input of the layer {which}",
-                "take it from the layer's own input",
-            )
-            for by, which in ((-1, "before"), (1, "after"))
-        ),
-    ),
-    (("mul",), "derivative"): tuple(
-        (what, number, f"{said} {number + 1} of mul", BOTH)
-        for what, said in (
-            ("bare_factor", "leaves the other factor out of the gradient of factor"),
-            ("own_factor", "takes the factor itself for the other one in the gradient of factor"),
-            ("before_activation", "takes the input of the activation for factor"),
-            ("a_step_later", "takes the factor of the step after for factor"),
-        )
+ONE_SHAPE = "give both one shape: targets[:, None], or outputs.squeeze(1)"
+SHAPE_IN_THEIRS = "nothing in mine; in theirs give both one shape"
+NOTHING = "nothing in mine; in theirs leave out the {name}"
+EXPONENT = "multiply by it: (w²)′ = 2 w"
+ADD_UP = "add them up: np.add.at(grad, index, g) for grad[index] += g"
+UNLIKE = "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)"
+BEFORE_LOSS = "has no {name} {place}, which theirs has before a loss that has one of its own"
+FACTORS = {
+    "ones": "leaves the other factor out of the gradient of factor",
+    "itself": "takes the factor itself for the other one in the gradient of factor",
+    "before_activation": "takes the input of the activation for factor",
+    "a_step_later": "takes the factor of the step after for factor",
+}
+SCORES = "{squash}(z) − y, in every column: that is the derivative by the scores z already"
+SQUASH_AGAIN = "multiplies the loss's derivative by that of {squash} once more"
+SOFTMAX_AGAIN = "multiplies the loss's derivative by softmax's Jacobian once more"
+UNSQUASHED = "takes z − y for the derivative of {name}, without the {squash}"
+
+# The method of `backward.py` that makes a mistake, the functions in which it is made, the report's
+# word for it, and what to write instead → what mine does, and what else that method takes.
+MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
+    ("factor", tuple(PRODUCTS), "input of the layer", STEP_BEFORE): {
+        AFTER_STEP: ("a_step_later", None),
+    },
+    ("factor", tuple(PRODUCTS), "input of the layer", OWN_INPUT): {
+        UNACTIVATED: ("before_activation", None),
+        "takes a weight's gradient from the input of the layer before": ("of_layer", None, -1),
+        "takes a weight's gradient from the input of the layer after": ("of_layer", None, 1),
+    },
+    ("factor", ("mul",), "derivative", BOTH): {
+        f"{said} {number + 1} of mul": (what, number)
+        for what, said in FACTORS.items()
         for number in range(2)
-    ),
-    (("softmax", "log_softmax"), "derivative"): (
-        ("summed_over", None, "leaves the sum out of the derivative of {name}", SOFTMAX),
-        *(
-            ("summed_over", axis, f"sums over axis {axis} in the derivative of {{name}}", SOFTMAX)
-            for axis in range(4)
-        ),
-    ),
-    (NORMS_OF_VECTORS, "derivative"): (
-        ("times_itself", 1, "does not divide by the norm ({name})", "|v|′ = v / |v|"),
-        ("times_itself", -1, "divides by the square of the norm ({name})", "|v|′ = v / |v|"),
-    ),
-    (tuple(POOLING), "derivative"): (
-        (
-            *("pooled_evenly", None),
-            "spreads the gradient of {name} over all that it was the largest of",
-            "give all of it to the largest",
-        ),
-    ),
-    (tuple(OF_ERRORS), "derivative"): tuple(
-        ("of_errors", said, f"has the derivative of {said} for that of {{name}}", "write that")
-        for said in ERRORS
-    ),
-    (MATRICES, "transposed product"): (
-        ("turned", ("through", "other"), ITSELF, DELTAS),
-        ("turned", ("weight", "itself"), "has a weight's gradient transposed", DELTAS),
-        ("turned", ("weight", "other"), "multiplies δ by the input, not by its transpose", DELTAS),
-        ("turned", ("weight", "output"), "transposes δ where it multiplies the input", DELTAS),
-        ("turned", ("through", "output"), "transposes δ where it is handed down", DELTAS),
-    ),
-    (tuple(CONVOLUTIONS), "transposed product"): (
-        ("turned", ("through", "other"), AS_IT_IS, SLIDING),
-        ("turned", ("weight", "itself"), "has a kernel's gradient flipped", SLIDING),
-    ),
-    (tuple(PRODUCTS), "derivative"): (
-        (
-            *("handed_down_bare", None),
-            "hands the gradient down without multiplying by the weight",
-            "multiply by the weight's transpose",
-        ),
-        (
-            *("handed_before_derivative", None),
-            "hands the error down without the activation's derivative",
-            "hand down δ, the error times the activation's derivative, not the error itself",
-        ),
-    ),
-    (ADDITION, "bias gradient"): (
-        ("bias_axis", None, "sums a bias's gradient over the wrong axis", BIAS),
-        ("bias_of_all", None, "sums a bias's gradient over all outputs, too", BIAS),
-        ("one_row", 0, "takes a bias's gradient from the first row alone", BIAS),
-        ("one_row", -1, "takes a bias's gradient from the last row alone", BIAS),
-        ("of_the_weight", "sum", "has a bias's gradient as the sum of its weight's gradient", BIAS),
-        ("of_the_weight", "mean", "has a bias's gradient as the mean of its weight's", BIAS),
-    ),
-    (tuple(SCORED), "{squash} twice"): (
-        (
-            *("squashed_twice", None),
-            "applies {squash} before {name}, which has one of its own",
-            "hand the scores to {name} as they are",
-        ),
-    ),
-    (tuple(SCORED), "derivative"): (
-        (
-            *("squash_once_more", None),
-            *("multiplies the loss's derivative by that of {squash} once more", ALREADY),
-        ),
-        (
-            *("scores_for_probabilities", None),
-            *("takes z − y for the derivative of {name}, without the {squash}", "{squash}(z) − y"),
-        ),
-    ),
-    (("cross_entropy",), "derivative"): (
-        (
-            *("jacobian_once_more", None),
-            *("multiplies the loss's derivative by softmax's Jacobian once more", ALREADY),
-        ),
-        (
-            *("target_alone", None),
-            *("has the derivative in the target's column alone", "softmax(z) − y in every column"),
-        ),
-    ),
-    (tuple(BROADCASTING), "broadcast"): (
-        (
-            *("flat", None),
-            "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)",
-            "give both one shape: targets[:, None], or outputs.squeeze(1)",
-        ),
-        (
-            *("same_shape", None),
-            "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)",
-            "nothing in mine; in theirs give both one shape",
-        ),
-    ),
-    (NORMS, "batch statistics"): (
-        (
-            "statistics",
-            ("mean", "var"),
-            "takes mean and variance of {name} as constant",
-            STATISTICS,
-        ),
-        ("statistics", ("var",), "takes the variance of {name} as constant", STATISTICS),
-        ("statistics", ("mean",), "takes the mean of {name} as constant", STATISTICS),
-        (
-            *("statistics", ("sign",)),
-            "has the share of {name}'s variance with the other sign",
-            "take it away: g − mean(g) − x̂ · mean(g · x̂)",
-        ),
-        (
-            *("statistics", ("outside",)),
-            "adds {name}'s eps to the root of the variance",
-            "divide by sqrt(var + eps)",
-        ),
-        ("statistics", ("unbiased",), "divides the variance of {name} by n − 1", "divide it by n"),
-        ("statistics", ("bare",), "leaves out {name}'s weight γ on the way back", "multiply by γ"),
-        (
-            "statistics",
-            ("raw",),
-            "takes γ's gradient from {name}'s input",
-            "take it from (x − μ)/σ",
-        ),
-    ),
-    (tuple(REDUCING), "derivative"): (
-        ("scaled", None, "sums where {name} takes the mean", "divide by the count there, too"),
-    ),
-    (("sum",), "derivative"): (
-        ("scaled", None, "averages where theirs sums", "leave out the division there"),
-    ),
-    (("pow", "square"), "derivative"): (
-        ("scaled", None, "leaves the exponent out", "multiply by it: (w²)′ = 2 w"),
-    ),
-    (tuple(TAKING), "overwritten gradient"): (
-        (
-            *("last_of_index", None),
-            "keeps the last gradient alone of rows that are taken several times",
-            "add them up: np.add.at(grad, index, g) for grad[index] += g",
-        ),
-    ),
+    },
+    ("formula", ("softmax",), "derivative", "write {right}"): {
+        **LEFT_OUT,
+        "leaves the sum out of the derivative of {name}": lambda g, at: g * at.y,
+        "reduces the softmax's Jacobian to its diagonal": lambda g, at: g * at.y * (1 - at.y),
+        **OVER_AN_AXIS,
+    },
+    ("formula", ("log_softmax",), "derivative", "write {right}"): {
+        **LEFT_OUT,
+        "reduces log_softmax's Jacobian to its diagonal": lambda g, at: g * (1 - at.y.exp()),
+        "sums over all axes in the derivative of {name}": lambda g, at: g - at.y.exp() * g.sum(),
+        **OVER_AN_AXIS,
+    },
+    ("scaled", NORMS_OF_VECTORS, "derivative", "|v|′ = v / |v|"): {
+        "does not divide by the norm ({name})": lambda at: at.y,
+        "divides by the square of the norm ({name})": lambda at: 1 / at.y,
+    },
+    ("pooled_evenly", tuple(POOLING), "derivative", "give all of it to the largest"): {
+        "spreads the gradient of {name} over all that it was the largest of": None,
+    },
+    ("of_errors", tuple(OF_ERRORS), "derivative", "write that"): {
+        "has the derivative of the squared error for that of {name}": F.mse_loss,
+        "has the derivative of half the squared error for that of {name}": _half_squared,
+        "has the derivative of the absolute error for that of {name}": F.l1_loss,
+    },
+    ("turned", MATRICES, "transposed product", DELTAS): {
+        ITSELF: ("through", "other"),
+        "has a weight's gradient transposed": ("weight", "itself"),
+        "multiplies δ by the input, not by its transpose": ("weight", "other"),
+        "transposes δ where it multiplies the input": ("weight", "output"),
+        "transposes δ where it is handed down": ("through", "output"),
+    },
+    ("turned", tuple(CONVOLUTIONS), "transposed product", SLIDING): {
+        "hands the gradient down by the kernel as it is, not flipped": ("through", "other"),
+        "has a kernel's gradient flipped": ("weight", "itself"),
+    },
+    ("handed_down_bare", tuple(PRODUCTS), "derivative", "multiply by the weight's transpose"): {
+        "hands the gradient down without multiplying by the weight": None,
+    },
+    ("handed_before_derivative", tuple(PRODUCTS), "derivative", ERROR): {
+        "hands the error down without the activation's derivative": None,
+    },
+    ("bias", tuple(ADDITION), "bias gradient", BIAS): {
+        "sums a bias's gradient over the wrong axis": lambda g: g.sum(1),
+        "sums a bias's gradient over all outputs, too": lambda g: g.sum().expand(g.shape[1]),
+        "takes a bias's gradient from the first row alone": lambda g: g[0],
+        "takes a bias's gradient from the last row alone": lambda g: g[-1],
+    },
+    ("bias_of_weight", tuple(ADDITION), "bias gradient", BIAS): {
+        "has a bias's gradient as the sum of its weight's gradient": torch.sum,
+        "has a bias's gradient as the mean of its weight's": torch.mean,
+    },
+    ("squashed_twice", tuple(SCORED), "{squash} twice", "hand the scores to {name} as they are"): {
+        "applies {squash} before {name}, which has one of its own": None,
+    },
+    ("formula", tuple(SCORED), "derivative", SCORES): {
+        SQUASH_AGAIN: lambda g, at: g * at.d * at.p * (1 - at.p),
+        UNSQUASHED: _scores_for_probabilities,
+    },
+    ("formula", ("cross_entropy",), "derivative", SCORES): {
+        SOFTMAX_AGAIN: lambda g, at: _through_softmax(g * at.d, at.p, 1),
+        # There alone p − y is below 0.
+        "has the derivative in the target's column alone": lambda g, at: g * at.d.clamp(max=0),
+    },
+    ("flat", tuple(BROADCASTING), "broadcast", ONE_SHAPE): {
+        "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)": None,
+    },
+    ("same_shape", tuple(BROADCASTING), "broadcast", SHAPE_IN_THEIRS): {UNLIKE: None},
+    ("statistics", NORMS, "batch statistics", STATISTICS): {
+        "takes mean and variance of {name} as constant": ("mean", "var"),
+        "takes the variance of {name} as constant": ("var",),
+        "takes the mean of {name} as constant": ("mean",),
+    },
+    ("statistics", NORMS, "batch statistics", "take it away: g − mean(g) − x̂ · mean(g · x̂)"): {
+        "has the share of {name}'s variance with the other sign": ("sign",),
+    },
+    ("statistics", NORMS, "batch statistics", "divide by sqrt(var + eps)"): {
+        "adds {name}'s eps to the root of the variance": ("outside",),
+    },
+    ("statistics", NORMS, "batch statistics", "divide it by n"): {
+        "divides the variance of {name} by n − 1": ("unbiased",),
+    },
+    ("statistics", NORMS, "batch statistics", "multiply by γ"): {
+        "leaves out {name}'s weight γ on the way back": ("bare",),
+    },
+    ("statistics", NORMS, "batch statistics", "take it from (x − μ)/σ"): {
+        "takes γ's gradient from {name}'s input": ("raw",),
+    },
+    ("scaled", tuple(REDUCING), "derivative", "divide by the count there, too"): {
+        "sums where {name} takes the mean": lambda at: at.count,
+    },
+    ("scaled", ("sum",), "derivative", "leave out the division there"): {
+        "averages where theirs sums": lambda at: 1 / at.count,
+    },
+    ("scaled", ("pow",), "derivative", EXPONENT): {
+        "leaves the exponent out": lambda at: 1 / at.args[1],
+    },
+    ("scaled", ("square",), "derivative", EXPONENT): {"leaves the exponent out": lambda _: 0.5},
+    ("last_of_index", tuple(TAKING), "overwritten gradient", ADD_UP): {
+        "keeps the last gradient alone of rows that are taken several times": None,
+    },
+    ("formula", ELEMENTWISE - ACROSS - BY_CONSTANTS, "derivative", "write {right}"): OF_AN_ELEMENT,
+    ("formula", BY_CONSTANTS, "derivative", "multiply by {plain}"): OF_A_CONSTANT,
+    ("formula", PIECEWISE, "derivative", "write {right}"): {
+        "takes {name}'s mask from the gradient that comes back": lambda g, _: g * (g > 0),
+    },
+    ("skipped", WITH_A_LOSS, "{name} twice", NOTHING): {BEFORE_LOSS: None},
+    ("skipped", WITHOUT_A_LOSS, "another function", "apply {name}, forward and backward"): {
+        "leaves {name} out altogether": None,
+    },
 }
 
 
@@ -390,7 +444,7 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     for function in tape.functions:
         groups.setdefault(function.name, []).append(function)
     of_weights = _of_weights(tape, names)
-    mistakes = [one for name in groups for one in (*_listed_mistakes(name), *_slopes(name))]
+    mistakes = [one for name in groups for one in _of_the_table(name)]
     mistakes += [one for some in groups.values() for one in _options(some[0])]
     mistakes += [one for some in groups.values() for one in _cuts(some)]
     everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
@@ -571,61 +625,35 @@ def after_module(function: Function, tape: Tape, names: Mapping[int, str]) -> st
     return _after(function, _of_weights(tape, names)).removeprefix(", ")
 
 
-def _slopes(name: str) -> Iterator[Break]:
-    if name not in ELEMENTWISE | BY_CONSTANTS:
-        return
-    constant = name in BY_CONSTANTS
-    plain = PLAIN.get(name, f"the {'factor' if constant else 'derivative'} of {name}")
-    write = f"multiply by {plain}" if constant else f"write {RIGHT.get(name, plain)}"
-    last = range(len(SLOPES))[-3:]
-    few = (0,) if name in ACROSS else (0, *last) if constant else range(len(SLOPES))
-    for number in few:
-        said = SLOPES[number][0].format(name=name, plain=plain, a="h" if name == "tanh" else "a")
-        yield Break("derivative", f"{said} ({{place}})", write, "slope", name, detail=number)
-    derivative = partial(Break, "derivative", function=name, change=write)
-    if name in ACROSS:
-        said = "the softmax's" if name == "softmax" else f"{name}'s"
-        yield derivative(f"reduces {said} Jacobian to its diagonal ({{place}})", what="diagonal")
-    elif name in ELEMENTWISE:
-        at = f"takes {plain} at the output of {name}, not at its input ({{place}})"
-        yield derivative(at, what="of_output")
-        again = f"applies {name} once more, where {plain} should stand ({{place}})"
-        yield derivative(again, what="applied_again")
-    if name in PIECEWISE:
-        said = f"takes {name}'s mask from the gradient that comes back ({{place}})"
-        yield derivative(said, what="mask_of_gradient")
-    if name in ACROSS or name == "sigmoid":
-        yield Break(
-            f"{name} twice",
-            f"has no {name} ({{place}}), which theirs has before a loss that has one of its own",
-            f"nothing in mine; in theirs leave out the {name}",
-            "skipped",
-            name,
-        )
-    else:
-        said = f"leaves {name} out altogether ({{place}})"
-        yield Break(
-            "another function", said, f"apply {name}, forward and backward", "skipped", name
-        )
+def _of_the_table(name: str) -> Iterator[Break]:
+    plain = PLAIN.get(name, f"the {'factor' if name in BY_CONSTANTS else 'derivative'} of {name}")
+    words = {"name": name, "squash": SCORED.get(name, ""), "place": "({place})", "plain": plain}
+    words |= {"right": RIGHT.get(name, plain), "a": "h" if name == "tanh" else "a"}
+    for (what, where, cause, change), ones in MISTAKES.items():
+        for mine, detail in ones.items() if name in where else ():
+            told = mine if "{place}" in mine else f"{mine} {{place}}"
+            said, does, write = (text.format(**words) for text in (cause, told, change))
+            yield Break(said, does, write, what, name, detail=detail)
 
 
-def _listed_mistakes(name: str) -> Iterator[Break]:
-    """Those of the table, and the same function with another option."""
-    words = {"name": name, "squash": SCORED.get(name, ""), "place": "({place})"}
-    for (where, cause), ones in MISTAKES.items():
-        for what, detail, mine, change in ones if name in where else ():
-            said, told, write = (x.format(**words) for x in (cause, f"{mine} {{place}}", change))
-            yield Break(said, told, write, what, name, detail=detail)
+def _options(function: Function) -> Iterator[Break]:
+    """The same function with another option, or without one with which it is called by name."""
+    name = function.name
     option, place, values = OPTIONS.get(name, ("", 0, ()))
-    for value in values:
-        said, change = f"{name} with {option}={value} ({{place}})", f"give both the same {option}"
-        other = partial(Break, change=change, function=name, detail=(option, place, value))
+    others = [
+        (option, place, value, f"with {option}={value}", f"give both the same {option}")
+        for value in values
+    ]
+    others += _without_options(function)
+    for *detail, how, change in others:
+        said = f"{name} {how} ({{place}})"
+        other = partial(Break, change=change, function=name, detail=tuple(detail))
         yield other("another function", f"has {said}", what="other")
         yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
 
 
-def _options(function: Function) -> Iterator[Break]:
-    """The same function without one of the options with which it is called by name."""
+def _without_options(function: Function) -> Iterator[tuple[str, int, Any, str, str]]:
+    """An option with which a function is called, its place, what is usual, and the words."""
     try:
         known = inspect.signature(function.call).parameters
     except ValueError:  # a function of torch's own that does not tell
@@ -634,13 +662,8 @@ def _options(function: Function) -> Iterator[Break]:
         value, usual = function.kwargs.get(option, parameter.default), parameter.default
         plain = not isinstance(value, Slot) and option not in {"reduction", "inplace", "training"}
         if plain and usual is not parameter.empty and not _alike(value, usual):
-            said = f"{function.name} without its {option} ({{place}})"
-            change = f"{option}{'' if isinstance(value, Tensor) else f'={value}'}, as theirs has it"
-            other = partial(
-                Break, change=change, function=function.name, detail=(option, place, usual)
-            )
-            yield other("another function", f"has {said}", what="other")
-            yield other("derivative", f"has the derivative of {said}", what="derivative_of_other")
+            shown = option if isinstance(value, Tensor) else f"{option}={value}"
+            yield option, place, usual, f"without its {option}", f"{shown}, as theirs has it"
 
 
 def _alike(value: Any, other: Any) -> bool:  # noqa: ANN401 (an option's)
