@@ -64,7 +64,7 @@ def assert_gradient(
 
     Raises:
         AssertionError: it is not; the message names the derivative that is wrong.
-        TypeError: the weights are no arrays by name, or the loss is no tensor.
+        TypeError: the weights or the gradient are no arrays by name, or the loss is no tensor.
         ValueError: a gradient is missing, or has another shape than its weight.
 
     Example:
@@ -82,13 +82,7 @@ def assert_gradient(
         now = start
         while True:
             yield now
-            slope = {name: np.asarray(array) for name, array in gradient(now).items()}
-            for name, weight in start.items():
-                if name not in slope:
-                    raise ValueError(f"gradient returns {', '.join(slope)}, and none of {name}")
-                if slope[name].shape != weight.shape:
-                    shapes = f"{slope[name].shape}, and {name} is {weight.shape}"
-                    raise ValueError(f"the gradient of {name} has the shape {shapes}")
+            slope = _checked(gradient(now), start)
             now = {name: weight - LR * slope[name] for name, weight in now.items()}
 
     def by_autograd() -> Iterator[dict[str, torch.Tensor]]:
@@ -105,3 +99,18 @@ def assert_gradient(
             optimizer.step()
 
     assert_lockstep(by_hand(), by_autograd(), 20, rows=rows)
+
+
+def _checked(gradient: object, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A gradient as arrays by name, each of the shape of its weight."""
+    if not isinstance(gradient, Mapping):
+        kind = type(gradient).__name__
+        raise TypeError(f"gradient returns an object of type {kind}; it must return name → array")
+    slope = {name: np.asarray(array) for name, array in gradient.items()}
+    for name, weight in weights.items():
+        if name not in slope:
+            raise ValueError(f"gradient returns {', '.join(slope)}, and none of {name}")
+        if slope[name].shape != weight.shape:
+            shapes = f"{slope[name].shape}, and {name} is {weight.shape}"
+            raise ValueError(f"the gradient of {name} has the shape {shapes}")
+    return slope

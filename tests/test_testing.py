@@ -87,6 +87,12 @@ def test_under_pytest_the_report_is_what_is_shown(pytester, workers):
     assert "gdtorch/testing.py" not in out
 
 
+@pytest.mark.parametrize("gradient", [(1.0,), None])
+def test_a_gradient_without_names_is_refused(gradient):
+    with pytest.raises(TypeError, match=r"gradient returns an object of type .*; it must return"):
+        gdtorch.testing.assert_gradient(lambda _: gradient, lambda w: w["w"].sum(), {"w": [1.0]})
+
+
 def test_the_example_of_the_docstring_holds():
     finder, both = doctest.DocTestFinder(), vars(gdtorch.testing)
     tests = [test for name in gdtorch.testing.__all__ for test in finder.find(both[name], name)]
