@@ -758,6 +758,12 @@ def test_options_that_make_no_sense_are_refused(option):
         lockstep(vectors([1]), vectors([1]), **option)
 
 
+def test_several_weights_are_spoken_of_as_such():
+    start = {"v": [1.0], "w": [2.0]}
+    apart = lockstep([start, {"v": [math.nan], "w": [math.inf]}], [start, start])
+    assert "v and w are finite in one of the two only" in apart.text
+
+
 def test_rename_is_of_mine_or_else_of_theirs():
     from_0 = [{"W0": [1.0], "W1": [2.0]}, {"W0": [1.5], "W1": [2.5]}]
     from_1 = [{"W1": [1.0], "W2": [2.0]}, {"W1": [1.5], "W2": [2.5]}]

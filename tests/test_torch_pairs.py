@@ -11,6 +11,7 @@ from gdtorch import lockstep
 
 ROWS = torch.randn(48, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.randint(0, 3, (48,), generator=torch.Generator().manual_seed(1))
+FLOATS = itertools.repeat((ROWS.float(), LABELS))
 MLP = "0.weight", "0.bias", "2.weight", "2.bias"
 
 
@@ -108,6 +109,53 @@ def clip_the_first_layer(net):
     nn.utils.clip_grad_norm_(net[0].parameters(), 0.05)
 
 
+def cast_cross_entropy(net, rows, labels):
+    with torch.autocast("cpu", torch.bfloat16):
+        return cross_entropy(net, rows, labels)
+
+
+def hook(net):
+    net[0].weight.register_hook(lambda gradient: gradient * (gradient > 0))
+    return sgd(net)
+
+
+class Convolution(nn.Sequential):
+    """Rows of five numbers, with as many zeros around each as are asked for."""
+
+    def __init__(self, zeros):
+        torch.manual_seed(0)
+        super().__init__(nn.Conv1d(1, 3, 3), nn.Tanh(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        self.zeros = zeros
+
+    def forward(self, rows):
+        return super().forward(F.pad(rows[:, None], (self.zeros, self.zeros)))
+
+
+class Recurrent(nn.Module):
+    """Two parts of a sequence; the second begins where the first ends, or at 0."""
+
+    def __init__(self, *, carries):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.last = nn.GRU(1, 4, batch_first=True), nn.Linear(4, 3)
+        self.carries = carries
+
+    def forward(self, rows):
+        _, state = self.cell(rows[:, :2, None])
+        return self.last(self.cell(rows[:, 2:, None], state if self.carries else None)[0][:, -1])
+
+
+class Table(nn.Sequential):
+    def __init__(self, padding=None):
+        torch.manual_seed(0)
+        super().__init__(nn.Embedding(3, 5), nn.Linear(5, 3))
+        self[0].padding_idx = padding
+
+
+def of_labels(net, _, labels):
+    return F.cross_entropy(net(labels), labels)
+
+
 CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of the report
     "evaluates": (
@@ -115,6 +163,48 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": batch_norm},
         "another function",
         "batch_norm (after module 0 and 1) with training False, theirs has True",
+    ),
+    "evaluates a network whose outputs are about what goes in": (
+        {"make": lambda: network(nn.ReLU(), nn.BatchNorm1d(8)).float().eval(), "batches": FLOATS},
+        {"make": lambda: network(nn.ReLU(), nn.BatchNorm1d(8)).float(), "batches": FLOATS},
+        "another function",
+        "batch_norm (after module 2) with training False, theirs has True",
+    ),
+    "no state carried on": (
+        {"make": lambda: Recurrent(carries=False).double()},
+        {"make": lambda: Recurrent(carries=True).double()},
+        "another function",
+        "gives gru (after module cell) a constant, where theirs has what comes of its weights",
+    ),
+    "an option of the derivative alone": (
+        {"make": lambda: Table(0).double(), "loss": of_labels},
+        {"make": lambda: Table().double(), "loss": of_labels},
+        "another function",
+        "has embedding (after module 0) with padding_idx 0, theirs has None",
+    ),
+    "autocast": (
+        {"make": lambda: network().float(), "loss": cast_cross_entropy, "batches": FLOATS},
+        {"make": lambda: network().float(), "batches": FLOATS},
+        "precision",
+        "has torch.autocast in bfloat16, where theirs has it off",
+    ),
+    "a hook": (
+        {"optimizer": hook},
+        {},
+        "changed gradients",
+        "computes what theirs does, but does not have the gradients that come of it",
+    ),
+    "padding": (
+        {"make": lambda: Convolution(2).double()},
+        {"make": lambda: Convolution(1).double()},
+        "other rows",
+        "look at what makes it: padding, a crop, a reshape",
+    ),
+    "other data": (
+        {"batches": itertools.repeat(((ROWS - ROWS.mean(0)) / ROWS.std(0), LABELS))},
+        {},
+        "other rows",
+        "theirs has none of its rows",
     ),
     "another seed": (
         {"make": dropout, "after": lambda _: torch.rand(1)},
@@ -353,3 +443,178 @@ def test_a_factor_of_cross_entropy_is_taken_for_no_other_loss(factor):
     assert (report.cause, report.factor) == ("scale", factor)
     assert "squared" not in report.text
     assert "outputs" not in report.text
+
+
+def accumulate(make=network, loss=cross_entropy, parts=(12, 12, 12, 12), clears=False):
+    """A loop that adds up the gradients of micro-batches, each weighed by its rows."""
+    net = make()
+    steps = sgd(net)
+    while True:
+        steps.zero_grad()
+        batches = [*zip(ROWS.split(parts), LABELS.split(parts), strict=True)]
+        for rows, labels in reversed(batches):
+            if clears:
+                steps.zero_grad()
+            (loss(net, rows, labels) * (len(rows) / len(ROWS))).backward()
+        steps.step()
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"),
+    [
+        ({"make": lambda: network(nn.Tanh())}, "other values from its tanh (number 1 of 4, after"),
+        (of_cross_entropy(label_smoothing=0.1), "with label_smoothing 0.1, theirs has 0.0"),
+        ({**with_penalty(torch.linalg.vector_norm), "parts": (30, 18)}, "from its linalg_vector_n"),
+    ],
+    ids=["another activation", "another option", "a penalty"],
+)
+def test_micro_batches_hide_no_other_function(mine, words):
+    report = lockstep(lambda: accumulate(**mine), train(), 20)
+    assert report.cause == "another function"
+    assert words in report.text
+
+
+def test_micro_batches_of_theirs_hide_no_other_function():
+    report = lockstep(train(lambda: network(nn.Tanh())), accumulate, 20)
+    assert report.cause == "another function"
+    assert "other values from its tanh" in report.text
+
+
+def test_autocast_hides_no_gradient_that_is_cut_off():
+    def cut(net, rows, labels):
+        return F.cross_entropy(net[2](net[1](net[0](rows)).sin().detach()), labels)
+
+    def whole(net, rows, labels):
+        with torch.autocast("cpu", torch.bfloat16):
+            return F.cross_entropy(net[2](net[1](net[0](rows)).sin()), labels)
+
+    floats = {"make": lambda: network().float(), "batches": FLOATS}
+    report = lockstep(train(loss=cut, **floats), train(loss=whole, **floats), 20)
+    assert report.cause != "precision"
+
+
+def test_gradients_that_are_cleared_between_micro_batches_are_no_other_rows():
+    report = lockstep(lambda: accumulate(clears=True), train(), 20)
+    assert report.cause == "changed gradients"
+    assert "zero_grad() between two backward passes" in report.text
+
+
+def test_micro_batches_whose_losses_do_not_make_theirs_are_named():
+    weighted = {"loss": lambda net, *of: F.cross_entropy(net(of[0]), of[1], CLASS_WEIGHTS)}
+    report = lockstep(lambda: accumulate(**weighted), train(**weighted), 20)
+    assert report.cause == "unequal micro-batches"
+    assert "over 4 micro-batches, where theirs takes all rows at once" in report.text
+
+
+def test_statistics_of_micro_batches_are_named():
+    report = lockstep(lambda: accumulate(batch_norm), train(batch_norm), 20)
+    assert report.cause == "another function"
+    assert "takes batch_norm (after module 0 and 1) over 4 micro-batches, where" in report.text
+    report = lockstep(train(batch_norm), lambda: accumulate(batch_norm), 20)
+    assert "takes batch_norm (after module 0 and 1) over all rows at once, where" in report.text
+
+
+def test_rows_that_theirs_has_in_the_same_step_are_no_rows_of_another_step():
+    def twice(*parts):
+        net = network()
+        steps = sgd(net)
+        while True:
+            steps.zero_grad()
+            for part in parts:
+                cross_entropy(net, ROWS[part], LABELS[part]).backward()
+            steps.step()
+
+    first, second = slice(24), slice(24, 48)
+    report = lockstep(lambda: twice(first, first), lambda: twice(first, second), 20)
+    assert report.cause == "other rows"
+    assert "what theirs gives another call" in report.text
+
+
+def adversaries(lr_of_judge, optimizer=torch.optim.SGD):
+    """A generator and a judge that step in turn, the judge first."""
+    torch.manual_seed(0)
+    maker, judge = nn.Linear(2, 5), nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    noise, real = torch.randn(48, 2), ROWS.float()
+    first = optimizer(judge.parameters(), lr=lr_of_judge)
+    second = optimizer(maker.parameters(), lr=0.1)
+    while True:
+        first.zero_grad()
+        made = judge(maker(noise).detach())
+        (F.softplus(-judge(real)).mean() + F.softplus(made).mean()).backward()
+        first.step()
+        second.zero_grad()
+        F.softplus(-judge(maker(noise))).mean().backward()
+        second.step()
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_what_follows_from_an_optimizer_that_stepped_before_is_no_other_gradient(optimizer):
+    report = lockstep(lambda: adversaries(0.2, optimizer), lambda: adversaries(0.1, optimizer), 20)
+    assert [(edit.what, edit.mine, edit.theirs) for edit in report.edits] == [("lr", 0.2, 0.1)]
+    assert set(report.edits[0].weights) == {"p0", "p1", "p2", "p3"}
+
+
+def test_a_learning_rate_that_was_seen_is_no_factor_of_the_gradient():
+    report = lockstep(train(optimizer=lambda net: sgd(net, lr=0.2)), train(), 20, rows=48)
+    assert report.cause == "scale"
+    assert "has lr 0.2, theirs has 0.1" in report.text
+    assert "Change: lr 0.1, not 0.2." in report.text
+    assert "Or:" not in report.text
+
+
+def test_options_that_mine_was_seen_not_to_have_are_no_other_way():
+    report = lockstep(train(loss=lambda *given: 3 * cross_entropy(*given)), train(), 20)
+    assert "has 3 times the gradient" in report.text
+    assert "Or:" not in report.text
+
+
+def test_a_decay_in_the_gradient_is_not_called_none():
+    def mine(net):
+        return torch.optim.Adam(net.parameters(), lr=0.01, weight_decay=0.1)
+
+    def theirs(net):
+        return torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=0.1)
+
+    report = lockstep(train(optimizer=mine), train(optimizer=theirs), 20)
+    assert report.cause == "decoupled weight decay"
+    assert "adds the decay to the gradient" in report.text
+
+
+def test_weights_that_change_between_the_steps_are_told():
+    @torch.no_grad()
+    def clamp(net):
+        for weight in net.parameters():
+            weight.clamp_(-0.2, 0.2)
+
+    def mine():
+        for _ in train(after=clamp):
+            pass
+
+    report = lockstep(mine, train(), 20)
+    assert report.cause == "unexplained"
+    assert "mine's weights change before step 2 by more than optimizer.step()" in report.text
+
+
+class WrongSiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z * torch.sigmoid(z)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (z,) = ctx.saved_tensors
+        share = torch.sigmoid(z)
+        return slope * (share + share * (1 - share))
+
+
+class Wrong(nn.Module):
+    def forward(self, z):
+        return WrongSiLU.apply(z)
+
+
+def test_a_function_that_is_not_looked_into_is_told():
+    report = lockstep(train(lambda: network(Wrong())), train(lambda: network(nn.SiLU())), 20)
+    assert report.cause == "unexplained"
+    assert "what WrongSiLUBackward does was not seen" in report.text
+    assert "gradcheck" in report.text

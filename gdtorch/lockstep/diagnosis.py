@@ -46,6 +46,7 @@ class Diagnosis:
         theirs: theirs' optimizer as a replay has seen it.
         optimizer_of_mine: mine's, where it was seen and is another.
         same_gradients: whether mine was seen to have theirs' gradients.
+        other_gradients: whether theirs takes mine's steps once it has mine's gradients.
         reproduced: in how many steps, each from mine's weights, theirs with the edits does as mine.
         residual: the most that is left then, in roundings.
         alike: what else mine may be said to do, in words, since it does the same.
@@ -66,6 +67,7 @@ class Diagnosis:
     theirs: str = ""
     optimizer_of_mine: str = ""
     same_gradients: bool = False
+    other_gradients: bool = False
     reproduced: int = 0
     residual: float = 0.0
     alike: tuple[str, ...] = ()

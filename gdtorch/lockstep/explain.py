@@ -62,6 +62,11 @@ SAME_GRADIENTS = (
     "Both optimizers are given the same gradients. Look at what mine's makes of them, and at what "
     "else changes its weights: before step(), after it, or in its state."
 )
+OTHER_GRADIENTS = (
+    "Mine's rows, its loss or its backward pass is another. Give mine theirs' rows, then theirs' "
+    "loss: with the one that differs the gradients agree. torch.autograd.gradcheck tests a "
+    "backward() of your own."
+)
 FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
 LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
@@ -123,6 +128,8 @@ def _meaning(diagnosis: Diagnosis) -> str:
         return SEVERAL
     if diagnosis.same_gradients:
         return SAME_GRADIENTS
+    if diagnosis.other_gradients:
+        return OTHER_GRADIENTS
     if diagnosis.theirs and cause in REPLAYED:
         return REPLAYED[cause]
     if cause == "unexplained":
@@ -135,17 +142,19 @@ def _seen(
 ) -> str:
     each = f"after each of {steps} steps" if steps else "before the first step; none was compared"
     cause, factor, names = diagnosis.cause, diagnosis.factor, listed(diagnosis.weights)
+    several = len(diagnosis.weights) > 1
     seen = {
         "identical": f"every weight has the same bits {each}",
         "rounding": "the distance is what the order of the arithmetic allows",
         "precision": _precisions(precisions),
         "names": f"not to be paired: {diagnosis.evidence}",
         "shape": diagnosis.evidence,
-        "initial weights": f"{names} differs before the first step"
+        "initial weights": f"{names} {'differ' if several else 'differs'} before the first step"
         + (diagnosis.evidence and f"; {diagnosis.evidence}"),
         "sign": "my first update is theirs with the other sign",
         "not finite": diagnosis.evidence
-        or f"after step {diagnosis.step} {names} is finite in one of the two only, or "
+        or f"after step {diagnosis.step} {names} {'are' if several else 'is'} finite in one of the "
+        "two only, or "
         "infinite with two signs",
     }
     if cause in seen:

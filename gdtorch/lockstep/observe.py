@@ -53,6 +53,9 @@ class Seen:
         kinks: by how much a gradient is uncertain, since an input of a function was, but for
             rounding, on its kink, as ReLU has one at 0.
         tape: of the loss, where one was taken.
+        strange: what the loss went through that is no function of torch, and so on no tape.
+        cast: the dtype for which torch.autocast was on; empty where it was off.
+        outside: whether weights have changed since the last step of their optimizer.
     """
 
     fresh: dict[int, Tensor] = field(default_factory=dict)
@@ -61,6 +64,9 @@ class Seen:
     rules: dict[int, tuple[type[Optimizer], dict[str, Any]]] = field(default_factory=dict)
     kinks: dict[int, Tensor] = field(default_factory=dict)
     tape: Tape | None = None
+    strange: tuple[str, ...] = ()
+    cast: str = ""
+    outside: bool = False
 
     def take(self, keep: Callable[[int, Tensor], Tensor]) -> None:
         """Keep of each gradient only what `keep` makes of it, given the parameter's `id`."""
@@ -111,6 +117,7 @@ class Observer(TorchFunctionMode):
         self.reach = 0.0
         self.taping = True
         self.stepping = False
+        self.versions: dict[int, int] = {}  # of parameters, after their last step
         self.keep: Callable[[int, Tensor], Tensor] = lambda _, gradient: gradient.clone()
         self.begin()
 
@@ -146,6 +153,7 @@ class Observer(TorchFunctionMode):
             return self._grad(function, args, kwargs or {})
         if not self.taping or not torch.is_grad_enabled():
             return self._called(name, function, args, kwargs)
+        self.seen.cast = self.seen.cast or _cast()
         generator = self.recording.state_before(name)
         made = self._called(name, function, args, kwargs)
         if name != "backward":
@@ -216,6 +224,7 @@ class Observer(TorchFunctionMode):
             found = _listed(roots)
             self.recording.backward(found, _listed(given) or [None] * len(found))
             self.seen.tape = tape = self.recording.tape()
+            self.seen.strange = self.recording.strange
             for parameter in tape.frozen.values() if tape else ():
                 self.parameters[id(parameter)] = parameter
 
@@ -237,7 +246,8 @@ class Observer(TorchFunctionMode):
         made = call(*args)
         for leaf in leaves:
             self.parameters[id(leaf)] = leaf
-            if leaf.grad is not None:
+            # One that was stepped already takes no part in the loss of another optimizer.
+            if leaf.grad is not None and id(leaf) not in self.seen.used:
                 left = self.left.get(id(leaf))
                 self._keep(leaf, leaf.grad if left is None else leaf.grad - left)
         return made
@@ -288,6 +298,8 @@ class Observer(TorchFunctionMode):
             for parameter in group["params"]:
                 self.parameters[id(parameter)] = parameter
                 self.options[id(parameter)] = options
+                now = _version(parameter)
+                self.seen.outside |= now != self.versions.get(id(parameter), now)
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
         """Take the gradients after the step: a closure computes them within it."""
@@ -297,6 +309,7 @@ class Observer(TorchFunctionMode):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 key = id(parameter)
+                self.versions[key] = _version(parameter)
                 if parameter.grad is None or key not in self.options:  # which it does not step
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
@@ -304,6 +317,17 @@ class Observer(TorchFunctionMode):
                 if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
                     fresh = self.keep(key, used)
                 self.seen.used[key] = fresh
+
+
+def _version(parameter: Tensor) -> int:
+    """How often it was changed in place, where that is counted."""
+    return 0 if parameter.is_inference() else parameter._version
+
+
+def _cast() -> str:
+    """The dtype for which torch.autocast is on, if it is."""
+    on = (kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind))
+    return next((str(torch.get_autocast_dtype(kind)).removeprefix("torch.") for kind in on), "")
 
 
 def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)

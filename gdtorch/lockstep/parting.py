@@ -6,10 +6,11 @@ of mine whose values theirs never has is where the two part.
 
 from __future__ import annotations
 
-__all__ = ["CAUSES", "Parting", "parting"]
+__all__ = ["CAUSES", "Parting", "parting", "updated_before"]
 
 import inspect
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +22,18 @@ from .breaks import after_module
 from .diagnosis import listed
 from .evidence import of_gradients
 from .record import Record, Whole
-from .tape import Function, Slot, Tape, tensors
+from .tape import Function, Slot, Tape, flattened, tensors
 
 CAUSES = {  # the words for it
-    *("another function", "other rows", "rows of another step", "random numbers"),
-    "changed gradients",
+    *("another function", "other rows", "rows of another step", "random numbers", "precision"),
+    *("changed gradients", "unequal micro-batches"),
 }
+IDLE = {"inplace", "momentum", "sparse"}  # options of functions that change no gradient
+SCALED = {"mul", "div", "truediv", "__mul__", "__rmul__", "__truediv__"}  # as losses are
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
 PLAIN = bool | int | float | str | None  # values of options
 SAME_ROWS = "give both the same rows, in the same order"
+OTHER_NUMBERS = "see what both make of their data before: scaling, padding, an encoding"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Parting:
     weights: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Call:
     """A function of a tape, with what it has returned."""
 
@@ -74,10 +78,27 @@ def parting(record: Record, step: int) -> Parting | None:
     if whole is None or whole.mine is None:
         return None
     try:
-        cause, mine, change = _Tapes(record, step, whole, whole.mine).told()
+        told = _Tapes(record, step, whole, whole.mine).told()
     except IMPOSSIBLE:  # mine's loss depends on weights that it does not show, say
         return None
-    return Parting(cause, mine, change, tuple(unlike))
+    return told and Parting(*told, tuple(unlike))
+
+
+def updated_before(record: Record, step: int) -> bool:
+    """Whether mine's gradients in a step are theirs, at weights that the step has updated before.
+
+    So it is where several optimizers step in turn, as those of a GAN do.
+    """
+    at, plain = record.steps[step], record.gradient(step, None)
+    if at.raw is None or at.whole is None or plain is None:
+        return False
+    unlike = {*record.unlike(at.raw, at.fresh)}
+    if not unlike & {*record.unlike(plain, at.fresh)}:  # theirs has updated none before
+        return False
+    before, after = at.whole.before, at.whole.after
+    now = {id(p): (before if n in unlike else after)[n].to(p) for n, p in record.parameters.items()}
+    found = record.sampled(at.whole.tape.gradients(now), record.parameters)
+    return not unlike & {*record.unlike(at.raw, found)}
 
 
 def _afterwards(weights: Sequence[str]) -> Parting:
@@ -103,36 +124,110 @@ class _Tapes:
         )
         ours = {id(p): record.layout[n].back(whole.before[n]).to(p) for n, p in record.ours.items()}
         others = {id(p): whole.before[n].to(p) for n, p in record.parameters.items()}
-        self.calls = _run(mine, ours), _run(whole.tape, others)
+        weights = ours, others
+        runs = [_run(tape, now) for tape, now in zip(self.tapes, weights, strict=True)]
+        self.gradient = record.sampled(runs[0][1], record.ours)
+        # Where one has a loss for each of several micro-batches, the other is run in these, too.
+        self.single = int(len(mine.losses) > len(whole.tape.losses))
+        single, several = self.tapes[self.single], self.tapes[1 - self.single]
+        self.parts = _micro_batches(single, several)
+        self.all_rows = runs[self.single][0]
+        calls = [runs[0][0], runs[1][0]]
+        if self.parts:
+            in_parts = (_run(single.of_rows(part), weights[self.single]) for part in self.parts)
+            calls[self.single] = [call for made, _ in in_parts for call in made]
+        self.calls = calls[0], calls[1]
 
-    def told(self) -> tuple[str, str, str]:
-        """The cause, what mine does, and what to change."""
-        ours, others = (self._first_alone(side) for side in (0, 1))
-        if ours and others and ours.function.name == others.function.name:
-            return self._otherwise(ours, others)
+    def told(self) -> tuple[str, str, str] | None:
+        """The cause, what mine does, and what to change; None where the tapes do not show it."""
+        ours, others = self._first_alone()
+        alone = [call for call in (ours, others) if call]
+        if self.parts and all(map(_is_scaled, alone)):
+            return self._gradients_otherwise()
+        pair = self._pair(ours, others)
+        if pair and (told := self._otherwise(*pair)):
+            return told
         here = self._call(0, ours) if ours else ""
         there = self._call(1, others) if others else ""
+        if ours and others and ours.function.name == others.function.name:
+            change = f"compare what {_name(ours.function)} is given"
+            return "another function", f"has other values after {here}", change
         if ours and others:
             said = f"has other values from its {here} on, where theirs has {there}"
-            return (
-                "another function",
-                said,
-                f"let it give what theirs' {_name(others.function)} does",
-            )
+            change = f"put theirs' {_name(others.function)} in its place, or before it"
+            return "another function", said, change
         if ours:
             said = f"has values that theirs has not, from its {here} on"
             return "another function", said, f"leave out {_name(ours.function)}"
         if others:
             said = f"does without {there}, which theirs has"
             return "another function", said, f"add {_name(others.function)}"
+        return self._gradients_otherwise()
+
+    def _gradients_otherwise(self) -> tuple[str, str, str] | None:
+        """What mine does where it has all of theirs' values, but not theirs' gradients."""
+        at, same = self.record.steps[self.step], self.record.same
+        plain = self.record.gradient(self.step, None)
+        if plain is None or at.raw is None:
+            return None
+        if at.cast_of_mine != at.cast and same(self.gradient, plain):  # in full precision
+            mine, theirs = (f"in {kind}" if kind else "off" for kind in (at.cast_of_mine, at.cast))
+            said = f"has torch.autocast {mine}, where theirs has it {theirs}"
+            return "precision", said, "compute both in one precision"
+        if not at.cast and not same(at.fresh, plain):
+            return None  # theirs takes its gradient elsewhere than at the weights before the step
+        if not at.cast_of_mine and not same(at.raw, self.gradient):
+            return (
+                "changed gradients",
+                "computes what theirs does, but does not have the gradients that come of it",
+                "look for a hook, for weights that change before backward(), or for zero_grad() "
+                "between two backward passes of a step",
+            )
+        both = f"all rows at once, where theirs takes {len(self.parts)} micro-batches"
+        if self.single:
+            both = f"{len(self.parts)} micro-batches, where theirs takes all rows at once"
+        if mixing := self._mixes_rows():
+            return "another function", f"takes {mixing} over {both}", "take it over the same rows"
+        if self.parts:
+            return (
+                "unequal micro-batches",
+                f"takes its loss over {both}, and these do not add up to that",
+                "weigh each micro-batch by what its loss is a mean over: its rows, or its targets",
+            )
+        for ours in self.calls[0]:
+            others = self._counterpart(0, ours)
+            if others and (told := self._otherwise(ours, others)):
+                return told
         return (
             "another function",
             "computes the same loss, but hands another gradient on",
-            "look for detach(), no_grad(), .data, a hook, or a backward() of its own",
+            "look for detach(), no_grad(), .data, or a backward() of its own",
         )
 
-    def _first_alone(self, side: int) -> _Call | None:
-        """The first call that the other one has no values of, nor of what comes of it."""
+    def _mixes_rows(self) -> str:
+        """The first function of all rows that does not take them one by one, if any."""
+        if not self.parts:
+            return ""
+        order = torch.cat([torch.arange(part.start, part.stop) for part in self.parts])
+        for number, call in enumerate(self.all_rows):
+            rows, alike = call.made[0], self.calls[self.single][number :: len(self.all_rows)]
+            by_rows = rows.ndim > 0 and len(rows) == len(order)
+            if by_rows and not self._same(torch.cat([one.made[0] for one in alike]), rows[order]):
+                return self._call(self.single, call)
+        return ""
+
+    def _first_alone(self) -> tuple[_Call | None, _Call | None]:
+        """The first call of each that the other one has no values of."""
+        ours, others = self._alone(0), self._alone(1)
+        first, other = (next(iter(calls), None) for calls in (ours, others))
+        if first and other and first.function.name == other.function.name:
+            # Of calls with one name, those belong together that are given the same rows.
+            alike = [call for call in others if self._given_alike(first, call)]
+            other = next(iter(alike), other)
+        return first, other
+
+    def _alone(self, side: int) -> list[_Call]:
+        """The calls that the other one has no values of, nor of what comes of them."""
         known = [tensor for call in self.calls[1 - side] for tensor in call.made]
         alone: list[_Call] = []
         reached: set[int] = set()  # slots from which values of the other's come again
@@ -142,7 +237,40 @@ class _Tapes:
                 reached |= call.function.inputs()
             else:
                 alone.append(call)
-        return alone[-1] if alone else None
+        return alone[::-1]
+
+    def _given_alike(self, one: _Call, other: _Call) -> bool:
+        """Whether two calls are of one function, and the first array of both is the same."""
+        if one.function.name != other.function.name:
+            return False
+        rows, others = (next(_constants(call.function), None) for call in (one, other))
+        return rows is not None and others is not None and self._same(rows, others)
+
+    def _pair(self, ours: _Call | None, others: _Call | None) -> tuple[_Call, _Call] | None:
+        """A call of mine and one of theirs that should do the same, of which one does not."""
+        if ours and others and ours.function.name == others.function.name:
+            return ours, others
+        if others and (own := self._counterpart(1, others, ours)):
+            return own, others
+        if ours and (other := self._counterpart(0, ours, others)):
+            return ours, other
+        return None
+
+    def _counterpart(self, side: int, call: _Call, first: _Call | None = None) -> _Call | None:
+        """The other one's call at the same place, where both have as many of that function.
+
+        Args:
+            side: 0 for a call of mine, 1 for one of theirs.
+            call: the call.
+            first: before which it stands in the other one, if anywhere.
+        """
+        name = call.function.name
+        own, other = ([c for c in calls if c.function.name == name] for calls in self.calls)
+        if len(own) != len(other):
+            return None
+        here, there = (own, other) if side == 0 else (other, own)
+        found, calls = there[here.index(call)], self.calls[1 - side]
+        return found if not first or calls.index(found) < calls.index(first) else None
 
     def _among(self, tensor: Tensor, known: Sequence[Tensor]) -> bool:
         return any(self._same(tensor, other) for other in known)
@@ -169,11 +297,11 @@ class _Tapes:
         said = ", ".join(filter(None, [number, near]))
         return f"{_name(function)} ({said})" if said else _name(function)
 
-    def _otherwise(self, ours: _Call, others: _Call) -> tuple[str, str, str]:
+    def _otherwise(self, ours: _Call, others: _Call) -> tuple[str, str, str] | None:
         """The same function in both, by what it was given in mine and in theirs."""
-        call, name = self._call(0, ours), _name(ours.function)
+        call = self._call(0, ours)
         mine, theirs = _arguments(ours.function), _arguments(others.function)
-        both = [(n, mine[n], theirs[n]) for n in mine if n in theirs and n != "inplace"]
+        both = [(n, mine[n], theirs[n]) for n in mine if n in theirs and n not in IDLE]
         for argument, here, there in both:
             plain = isinstance(here, PLAIN) and isinstance(there, PLAIN)
             given = [isinstance(one, (Tensor, Slot)) for one in (here, there)]
@@ -185,6 +313,10 @@ class _Tapes:
             arrays = isinstance(here, Tensor) and isinstance(there, Tensor)
             if arrays and not self._same(here, there):
                 return self._other_array(call, here, there)
+            kinds = [{type(each) for each in flattened([one])} for one in (here, there)]
+            if Slot in kinds[1] - kinds[0]:
+                said = f"gives {call} a constant, where theirs has what comes of its weights"
+                return "another function", said, "hand on what was computed before, undetached"
         state, other = ours.function.generator, others.function.generator
         if state is not None and other is not None and not torch.equal(state, other):
             return (
@@ -192,42 +324,93 @@ class _Tapes:
                 f"draws other random numbers in {call}",
                 "call torch.manual_seed with the same number before both, and draw nothing else",
             )
-        return "another function", f"has other values after {call}", f"compare what {name} is given"
+        return None
 
     def _other_array(self, call: str, mine: Tensor, theirs: Tensor) -> tuple[str, str, str]:
         """Other numbers that a function is given: rows of data, or other constants."""
-        for number, step in enumerate(self.record.steps, start=1):
-            if step.whole and number != self.step + 1:
-                there = [
-                    one for f in step.whole.tape.functions for one in tensors((f.args, f.kwargs))
-                ]
-                if self._among(mine, there):
-                    said = f"gives {call} the rows that theirs has in step {number}"
-                    return "rows of another step", said, SAME_ROWS
+        arrays = {
+            number: [one for f in step.whole.tape.functions for one in _constants(f)]
+            for number, step in enumerate(self.record.steps, start=1)
+            if step.whole
+        }
+        if self._among(mine, arrays.pop(self.step + 1)):
+            return "other rows", f"gives {call} what theirs gives another call", SAME_ROWS
+        for number, there in arrays.items():
+            if self._among(mine, there):
+                said = f"gives {call} the rows that theirs has in step {number}"
+                return "rows of another step", said, SAME_ROWS
         sizes = tuple(mine.shape), tuple(theirs.shape)
         said = f"gives {call} another array of shape {sizes[0]}"
+        if sizes[0][1:] != sizes[1][1:]:
+            made = "look at what makes it: padding, a crop, a reshape"
+            return "other rows", f"{said}; theirs is of shape {sizes[1]}", made
+        known = _rows_of(theirs, *itertools.chain(*arrays.values()))
+        strange = mine.ndim > 1 and not _rows_of(mine) & known
+        change = OTHER_NUMBERS if strange else SAME_ROWS
         if sizes[0] != sizes[1]:
-            return "other rows", f"{said}; theirs is of shape {sizes[1]}", SAME_ROWS
+            return "other rows", f"{said}; theirs is of shape {sizes[1]}", change
         apart = (mine.double() - theirs.double()).abs()
         share = float((apart > 0).double().mean())
         if float(apart.max()) <= NEAR * float(theirs.double().abs().max()):
             said = f"{said}; the two are at most {float(apart.max()):.2g} apart"
             return "other rows", said, "see in which precision both read and keep their data"
-        return "other rows", f"{said}; {share:.0%} of its numbers differ", SAME_ROWS
+        none = ", and theirs has none of its rows" if strange else ""
+        return "other rows", f"{said}; {share:.0%} of its numbers differ{none}", change
+
+
+def _rows_of(*arrays: Tensor) -> set[tuple[float, ...]]:
+    """The rows of arrays, each once."""
+    return {tuple(row) for one in arrays if one.ndim > 1 for row in one.flatten(1).tolist()}
+
+
+def _is_scaled(call: _Call) -> bool:
+    """Whether a call makes a loss, as one number, smaller or larger."""
+    return call.function.name in SCALED and all(one.numel() == 1 for one in call.made)
+
+
+def _micro_batches(single: Tape, several: Tape) -> list[slice]:
+    """Which rows of a single loss each of several is over, if together they are over all of them.
+
+    Empty where they are not, or where the rows of one do not stand together.
+    """
+    rows = next((one for f in single.functions for one in _constants(f) if one.ndim), None)
+    if rows is None or len(several.losses) <= len(single.losses):
+        return []
+    arrays = (one for function in several.functions for one in _constants(function))
+    parts = [part for one in arrays if (part := _part_of(rows, one))]
+    ends = [0, *sorted(part.stop for part in parts)]
+    together = ends[:-1] == sorted(part.start for part in parts) and ends[-1] == len(rows)
+    return parts if together and len(parts) == len(several.losses) else []
+
+
+def _part_of(rows: Tensor, array: Tensor) -> slice | None:
+    """Where an array stands in another one, as some of its rows."""
+    if array.shape[1:] != rows.shape[1:] or array.ndim != rows.ndim or not len(array):
+        return None
+    begins = (rows == array[0]).reshape(len(rows), -1).all(dim=1).nonzero().flatten().tolist()
+    parts = (slice(begin, begin + len(array)) for begin in begins)
+    return next((part for part in parts if torch.equal(rows[part], array)), None)
 
 
 def _name(function: Function) -> str:
     return "indexing" if function.name == "__getitem__" else function.name
 
 
-def _run(tape: Tape, weights: Mapping[int, Tensor]) -> list[_Call]:
-    """The calls of a tape, with their values at these weights."""
-    calls, values = [], tape.beginning(weights)
-    for function in tape.functions:
-        made = tape.call(function, values)
-        values |= zip(function.outputs, made, strict=True)
-        calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
-    return calls
+def _run(tape: Tape, weights: Mapping[int, Tensor]) -> tuple[list[_Call], dict[int, Tensor]]:
+    """The calls of a tape, with their values at these weights, and the gradients."""
+    with torch.enable_grad():
+        calls, values = [], tape.beginning(weights)
+        for function in tape.functions:
+            made = tape.call(function, values)
+            values |= zip(function.outputs, made, strict=True)
+            calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
+        found = tape.backward(values, tape.trained)
+    return calls, tape.by_parameter(values, found)
+
+
+def _constants(function: Function) -> Iterator[Tensor]:
+    """The arrays that a function was given which do not depend on weights."""
+    return tensors((function.args, function.kwargs))
 
 
 def _arguments(function: Function) -> dict[str, Any]:

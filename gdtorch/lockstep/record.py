@@ -77,6 +77,10 @@ class Step:
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the class and the options of theirs' optimizer; empty where none was seen.
         rules_of_mine: the same of mine's.
+        cast: the dtype for which theirs has torch.autocast on; empty where it is off.
+        cast_of_mine: the same of mine.
+        strange: what the losses went through of which there is no tape (see `Seen`).
+        outside: whether mine's weights have changed since its optimizer's last step.
         whole: what it takes to compute the gradient again; None if that is not kept.
     """
 
@@ -93,6 +97,10 @@ class Step:
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
     rules_of_mine: Mapping[str, Rule]
+    cast: str
+    cast_of_mine: str
+    strange: tuple[str, ...]
+    outside: bool
     whole: Whole | None = None
 
 
@@ -218,10 +226,19 @@ class Record:
         found = gradient(tape, now, after, names, one, rates, known if one else None)
         if found is None or not set(found) <= set(names):
             return None
-        sample = torch.zeros(len(self.steps[step].before), dtype=torch.float64)
-        for key, grad in found.items():
-            sample[self.parts[names[key]]] = taken(grad, self.places[names[key]])
-        return sample
+        return self.sampled(found, self.parameters)
+
+    def sampled(self, found: Mapping[int, Tensor], parameters: Mapping[str, Tensor]) -> Tensor:
+        """The sample of gradients by their parameters' `id`, of theirs or of mine; else 0."""
+        samples = []
+        for name, places in self.places.items():
+            grad = found.get(id(parameters[name]))
+            if grad is None:
+                samples.append(torch.zeros(len(places), dtype=torch.float64))
+                continue
+            laid = self.layout[name].view(grad) if parameters is self.ours else grad
+            samples.append(taken(laid, places))
+        return torch.cat(samples)
 
     def _ahead(self, step: int, whole: Whole) -> Weights:
         """Theirs' weights and, from the second step on, mine's last step times theirs' momentum."""
@@ -307,7 +324,7 @@ class Keeper:
             self._keep_samples(self.observer, self.parameters)
             self._keep_samples(self.of_mine, self.ours)
         after, predicted = self._sample(mine), self._sample(theirs)
-        seen = self.observer.seen
+        seen, own = self.observer.seen, self.of_mine.seen
         found = self._gradients(self.observer, self.parameters)
         if found is None:  # theirs makes its weights anew at each step
             self.complete = False
@@ -330,6 +347,10 @@ class Keeper:
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules=_rules(self.observer, self.parameters),
                 rules_of_mine=_rules(self.of_mine, self.ours),
+                cast=seen.cast,
+                cast_of_mine=own.cast,
+                strange=(*own.strange, *seen.strange),
+                outside=own.outside,
             )
         )
         self._judge(differences, epsilon)

@@ -296,6 +296,7 @@ class Recording(TorchFunctionMode):
         self.functions: list[Function] = []
         self.losses: list[tuple[int, Any]] = []
         self.value = 0.0
+        self.strange: tuple[str, ...] = ()  # what the losses went through that is not seen
 
     def __torch_function__(
         self,
@@ -348,6 +349,8 @@ class Recording(TorchFunctionMode):
                 functions.append(function)
                 needed |= function.inputs()
         known = {slot for function in functions for slot in function.outputs} | set(self.leaves)
+        nodes = [self.kept[slot].grad_fn for slot in sorted(needed - known) if slot >= 0]
+        self.strange = tuple(dict.fromkeys(node.name() for node in nodes if node))
         if not needed or not needed <= known:
             return None
         counts: dict[str, int] = {}

@@ -15,7 +15,7 @@ from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
 from .edits import KNOWN, SECONDS_OF_BREAKS, Finding, Progress, find, silent
 from .parting import CAUSES as PARTED
-from .parting import parting
+from .parting import parting, updated_before
 from .record import Record, Rule
 from .replay import Program, make_rule, options_of
 from .schedules import lr_at, near, schedule
@@ -48,7 +48,10 @@ WORDS = {
         "steps {weights} the other way",
         "look for a minus sign in the gradient of {weights}",
     ),
-    "still": ("does not move {weights}", "update {weights}, too"),
+    "still": (
+        "does not move {weights}",
+        "update {weights}, too; if mine does, see that their gradients are not cut off on the way",
+    ),
     "still_all": (
         "moves no weight",
         "see that a gradient reaches step(): zero_grad() belongs before backward()",
@@ -61,6 +64,10 @@ WORDS = {
     "decoupled_weight_decay": (
         "takes the decay from the weights, as AdamW does",
         "add weight_decay * w to the gradient",
+    ),
+    "coupled_weight_decay": (
+        "adds the decay to the gradient, and does not take it from the weights",
+        "w -= lr * weight_decay * w, and leave the gradient as it is",
     ),
     "dampen_first": (
         "multiplies the first gradient by 1 − dampening, too",
@@ -127,19 +134,16 @@ WORDS = {
         "multiply the decay by lr: w -= lr * weight_decay * w",
     ),
 }
-ADDED = {  # when gradients add up → what is said of it
+BY_VALUE = {  # edit and value in mine → its words above
     ("adds_up", "always"): "adds_up_always",
     ("adds_up", "first"): "adds_up_first",
     ("adds_up", "never"): "zeroed",
+    ("decoupled_weight_decay", False): "coupled_weight_decay",
 }
 BOTH_WAYS = {  # flag of PyTorch's → what has it, and what mine is to write to have it
     "nesterov": ("Nesterov's momentum", "step along g + μ * v, not along v"),
     "amsgrad": ("amsgrad", "divide by the root of the largest v so far"),
     "centered": ("centering", "divide by sqrt(v − mean(g)²)"),
-    "decoupled_weight_decay": (
-        "the decay of the weights themselves",
-        "w -= lr * weight_decay * w, and leave the gradient as it is",
-    ),
 }
 CLIPPED = {
     "together": "by the norm of all of them together",
@@ -152,7 +156,8 @@ def edits_of(
     theirs: Program, program: Program, record: Record, parted: Sequence[str]
 ) -> tuple[Edit, ...]:
     """What a program that takes mine's steps does otherwise than theirs."""
-    only = tuple(parted) if len(parted) < len(record.parts) else ()
+    concerned = tuple(n for n in parted if not program.only or n in program.only)
+    only = concerned if len(concerned) < len(record.parts) else ()
     options = seen_options(record, theirs, parted[0])
     edits: list[Edit] = []
     if program.mines_rule:
@@ -180,7 +185,32 @@ def edits_of(
     edits += gradient_edits(theirs, program)
     if program.still == set(record.parts):
         edits = [Edit("still_all", True, False) if e.what == "still" else e for e in edits]
-    return tuple(edits)
+    return tuple(_seen_as_lr(edit, record) for edit in edits)
+
+
+def _seen_as_lr(edit: Edit, record: Record) -> Edit:
+    """A factor of the gradient as one of lr, where mine was seen to have such an lr."""
+    at = record.steps[0]
+    names = edit.weights or tuple(record.parts)
+    if edit.what != "gradient" or not {*names} <= at.rules_of_mine.keys() & at.rules.keys():
+        return edit
+    pairs = {(at.rules_of_mine[name][1]["lr"], at.rules[name][1]["lr"]) for name in names}
+    mine, theirs = pairs.pop()
+    if pairs or not theirs or not near([mine / theirs], [edit.mine]):
+        return edit
+    return Edit("lr", mine, theirs, edit.weights)
+
+
+def _refuted(edit: Edit, record: Record) -> bool:
+    """Whether mine was seen to have another value of an option than an edit says."""
+    at = record.steps[0]
+    for name in edit.weights or record.parts:
+        kind, options = at.rules_of_mine.get(name, (None, {}))
+        if kind and kind.__name__ in KNOWN:
+            seen = options_of(make_rule(kind.__name__, options))
+            if edit.what in seen and not near([edit.mine], [seen[edit.what]]):
+                return True
+    return False
 
 
 def options_edits(record: Record, parted: Sequence[str]) -> Iterator[Edit]:
@@ -292,8 +322,8 @@ def phrase(edit: Edit) -> tuple[str, str]:
     mine, theirs = edit.mine, edit.theirs
     if edit.what in BROKEN | PARTED:
         return mine, theirs
-    key = ADDED.get((edit.what, mine), edit.what)
-    if key in BOTH_WAYS and not (key == "decoupled_weight_decay" and mine):
+    key = BY_VALUE.get((edit.what, mine), edit.what)
+    if key in BOTH_WAYS:
         what, how = BOTH_WAYS[key]
         if mine:
             return f"has {what}{of}, which theirs has not", f"leave it out, or set {key} in theirs"
@@ -492,7 +522,7 @@ def diagnose(
     if found.program.own:
         return _beside(found, base, record)
     if found.weak or found.several or not found.causes:
-        return _unnamed(found, base)
+        return _unnamed(found, base, record)
     edits = edits_of(found.theirs, found.program, record, found.weights)
     numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
     if found.causes[0] == "step size schedule":
@@ -508,7 +538,8 @@ def diagnose(
         )
         if other_way and not alike_factors(cause, program):
             others = edits_of(found.theirs, program, record, found.weights)
-            alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
+            if others != edits and not any(_refuted(edit, record) for edit in others):
+                alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
     return replace(
         base,
         cause=found.causes[0],
@@ -527,21 +558,24 @@ def diagnose(
 def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     """What is known where theirs takes mine's steps once it has mine's gradients."""
     edits = edits_of(found.theirs, found.program, record, found.weights)
+    shown = replace(base, edits=edits, reproduced=found.steps, residual=found.largest)
+    if found.causes and updated_before(record, found.step - 1):
+        return replace(shown, cause=found.causes[0])
     one = parting(record, found.step - 1)
     if one is None:
         seen = "with mine's gradients theirs takes mine's steps: the gradient is what differs"
-        return replace(base, evidence=seen)
+        strange = listed(record.steps[found.step - 1].strange)
+        seen += f"; what {strange} does was not seen" if strange else ""
+        return replace(base, evidence=seen, other_gradients=True)
     return replace(
-        base,
+        shown,
         cause=one.cause,
         second=(found.causes[0], None) if found.causes else None,
         edits=(Edit(one.cause, one.mine, one.change, one.weights), *edits),
-        reproduced=found.steps,
-        residual=found.largest,
     )
 
 
-def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
+def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     """What is known where no cause is named."""
     base = replace(base, same_gradients=found.same)
     if found.weak:
@@ -556,9 +590,17 @@ def _unnamed(found: Finding, base: Diagnosis) -> Diagnosis:
             *found.looked[::-1], tried
         )
     if not found.agreeing:
-        return replace(base, evidence=f"{tried} mine's steps")
+        return replace(base, evidence=f"{tried} mine's steps{_outside(record)}")
     seen = f"{listed(found.agreeing)} take the same steps in both; {tried} those of the others"
-    return replace(base, cause="one weight's update", evidence=seen)
+    return replace(base, cause="one weight's update", evidence=seen + _outside(record))
+
+
+def _outside(record: Record) -> str:
+    """Where mine's weights were seen to change outside of its optimizer."""
+    steps = enumerate(record.steps, start=1)
+    first = next((number for number, step in steps if step.outside), None)
+    said = f"; mine's weights change before step {first} by more than optimizer.step()"
+    return said if first else ""
 
 
 def alike_factors(cause: str, program: Program) -> bool:
