@@ -618,3 +618,14 @@ def test_a_function_that_is_not_looked_into_is_told():
     assert report.cause == "unexplained"
     assert "what WrongSiLUBackward does was not seen" in report.text
     assert "gradcheck" in report.text
+
+
+def test_several_steps_between_two_yields_are_told():
+    def each_second(**changes):
+        return itertools.islice(train(**changes), 0, None, 2)
+
+    report = lockstep(
+        each_second(), each_second(loss=of_cross_entropy(label_smoothing=0.1)["loss"])
+    )
+    assert report.cause == "unexplained"
+    assert "let it yield after each" in report.text

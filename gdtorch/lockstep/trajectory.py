@@ -34,7 +34,8 @@ from .words import diagnose
 AGREEING = {"identical", "rounding"}  # causes
 SURE = 32  # bits; numbers with fewer tell little
 UNKNOWN = (
-    "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed"
+    "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed; "
+    "if it takes several steps between two yields, let it yield after each"
 )
 OTHER_RULE = "Theirs steps by {}, which is not replayed. Train both by SGD: do they agree then?"
 SWAP = "Theirs was not seen to train in PyTorch. If mine does, swap the two, and more can be found."
