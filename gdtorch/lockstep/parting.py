@@ -398,13 +398,12 @@ def _name(function: Function) -> str:
 
 def _run(tape: Tape, weights: Mapping[int, Tensor]) -> tuple[list[_Call], dict[int, Tensor]]:
     """The calls of a tape, with their values at these weights, and the gradients."""
-    with torch.enable_grad():
-        calls, values = [], tape.beginning(weights)
-        for function in tape.functions:
-            made = tape.call(function, values)
-            values |= zip(function.outputs, made, strict=True)
-            calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
-        found = tape.backward(values, tape.trained)
+    calls, values = [], tape.beginning(weights)
+    for function in tape.functions:
+        made = tape.call(function, values)
+        values |= zip(function.outputs, made, strict=True)
+        calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
+    found = tape.backward(values, tape.trained)
     return calls, tape.by_parameter(values, found)
 
 
