@@ -195,6 +195,7 @@ def test_the_bias_of_a_layer_with_one_output_is_told_from_its_weight():
     assert said in str(report), str(report)
 
 
+@pytest.mark.slow
 def test_batches_in_another_order_are_named():
     """From the second epoch on; rows that theirs never has together are no such batch."""
     orders = [[0, 1, 2], [2, 0, 1]]

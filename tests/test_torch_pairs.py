@@ -281,7 +281,16 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+QUICK = {  # one of each kind; the others are slow
+    *("evaluates", "a hook", "other data", "another seed", "another activation", "another option"),
+    *("a penalty", "another order", "clips some"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PAIRS],
+)
 def test_where_two_programs_part_is_named(name):
     mine, theirs, cause, words = PAIRS[name]
     report = lockstep(train(**mine), train(**theirs), 20)
@@ -384,6 +393,7 @@ def test_many_other_options_are_read_off_mine():
     ]
 
 
+@pytest.mark.slow
 def test_another_optimizer_beside_another_function_are_both_read_off_mine():
     def mine(net):
         return torch.optim.AdamW(net.parameters(), lr=0.02, betas=(0.8, 0.99), weight_decay=0.1)
@@ -547,6 +557,7 @@ def adversaries(lr_of_judge, optimizer=torch.optim.SGD):
         second.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 def test_what_follows_from_an_optimizer_that_stepped_before_is_no_other_gradient(optimizer):
     report = lockstep(lambda: adversaries(0.2, optimizer), lambda: adversaries(0.1, optimizer), 20)
@@ -580,6 +591,7 @@ def test_a_decay_in_the_gradient_is_not_called_none():
     assert "adds the decay to the gradient" in report.text
 
 
+@pytest.mark.slow
 def test_weights_that_change_between_the_steps_are_told():
     @torch.no_grad()
     def clamp(net):
@@ -620,6 +632,7 @@ def test_a_function_that_is_not_looked_into_is_told():
     assert "gradcheck" in report.text
 
 
+@pytest.mark.slow
 def test_several_steps_between_two_yields_are_told():
     def each_second(**changes):
         return itertools.islice(train(**changes), 0, None, 2)
