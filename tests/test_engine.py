@@ -87,11 +87,12 @@ def test_weights_are_those_of_manual(name, dtype, monkeypatch):
     ("name", "dtype"),
     [
         ("plain", torch.float32),
-        pytest.param("plain", torch.float64, marks=pytest.mark.slow),
-        pytest.param("every", torch.float32, marks=pytest.mark.slow),
+        ("plain", torch.float64),
+        ("every", torch.float32),
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_compiled_weights_are_those_of_manual(name, dtype):
     engine = Engine(POST, 15, OPTIONS[name], dtype=dtype)
     assert (engine.compiled, engine.reason) == (True, "")

@@ -68,6 +68,7 @@ def test_every_figure_is_drawn_here():
     assert set(DRAWN) == set(figures.__all__) - {"png"}
 
 
+@pytest.mark.slow
 def test_png_is_twice_a_screens_resolution_and_labelled(figure):
     image = imread(io.BytesIO(figures.png(figure)), format="png")
     width, height = figure.get_size_inches()

@@ -165,6 +165,7 @@ def test_it_starts_from_saved_weights(main, tmp_path):
     assert_same(final(tmp_path, "a", "adam"), final(tmp_path, "b", "adam"))
 
 
+@pytest.mark.slow
 def test_a_step_that_differs_is_status_1(main, monkeypatch):
     monkeypatch.setattr(Adam, "step", lambda _, weight, grad, __: weight.sub_(grad))
     status, out, error = main("--optimizer", ADAM, "--steps", 3)

@@ -289,7 +289,11 @@ def autocast(w):
     return step
 
 
-@pytest.mark.parametrize("way", [lbfgs, three_steps, autocast], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way",
+    [lbfgs, *(pytest.param(way, marks=pytest.mark.slow) for way in (three_steps, autocast))],
+    ids=lambda way: way.__name__,
+)
 def test_what_a_replay_does_not_know_is_told_honestly(way):
     w = weights()
     found = lockstep(mine(), train(way(w), w), 10)
