@@ -49,6 +49,17 @@ def main(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def one_thread():
+    """Within the test torch uses one thread: arrays this small gain nothing from more of them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """Run `python train.py` hundreds of times: forked off one process that has all imported."""

@@ -18,13 +18,13 @@ every_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda network:
 HOW = list(itertools.product(("SGD", "Adam"), ("float64", "float32")))
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def quiet():
     with np.errstate(all="ignore"):  # of steps that run away
         yield
-    torch.set_num_threads(threads)
 
 
 def report_on(network, seed, dtype, optimizer, *mistakes):

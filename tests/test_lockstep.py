@@ -26,14 +26,13 @@ few_or_many = pytest.mark.parametrize(
 )
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Arrays this small gain nothing from threads, and wait for them on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def quiet():
     with np.errstate(all="ignore"):  # of the weights that a test breaks on purpose
         yield
-    torch.set_num_threads(threads)
 
 
 def large(problem):

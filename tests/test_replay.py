@@ -20,13 +20,13 @@ IS_SGD = {"RAdam": "state reset", "ASGD": "lambd"}  # which makes them SGD
 SCALE_FREE = {"Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam"}  # but for eps
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def quiet():
     with np.errstate(all="ignore"):
         yield
-    torch.set_num_threads(threads)
 
 
 def cases(optimizer, problem):

@@ -15,12 +15,7 @@ FLOATS = itertools.repeat((ROWS.float(), LABELS))
 MLP = "0.weight", "0.bias", "2.weight", "2.bias"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(*layers):
