@@ -406,7 +406,8 @@ class _Search:
             build = _changed(broken=one, spoiled=frozenset(self.parted))
             partial = self._differs(made, true, self.agreeing)
             known[key] = Candidate(one.cause, build, ((),), partial, one)
-            self.first.suppose(build(self.theirs, ()), {first: made})
+            if first == 0:  # else the steps before have it, too, if they do not show it
+                self.first.suppose(build(self.theirs, ()), {first: made})
         return [*known.values()]
 
     def _can_be_mines(self, one: Break, made: Tensor, raw: Tensor) -> bool:
