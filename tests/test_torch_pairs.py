@@ -498,6 +498,45 @@ def test_autocast_hides_no_gradient_that_is_cut_off():
     assert report.cause != "precision"
 
 
+class Residual(nn.Module):
+    """Two layers, and a way around the second one."""
+
+    def __init__(self, around=lambda hidden: hidden):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = (nn.Linear(5, 5, dtype=torch.float64) for _ in range(2))
+        self.around = around
+
+    def forward(self, rows):
+        hidden = self.first(rows).tanh()
+        return self.second(hidden) + self.around(hidden)
+
+
+def with_a_hook(hidden):
+    hidden.register_hook(lambda grad: grad * (grad > 0) + grad)
+    return hidden
+
+
+@pytest.mark.parametrize(
+    ("around", "cause"),
+    [(torch.Tensor.detach, "branch cut off"), (with_a_hook, "changed gradients")],
+    ids=["detached", "hook"],
+)
+def test_a_scaled_loss_hides_nothing(around, cause):
+    def mine():
+        net, scaler = Residual(around), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        steps = sgd(net)
+        for _ in range(20):
+            steps.zero_grad()
+            scaler.scale(cross_entropy(net, ROWS, LABELS)).backward()
+            scaler.unscale_(steps)
+            scaler.step(steps)
+            scaler.update()
+
+    report = lockstep(mine, train(Residual), 20)
+    assert report.cause == cause, str(report)
+
+
 def test_gradients_that_are_cleared_between_micro_batches_are_no_other_rows():
     report = lockstep(lambda: accumulate(clears=True), train(), 20)
     assert report.cause == "changed gradients"

@@ -264,10 +264,14 @@ class Observer(TorchFunctionMode):
                     self.seen.kinks[key] *= share
         tape = self.seen.tape
         if tape and not self.unscaled:  # another optimizer's gradients may follow, of the same loss
-            losses = [
-                (inner, None) for slot, _ in tape.losses for inner in tape.makers[slot].inputs()
-            ]
-            self.seen.tape = replace(tape, losses=tuple(losses))
+            scaling = [tape.makers[slot] for slot, _ in tape.losses]
+            scaled_losses = {slot for slot, _ in tape.losses}
+            self.seen.tape = replace(
+                tape,
+                functions=tuple(f for f in tape.functions if scaled_losses.isdisjoint(f.outputs)),
+                losses=tuple((inner, None) for one in scaling for inner in one.inputs()),
+                value=tape.value * share,
+            )
             self.unscaled = True
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
