@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KNOWN", "SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
+__all__ = ["SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
 
 import itertools
 import math
@@ -34,7 +34,6 @@ WEAK = 4  # roundings: a smaller difference tells no cause from another
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
 AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
-KNOWN = {*RULES, "AdamW"}  # optimizers of torch.optim that can be replayed
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
 ALONG = 1e-6  # of the cosine of two steps that may be the same
@@ -318,7 +317,7 @@ class _Search:
         if self.sees_mine and self.holds(MINES_GRADIENTS):
             return [(MINES_GRADIENTS,)]
         rules = self.record.steps[self.step or 0].rules_of_mine
-        known = all(n in rules and rules[n][0].__name__ in KNOWN for n in self.parted)
+        known = all(n in rules and rules[n][0].__name__ in RULES for n in self.parted)
         return [(MINES_RULE,)] if known and not self.of_theirs and self.holds(MINES_RULE) else []
 
     def _beside_mines_gradients(self) -> list[tuple[Fitted, ...]]:

@@ -10,7 +10,7 @@ import torch
 
 from .diagnosis import Diagnosis, listed
 from .distance import Difference
-from .words import describe, usual_factors
+from .words import describe, heading, usual_factors
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -102,11 +102,7 @@ def explain(
         return describe(diagnosis, _where(first), rows)
     seen = f"Seen: {_seen(diagnosis, precisions, steps, lr)}."
     means = f"Means: {_meaning(diagnosis)}"
-    lines = [f"cause: {diagnosis.cause}", seen, _where(first), means]
-    if diagnosis.theirs:
-        lines.insert(1, f"theirs: {diagnosis.theirs}")
-    if diagnosis.optimizer_of_mine:
-        lines.insert(2, f"seen in mine: {diagnosis.optimizer_of_mine}")
+    lines = [*heading(diagnosis), seen, _where(first), means]
     if diagnosis.cause.startswith("scale"):
         factor = diagnosis.factor
         for value in factor.values() if isinstance(factor, dict) else (factor,):

@@ -95,9 +95,8 @@ def updated_before(record: Record, step: int) -> bool:
     unlike = {*record.unlike(at.raw, at.fresh)}
     if not unlike & {*record.unlike(plain, at.fresh)}:  # theirs has updated none before
         return False
-    before, after = at.whole.before, at.whole.after
-    now = {id(p): (before if n in unlike else after)[n].to(p) for n, p in record.parameters.items()}
-    found = record.sampled(at.whole.tape.gradients(now), record.parameters)
+    now = {**at.whole.after, **{name: at.whole.before[name] for name in unlike}}
+    found = record.sampled(at.whole.tape.gradients(record.values(now)), record.parameters)
     return not unlike & {*record.unlike(at.raw, found)}
 
 
@@ -123,8 +122,7 @@ class _Tapes:
             {id(parameter): name for name, parameter in record.parameters.items()},
         )
         ours = {id(p): record.layout[n].back(whole.before[n]).to(p) for n, p in record.ours.items()}
-        others = {id(p): whole.before[n].to(p) for n, p in record.parameters.items()}
-        weights = ours, others
+        weights = ours, record.values(whole.before)
         runs = [_run(tape, now) for tape, now in zip(self.tapes, weights, strict=True)]
         self.gradient = record.sampled(runs[0][1], record.ours)
         # Where one has a loss for each of several micro-batches, the other is run in these, too.

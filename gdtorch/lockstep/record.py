@@ -192,7 +192,7 @@ class Record:
         """The tape of a step, in which mistakes are made; None where it was not kept."""
         whole = self.steps[step].whole if 0 <= step < len(self.steps) else None
         if whole and step not in self.tapes:
-            self.tapes[step] = whole.tape.unfolded(self._values(whole.base))
+            self.tapes[step] = whole.tape.unfolded(self.values(whole.base))
         return self.tapes.get(step)
 
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
@@ -205,7 +205,7 @@ class Record:
     def gradients(self, step: int, mistakes: Iterable[Break]) -> Iterator[Tensor | None]:
         """The gradients with one mistake each, to a few roundings: sooner found, and not kept."""
         whole, tape = self.steps[step].whole, self.tape(step)
-        known = Pass(tape, self._values(whole.base)) if whole and tape else None
+        known = Pass(tape, self.values(whole.base)) if whole and tape else None
         return (self._gradient(step, one, known) for one in mistakes)
 
     def _gradient(self, step: int, one: Break | None, known: Pass | None = None) -> Tensor | None:
@@ -222,7 +222,7 @@ class Record:
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         keys = {name: key for key, name in names.items()}
         rates = {keys[n]: options["lr"] for n, (_, options) in self.steps[step].rules.items()}
-        now, after = self._values(base), self._values(whole.after)
+        now, after = self.values(base), self.values(whole.after)
         found = gradient(tape, now, after, names, one, rates, known if one else None)
         if found is None or not set(found) <= set(names):
             return None
@@ -250,8 +250,8 @@ class Record:
                 ahead[name] = ahead[name] + options.get("momentum", 0.0) * moved
         return ahead
 
-    def _values(self, weights: Weights) -> dict[int, Tensor]:
-        """`id` of each parameter → its values."""
+    def values(self, weights: Weights) -> dict[int, Tensor]:
+        """`id` of each parameter of theirs → its values."""
         return {id(p): weights[name].to(p) for name, p in self.parameters.items()}
 
     def until(self, step: int) -> Record:
@@ -294,7 +294,8 @@ class Keeper:
         """Take in the initial weights, which do not change until the first step is seen."""
         self.layout = layout
         # Of large networks no tape is kept, and so there is little to be seen in mine.
-        self.watches_mine = LEAST * sum(weight.numel() for weight in theirs.values()) <= ROOM
+        self.size = sum(weight.numel() for weight in theirs.values())
+        self.watches_mine = LEAST * self.size <= ROOM
         self.shapes = {name: tuple(weight.shape) for name, weight in theirs.items()}
         self.dtypes = {
             name: torch.promote_types(mine[name].dtype, weight.dtype)
@@ -318,8 +319,7 @@ class Keeper:
                 return
             self.ours = _behind(mine, self.of_mine, self.start[0], self.layout)
             self._choose(mine, theirs)
-            self.size = sum(parameter.numel() for parameter in self.parameters.values())
-            self.observer.taping = LEAST * self.size <= ROOM
+            self.observer.taping = self.watches_mine
             self.before, self.base = (self._sample(weights) for weights in self.start)
             self._keep_samples(self.observer, self.parameters)
             self._keep_samples(self.of_mine, self.ours)

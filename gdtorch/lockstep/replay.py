@@ -91,6 +91,10 @@ class Program:
     broken: Break | None = None
     spoiled: frozenset[str] = frozenset()
 
+    def seen(self, step: Step) -> Mapping[str, Any]:
+        """Weight → the optimizer's class and options, of those seen in a step, that it has."""
+        return step.rules_of_mine if self.mines_rule else step.rules
+
     def with_option(self, name: str, value: Any) -> Program:  # noqa: ANN401 (as an optimizer has it)
         """The same program with another option of its optimizer."""
         return replace(self, options={**self.options, name: value})
@@ -174,7 +178,7 @@ class Replay:
         self.after = after
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
         self.given = self._stack("given") if record.sees_mine else self.used
-        self.grouped: dict[tuple[frozenset[str], bool], list[tuple[Tensor, str]]] = {}
+        self.grouped: dict[tuple[Any, ...], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.norms = self._of_steps(lambda step, name: step.norms[name])
         self.largest = self._largest_element("fresh")
@@ -198,20 +202,22 @@ class Replay:
         rows = [[number(step, name) for name in self.names] for step in self.steps]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def _groups(self, only: frozenset[str], *, each: bool) -> list[tuple[Tensor, str]]:
+    def _groups(self, program: Program) -> list[tuple[Tensor, str]]:
         """The elements that are stepped alike, or each weight's, with a weight that has them."""
-        if (only, each) in self.grouped:
-            return self.grouped[only, each]
+        only, each = program.only, bool(program.count)
+        key = only, each, program.mines_rule
+        if key in self.grouped:
+            return self.grouped[key]
         alike: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
-            rules = [(step.rules.get(name), step.rules_of_mine.get(name)) for step in self.steps]
+            rules = [program.seen(step).get(name) for step in self.steps]
             history = repr([name in only, each and name, *rules])
             alike.setdefault(history, []).append(number)
         groups = []
         for numbers in alike.values():
             at = torch.isin(self.weight_of, torch.tensor(numbers)).nonzero().flatten()
             groups.append((at, self.names[numbers[0]]))
-        return self.grouped.setdefault((only, each), groups)
+        return self.grouped.setdefault(key, groups)
 
     def of(self, name: str) -> Tensor:
         """Which elements belong to a weight, as booleans."""
@@ -223,7 +229,7 @@ class Replay:
         known: tuple[Any, float] | None = None
         rule = None
         for number, step in enumerate(self.steps):
-            seen = (step.rules_of_mine if program.mines_rule else step.rules).get(name)
+            seen = program.seen(step).get(name)
             rate = program.rates[min(number, len(program.rates) - 1)]
             if (seen, rate) != known:
                 known = seen, rate
@@ -306,7 +312,7 @@ class Replay:
         """
         grads = self.gradients(program, shift)
         made = self.before.clone()
-        for at, name in self._groups(program.only, each=bool(program.count)):
+        for at, name in self._groups(program):
             if len(at) == made.shape[1]:
                 self._take(program, name, made, grads, rounded)
             else:

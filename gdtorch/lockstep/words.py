@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["describe", "diagnose", "phrase", "usual_factors"]
+__all__ = ["describe", "diagnose", "heading", "phrase", "usual_factors"]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..optimizers import RULES
 from .breaks import CAUSES as BROKEN
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import KNOWN, SECONDS_OF_BREAKS, Finding, Progress, find, silent
+from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
 from .parting import CAUSES as PARTED
 from .parting import parting, updated_before
 from .record import Record, Rule
@@ -206,7 +207,7 @@ def _refuted(edit: Edit, record: Record) -> bool:
     at = record.steps[0]
     for name in edit.weights or record.parts:
         kind, options = at.rules_of_mine.get(name, (None, {}))
-        if kind and kind.__name__ in KNOWN:
+        if kind and kind.__name__ in RULES:
             seen = options_of(make_rule(kind.__name__, options))
             if edit.what in seen and not near([edit.mine], [seen[edit.what]]):
                 return True
@@ -244,8 +245,7 @@ def reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:
     for step in range(len(record.steps)):
         made, true = record.gradient(step, one), record.gradient(step, None)
         if made is not None and true is not None:
-            parts = record.parts.items()
-            differ |= {n for n, part in parts if not record.same(made[part], true[part])}
+            differ.update(record.unlike(made, true))
     return tuple(n for n in record.parts if n in program.spoiled and (n in differ or not differ))
 
 
@@ -312,7 +312,7 @@ def in_words(record: Record, theirs: Program) -> str:
 def _signatures(rules: Mapping[str, Rule]) -> str:
     """Those of torch.optim's optimizers that were seen, each once."""
     kinds = ((kind.__name__, options) for kind, options in rules.values())
-    seen = dict.fromkeys(signature(kind, options) for kind, options in kinds if kind in KNOWN)
+    seen = dict.fromkeys(signature(kind, options) for kind, options in kinds if kind in RULES)
     return "; ".join(seen)
 
 
@@ -406,6 +406,16 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
 }
 
 
+def heading(diagnosis: Diagnosis) -> list[str]:
+    """The cause, and the optimizers that were seen."""
+    lines = [f"cause: {diagnosis.cause}"]
+    if diagnosis.theirs:
+        lines.append(f"theirs: {diagnosis.theirs}")
+    if diagnosis.optimizer_of_mine:
+        lines.append(f"seen in mine: {diagnosis.optimizer_of_mine}")
+    return lines
+
+
 def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
     phrases = [phrase(edit) for edit in diagnosis.edits]
@@ -415,9 +425,7 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     ]
     changes = dict.fromkeys(change for _, change in phrases)
     lines = [
-        f"cause: {diagnosis.cause}",
-        f"theirs: {diagnosis.theirs}",
-        *([f"seen in mine: {diagnosis.optimizer_of_mine}"] if diagnosis.optimizer_of_mine else []),
+        *heading(diagnosis),
         f"mine:   the same, but it {', and it '.join(said)}",
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
         where,
@@ -529,9 +537,8 @@ def diagnose(
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
     alike: dict[str, None] = {}
-    still = (
-        found.causes[0] == "weight that never moves"
-    )  # then it may be many things, all of them 0
+    # Where a weight does not move, it may be many things, all of them 0.
+    still = found.causes[0] == "weight that never moves"
     for cause, program in () if still else found.alike:
         other_way = (
             cause != found.causes[0] or program.broken or program.rates != found.program.rates
