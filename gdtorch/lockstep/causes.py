@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .diagnosis import Diagnosis, listed
-from .evidence import Fit, Updates
+from .rounding import Fit, Updates
 
 NO_CHANGE = 1e-6  # of a learning rate: nobody's schedule, but rounding that has grown
 WEAK = 10  # a difference of less than so many times the rounding fits too many causes

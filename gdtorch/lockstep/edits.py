@@ -17,9 +17,9 @@ from torch import Tensor
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
-from .evidence import of_gradients
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
+from .rounding import of_gradients
 from .schedules import is_plain, lr_at
 
 FIRST = 4  # steps from the first that differs on, by which the numbers of a pair are fitted first

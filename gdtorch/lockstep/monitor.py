@@ -13,7 +13,7 @@ from torch import Tensor
 from .causes import first_update, later_update, second_update
 from .diagnosis import Diagnosis
 from .distance import Weights, close
-from .evidence import (
+from .rounding import (
     GROWTH,
     Snapshot,
     Updates,

@@ -20,8 +20,8 @@ from torch import Tensor
 from .backward import IMPOSSIBLE
 from .breaks import after_module
 from .diagnosis import listed
-from .evidence import of_gradients
 from .record import Record, Whole
+from .rounding import of_gradients
 from .tape import Function, Slot, Tape, flattened, tensors
 
 CAUSES = {  # the words for it

@@ -17,9 +17,9 @@ from ..optimizers import RULES
 from .backward import gradient
 from .breaks import Break, rows_of
 from .distance import Difference, Weights, ulps_between
-from .evidence import GROWTH, of_gradients
 from .observe import Observer, taken
 from .pairing import Pair
+from .rounding import GROWTH, of_gradients
 from .tape import Pass, Tape
 
 SAMPLE = 1 << 14  # elements at most

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..optimizers import RULES, Rule
 from .breaks import Break, rows_of
-from .evidence import GROWTH, of_gradients
 from .record import Record, Step
+from .rounding import GROWTH, of_gradients
 
 IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range
 SMALLEST = 1e-300  # so that nothing is divided by 0

@@ -22,13 +22,13 @@ from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .edits import SECONDS_OF_BREAKS as SECONDS
 from .edits import Progress, silent
-from .evidence import Snapshot, moved
 from .explain import explain
 from .monitor import Monitor
 from .observe import Observer
 from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper
+from .rounding import Snapshot, moved
 from .words import diagnose
 
 AGREEING = {"identical", "rounding"}  # causes
