@@ -239,9 +239,8 @@ AT_ZERO = [decay_but_for_what_is_at_zero, momentum_of_what_is_at_zero]
 
 
 def assert_factor(report, factor):
-    # To 1e-3, or to the interval that rounding leaves open.
     def near(mine, theirs):
-        return mine == pytest.approx(theirs, rel=1e-3, abs=report.diagnosis.error)
+        return mine == pytest.approx(theirs, rel=1e-3)
 
     if isinstance(factor, dict):
         assert set(report.factor) == set(factor)
@@ -572,14 +571,16 @@ def test_of_one_step_of_numpy_no_factor_is_said_to_last():
         vectors([2, 3], [1.4, 2.4], [0.8, 1.8]), vectors([2, 3], [1.8, 2.8], [1.6, 2.6])
     )
     assert report.cause == "scale"
-    assert "which the first does not tell" in str(report)
+    assert "nothing is known of the steps after the first that differs" in str(report)
 
 
 def test_one_number_is_explained_by_the_simplest_cause():
     # From w = 2: −0.6 against −0.2 is thrice the update, or a decay of 0.2 · w. A scale, then.
     report = lockstep(vectors([2], [1.4]), vectors([2], [1.8]))
     assert report.cause == "scale"
-    assert "explained by a weight decay of 0.2 as well" in str(report)
+    assert "Or:     it has 0.2 more lr * weight_decay than theirs, which does the same" in str(
+        report
+    )
     assert lockstep(vectors([2], [2.2]), vectors([2], [1.8])).cause == "sign"
     # And a weight of a single number is no evidence for a scale of its own.
     mine = [{"w": [1.0, 2.0], "b": [1.0]}, {"w": [0.9, 1.7], "b": [0.5]}]
@@ -594,12 +595,12 @@ def test_what_is_hardly_more_than_rounding_is_not_named():
     mine = [start, start - update - 5e-14 * start, start - 2 * update]
     report = lockstep(vectors(*mine), vectors(*theirs))
     assert report.cause == "unexplained"
-    assert "scale and weight decay both explain it" in str(report)
+    assert "hardly more than rounding" in str(report)
     # And at the second step, a momentum and a schedule.
     late = [start, start - update, start - 2 * update - 5e-14 * update]
     report = lockstep(vectors(*late), vectors(*theirs))
     assert report.cause == "unexplained"
-    assert "momentum and step size schedule both explain it" in str(report)
+    assert "hardly more than rounding" in str(report)
 
 
 def test_one_weight_hardly_apart_is_not_accused():
@@ -626,9 +627,7 @@ def test_a_decay_that_sets_in_late_is_no_decay_outside_the_velocity(strength):
     start, one, two = rng.normal(size=(3, 20))
     theirs = [start, start - 1e-7 * one, start - 1e-7 * (one + two)]
     late = [*theirs[:2], theirs[2] - strength * theirs[1]]
-    report = lockstep(vectors(*late), vectors(*theirs))
-    assert report.cause == "unexplained"
-    assert ("a weight decay that sets in late both explain it" in str(report)) == (strength < 0.1)
+    assert lockstep(vectors(*late), vectors(*theirs)).cause == "unexplained"
 
 
 def test_with_nesterov_a_decay_outside_the_velocity_shows_at_once():
@@ -833,9 +832,13 @@ def test_that_nothing_moved_is_said():
     assert found.identical
     assert "No weight moved in any of 8 steps, in either" in str(found)
     assert "No weight moved" not in str(lockstep(vectors([1], [1], [2]), vectors([1], [1], [2])))
-    words = "Perhaps: mine updates other arrays than those that it yields, or its lr begins at 0."
-    assert words in str(lockstep(vectors([1, 2], [1, 2]), vectors([1, 2], [2, 4])))
-    assert words not in str(lockstep(vectors([1, 2], [1.5, 3]), vectors([1, 2], [2, 4])))
+    found = lockstep(vectors([1, 2], [1, 2]), vectors([1, 2], [2, 4]))
+    assert found.cause == "weight that never moves"
+    assert "it moves no weight" in str(found)
+    assert "the arrays which it shows are those that it updates" in str(found)
+    found = lockstep(vectors([1, 2], [2, 4]), vectors([1, 2], [1, 2]))
+    assert found.cause == "weight that never moves"
+    assert "it moves w, which theirs does not" in str(found)
 
 
 def test_a_weight_that_stands_still_does_not_move_in_words():
@@ -880,8 +883,5 @@ def test_an_exception_of_the_users_own_is_left_alone():
 def test_a_drift_that_rounding_cannot_explain_is_not_called_rounding():
     """Each step within rounding, but all in one direction, for long."""
     walk = 1.0 + np.arange(2000) * 1e-13
-    assert lockstep(vectors(*([x] for x in walk)), vectors(*([1.0] for _ in walk)), 2000).cause in {
-        "scale",
-        "unexplained",
-    }
+    assert not lockstep(vectors(*([x] for x in walk)), vectors(*([1.0] for _ in walk)), 2000)
     assert math.isclose(walk[-1], 1.0, rel_tol=1e-9)

@@ -38,9 +38,10 @@ class Diagnosis:
         factor: the number that belongs to the cause, mine over theirs or mine minus theirs.
         step: the step whose update shows it.
         weights: the weights that show it.
-        error: what rounding leaves open of `factor`.
         second: a second cause that is there as well, with its factor.
         evidence: what was seen, in words, beyond what the cause says.
+        bare: where theirs' updates are all that is known of it, and not its gradients, the learning
+            rate by which they were divided, 1 if that is not known; else 0.
         several: whether it is unexplained because more than one cause explains it.
         edits: what a replay has shown mine to do otherwise; none where there was no replay.
         theirs: theirs' optimizer as a replay has seen it.
@@ -59,9 +60,9 @@ class Diagnosis:
     factor: Factor = None
     step: int = 0
     weights: tuple[str, ...] = ()
-    error: float = 0.0
     second: tuple[str, Factor] | None = None
     evidence: str = ""
+    bare: float = 0.0
     several: bool = False
     edits: tuple[Edit, ...] = ()
     theirs: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent"]
+__all__ = ["SECONDS_OF_BREAKS", "Finding", "Progress", "find", "silent", "theirs_program"]
 
 import itertools
 import math
@@ -31,8 +31,12 @@ NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
 A_LITTLE = 2  # roundings, which may be left
 SELDOM = 1e-4  # of the elements of all steps, in which they may
 WEAK = 4  # roundings: a smaller difference tells no cause from another
+WEAK_UPDATES = 10  # the same, where theirs' updates are all that is known of its rounding
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
-AT_ONCE = {"sign", "scale", "scale of one weight"}  # causes that the first such step shows whole
+AT_ONCE = {  # causes that the first such steps show whole
+    *("sign", "scale", "scale of one weight", "gradients not zeroed", "weight that never moves"),
+}
+BEYOND = 10  # times the rounding of a sample, times elements in all for one of the sample
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
@@ -173,6 +177,7 @@ class Finding:
         several: the words, where so few steps cannot tell them apart.
         alike: other programs that do the same.
         same: whether mine was seen to have theirs' gradients.
+        beyond: the first step in which elements differ that are not in the sample, and the weight.
         looked: how many mistakes in the gradient were tried, and of how many, where time was up.
     """
 
@@ -186,6 +191,7 @@ class Finding:
     alike: tuple[tuple[str, Program], ...] = ()
     looked: tuple[int, int] | None = None
     same: bool = False
+    beyond: tuple[int, str] | None = None
     agreeing: tuple[str, ...] = ()
     several: tuple[str, ...] = ()
     tried: int = 0
@@ -265,6 +271,8 @@ class _Search:
     def run(self) -> list[tuple[Fitted, ...]]:
         """The smallest edits that take mine's steps, alike ones all; empty where there are none."""
         self.deadline = time.thread_time() + SECONDS
+        if self.record.bare:
+            return self._of_updates()
         singles = [self._fit(candidate) for candidate in self._singles()]
         found: list[tuple[Fitted, ...]] = [
             (one,) for one in map(self._rounded, singles) if self.holds(one)
@@ -299,6 +307,36 @@ class _Search:
             found = [(one,) for one in self._two_breaks(candidates) if self.holds(one)]
             found = found or [(one,) for one in self._reordered() if self.holds(one)]
         return found or self._beside_mines_gradients()
+
+    def _of_updates(self) -> list[tuple[Fitted, ...]]:
+        """Edits that can be told from theirs' updates alone, whatever rule has made them."""
+        every = frozenset[str]()
+        options = (
+            Candidate("momentum", _with("momentum", every), ((0.5,),)),
+            Candidate("weight decay", _with("weight_decay", every), ((0.01,),)),
+            Candidate("dampening", _with("dampening", every), ((0.5,),)),
+        )
+        singles = [self._fit(candidate) for candidate in (*self._factors(), *options)]
+        schedule = self._schedule(self.theirs)
+        rounded = [*map(self._rounded, singles)]
+        if schedule and len({*schedule.numbers}) > 1:  # else it is a factor
+            rounded.append(schedule)
+        holding = sorted(filter(self.holds, rounded), key=self._plainness)
+        holding.sort(key=lambda one: not self._is_shown(one))
+        if holding and self._is_shown(holding[0]):
+            return [(one,) for one in holding]
+        of = {one.candidate.cause: one for one in singles}
+        pairs = (of["scale"], of["weight decay"]), (of["momentum"], of["dampening"])
+        held = (pair for pair in self._that_hold(pairs) if self._is_shown(*pair))
+        return [*itertools.islice(held, 1)]
+
+    def _is_shown(self, *edits: Fitted) -> bool:
+        """Whether edits that hold explain more numbers than they have; a factor of all need not."""
+        numbers = sum(len(one.numbers) for one in edits if one.candidate.cause != "scale")
+        dampening = (x for one in edits if one.candidate.cause == "dampening" for x in one.numbers)
+        if not all(0 < share < 1 for share in dampening):
+            return False
+        return int((self.window.apart > self.window.noise).sum()) > numbers
 
     def _now_and_then(self) -> list[tuple[Fitted, ...]]:
         """What mine does once in several steps, as at the end of an epoch."""
@@ -675,20 +713,8 @@ class _Search:
     def _singles(self) -> Iterator[Candidate]:
         """Single edits, the plainest first."""
         every = not self.agreeing
-        still = self._resting(self.window.after - self.window.before)
-        if still:
-            yield Candidate("weight that never moves", _changed(still=still), partial=True)
-        unknown = self._unstepped()
-        if unknown:
-            yield Candidate("weight that never moves", _changed(free=unknown), partial=True)
-        yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
-        ratio = self._ratio()
-        starts = (*(((ratio,),) if ratio else ()), (1.0,), *((x,) for x in self._counts()))
-        yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
-        yield Candidate("scale", _rate, starts)
-        if still != set(self.parted) and (not every or len(self.parted) > 1):
-            yield self._scale_of_some()
-        for adds_up in ("always", "first", "never"):
+        yield from self._factors()
+        for adds_up in ("first", "never"):
             if adds_up != self.theirs.adds_up:
                 yield Candidate("gradients not zeroed", _changed(adds_up=adds_up))
         yield Candidate("stale gradient", _changed(late=True))
@@ -701,6 +727,24 @@ class _Search:
         yield from self._around()
         yield from self._clips()
         yield from self._borrowed()
+
+    def _factors(self) -> Iterator[Candidate]:
+        """Multiples of theirs' gradient, 0 and −1 among them, and sums of it."""
+        still = self._resting(self.window.after - self.window.before)
+        if still:
+            yield Candidate("weight that never moves", _changed(still=still), partial=True)
+        unknown = self._unstepped()
+        if unknown:
+            yield Candidate("weight that never moves", _changed(free=unknown), partial=True)
+        yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
+        ratio = self._ratio()
+        starts = (*(((ratio,),) if ratio else ()), (1.0,), *((x,) for x in self._counts()))
+        yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
+        yield Candidate("scale", _rate, starts)
+        if still != set(self.parted) and (self.agreeing or len(self.parted) > 1):
+            yield self._scale_of_some()
+        if self.theirs.adds_up != "always":
+            yield Candidate("gradients not zeroed", _changed(adds_up="always"))
 
     def _resting(self, moved: Tensor) -> frozenset[str]:
         """Weights of those parted that do not move at all."""
@@ -999,7 +1043,7 @@ def _with_eps(
 def theirs_program(record: Record) -> Program | None:
     """The program that theirs was seen to be; None where its own steps are not explained."""
     program = Program()
-    if not any(step.rules for step in record.steps):
+    if not record.known:  # it has none of torch.optim's optimizers, or one of its own
         grads, moved = record.stack("fresh"), record.stack("predicted") - record.stack("base")
         lr = -float((grads * moved).sum() / grads.square().sum().clamp(min=1e-300))
         program = Program(optimizer="SGD", options={"lr": abs(lr)}, factor=math.copysign(1, lr))
@@ -1010,7 +1054,16 @@ def theirs_program(record: Record) -> Program | None:
     except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
         return None
     found = search.run()
-    return _edited(program, found[0]) if found else None
+    return _as_one_rate(_edited(program, found[0])) if found else None
+
+
+def _as_one_rate(program: Program) -> Program:
+    """The program with a factor of its gradient as one of lr, where that is the same."""
+    if program.optimizer != "SGD" or len(program.rates) > 1 or program.options.get("weight_decay"):
+        return program
+    lr = program.options["lr"] * program.rates[0] * abs(program.factor)
+    options = {**program.options, "lr": float(f"{lr:.6g}")}
+    return replace(program, options=options, factor=math.copysign(1, program.factor), rates=(1.0,))
 
 
 def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
@@ -1048,25 +1101,37 @@ def _as_it_takes_gradients(replay: Replay, program: Program) -> Program:
     return program
 
 
+def _beyond(replay: Replay) -> tuple[int, str] | None:
+    """The first step in which a weight differs, in elements outside the sample, and the weight."""
+    record = replay.record
+    rounding = {name: replay.noise[:, replay.of(name)].amax(dim=1) for name in record.parts}
+    for number, step in enumerate(record.steps):
+        for name, places in record.places.items():
+            most = BEYOND * math.prod(record.shapes[name]) / len(places) * rounding[name][number]
+            if step.apart.get(name, 0.0) > most:
+                return number + 1, name
+    return None
+
+
 def find(
-    record: Record, seconds: float = SECONDS_OF_BREAKS, progress: Progress = silent
-) -> Finding | None:
+    record: Record,
+    theirs: Program,
+    seconds: float = SECONDS_OF_BREAKS,
+    progress: Progress = silent,
+) -> Finding:
     """What makes theirs' steps mine's.
 
     Args:
         record: what was kept of both.
+        theirs: the program that theirs was seen to be.
         seconds: how long to look for mistakes in the gradient.
         progress: called with how many of these were tried, and how many there are.
-
-    Returns:
-        None where theirs' own steps cannot be replayed.
     """
-    theirs = theirs_program(record)
-    if theirs is None:
-        return None
     search = _Search(record, theirs, seconds=seconds, progress=progress)
     if search.step is None:
-        return Finding((), theirs, theirs, steps=len(record.steps), largest=search.worst)
+        beyond = _beyond(search.all)
+        steps = len(record.steps)
+        return Finding((), theirs, theirs, steps=steps, largest=search.worst, beyond=beyond)
     found = search.run()
     causes = {one.candidate.cause for pair in found for one in pair}
     few = len(search.window.steps) - search.step < FEW and found
@@ -1079,11 +1144,12 @@ def find(
         largest=search.worst,
         agreeing=search.agreeing,
     )
+    if search.worst < (WEAK_UPDATES if record.bare else WEAK):
+        return replace(base, weak=True)
     if not found:
         return replace(base, tried=search.tried, looked=search.looked, same=search.same)
-    if search.worst < WEAK:
-        return replace(base, weak=True)
-    if few and len(causes) > 1 and found[0][0].candidate.cause not in AT_ONCE:
+    unclear = len(found if record.bare else causes) > 1
+    if few and unclear and found[0][0].candidate.cause not in AT_ONCE:
         return replace(base, several=tuple(sorted(causes)))
     return replace(
         base,

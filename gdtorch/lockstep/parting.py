@@ -6,7 +6,7 @@ of mine whose values theirs never has is where the two part.
 
 from __future__ import annotations
 
-__all__ = ["CAUSES", "Parting", "parting", "updated_before"]
+__all__ = ["CAUSES", "PLAIN", "Parting", "parting", "updated_before"]
 
 import inspect
 import itertools

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Keeper", "Record", "Rule", "Step", "Whole"]
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,6 +75,8 @@ class Step:
         given: the gradient that mine's optimizer was given, likewise.
         kinks: by how much the gradient is uncertain, next to a kink (see `Seen`).
         carried: the largest distance of `before` and `base`.
+        apart: weight → the largest distance of both after the step, of all elements. A weight is
+            missing once a gradient of its own was next to a kink, unless the distance is infinite.
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the class and the options of theirs' optimizer; empty where none was seen.
         rules_of_mine: the same of mine's.
@@ -94,6 +97,7 @@ class Step:
     given: Tensor | None
     kinks: Tensor
     carried: float
+    apart: Mapping[str, float]
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
     rules_of_mine: Mapping[str, Rule]
@@ -117,6 +121,10 @@ class Record:
         epsilon: relative rounding error, of the lower of both precisions.
         reduced: the shape of what theirs' loss is reduced from.
         squared: whether that may be squares.
+        observed: whether theirs' gradients were seen, and mine's weights put into theirs.
+        bare: where theirs' updates stand for its gradients, the learning rate that they were
+            divided by; else 0.
+        turned: whether mine stands for theirs, and theirs for mine.
         parameters: name → the parameter in theirs.
         ours: name → the parameter in mine; empty where mine is not PyTorch code.
         layout: name → how mine's array is laid out as theirs.
@@ -132,9 +140,12 @@ class Record:
     epsilon: float
     reduced: tuple[int, ...]
     squared: bool
+    observed: bool
     parameters: Mapping[str, Tensor]
     ours: Mapping[str, Tensor]
     layout: Mapping[str, Pair]
+    bare: float = 0.0
+    turned: bool = False
     made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
     tapes: dict[int, Tape] = field(default_factory=dict)
 
@@ -145,7 +156,7 @@ class Record:
     @property
     def window(self) -> int:
         """How many steps are looked at, from the first that differs on."""
-        return window(sum(parameter.numel() for parameter in self.parameters.values()))
+        return window(sum(math.prod(shape) for shape in self.shapes.values()))
 
     @property
     def sees_mine(self) -> bool:
@@ -159,12 +170,41 @@ class Record:
         return not kinds.isdisjoint(RULES)
 
     @property
-    def broken(self) -> int | None:
-        """The first step after which an element is finite in only one of the two."""
+    def broken(self) -> tuple[int, tuple[str, ...]] | None:
+        """The first step after which only one is finite somewhere, and the weights."""
         for number, step in enumerate(self.steps, start=1):
-            if not torch.equal(step.after.isfinite(), step.predicted.isfinite()):
-                return number
+            names = tuple(name for name, apart in step.apart.items() if apart == math.inf)
+            if names:
+                return number, names
         return None
+
+    def by_updates(self, lr: float) -> Record:
+        """The same with theirs' updates, divided by lr, for its gradients: theirs is then SGD."""
+        steps = []
+        for step in self.steps:
+            grads = (step.base - step.predicted) / lr
+            bare = replace(
+                step,
+                fresh=grads,
+                used=grads,
+                raw=None,
+                given=None,
+                kinks=torch.zeros_like(grads),
+                norms={name: float(grads[part].norm()) for name, part in self.parts.items()},
+                rules={},
+                rules_of_mine={},
+                whole=None,
+            )
+            steps.append(bare)
+        return replace(self, steps=steps, bare=lr)
+
+    def mirrored(self) -> Record:
+        """The same with mine for theirs and theirs for mine."""
+        steps = [
+            replace(s, before=s.base, after=s.predicted, base=s.before, predicted=s.after)
+            for s in self.steps
+        ]
+        return replace(self, steps=steps, turned=not self.turned)
 
     def runaway(self, begin: int) -> int:
         """How many steps there are before the weights are so large that their powers overflow."""
@@ -221,7 +261,8 @@ class Record:
             return None
         names = {id(parameter): name for name, parameter in self.parameters.items()}
         keys = {name: key for key, name in names.items()}
-        rates = {keys[n]: options["lr"] for n, (_, options) in self.steps[step].rules.items()}
+        rules = self.steps[step].rules.items()
+        rates = {keys[n]: options["lr"] for n, (_, options) in rules if "lr" in options}
         now, after = self.values(base), self.values(whole.after)
         found = gradient(tape, now, after, names, one, rates, known if one else None)
         if found is None or not set(found) <= set(names):
@@ -288,7 +329,8 @@ class Keeper:
         self.parted = False
         self.parting = 0  # the step after which they have
         self.watches_mine = True
-        self.complete = True  # whether all that is trained in theirs could be observed
+        self.observed = True  # whether all that is trained in theirs is
+        self.kinked: set[str] = set()
 
     def begin(self, mine: Weights, theirs: Weights, layout: Mapping[str, Pair]) -> None:
         """Take in the initial weights, which do not change until the first step is seen."""
@@ -303,6 +345,7 @@ class Keeper:
         }
         self.start = mine, theirs
         self.distance = 0.0
+        self.largest: dict[str, float] = {}  # element of theirs' updates so far, by weight
         self.observer.begin()
         self.of_mine.begin()
 
@@ -310,28 +353,28 @@ class Keeper:
         self, mine: Weights, theirs: Weights, differences: Mapping[str, float], epsilon: float
     ) -> None:
         """Take in the weights after a step, and how far they are apart, weight by weight."""
-        if not self.complete:
-            return
+        if self.parted and not self.observed:
+            return  # the two stand at other weights
         if not self.steps:
             self.parameters = _behind(theirs, self.observer, self.start[1])
-            self.complete = bool(self.parameters)
-            if not self.complete:
-                return
             self.ours = _behind(mine, self.of_mine, self.start[0], self.layout)
             self._choose(mine, theirs)
-            self.observer.taping = self.watches_mine
+            self.observer.taping = self.watches_mine and bool(self.parameters)
             self.before, self.base = (self._sample(weights) for weights in self.start)
             self._keep_samples(self.observer, self.parameters)
             self._keep_samples(self.of_mine, self.ours)
         after, predicted = self._sample(mine), self._sample(theirs)
         seen, own = self.observer.seen, self.of_mine.seen
         found = self._gradients(self.observer, self.parameters)
-        if found is None:  # theirs makes its weights anew at each step
-            self.complete = False
-            return
-        fresh, used = found
+        if found is None:  # theirs is no PyTorch code, or makes its weights anew at each step
+            self.observed = self.watches_mine = False
+            if self.parted:
+                return
+        fresh, used = found or (torch.zeros_like(after), torch.zeros_like(after))
         raw, given = self._gradients(self.of_mine, self.ours) or (None, None)
         keys = {name: id(parameter) for name, parameter in self.parameters.items()}
+        self.kinked |= {name for name, key in keys.items() if key in seen.kinks}
+        apart = {n: x for n, x in differences.items() if x == math.inf or n not in self.kinked}
         self.steps.append(
             Step(
                 before=self.before,
@@ -344,6 +387,7 @@ class Keeper:
                 given=given,
                 kinks=self._sample({n: seen.kinks.get(k) for n, k in keys.items()}),
                 carried=self.distance,
+                apart=apart,
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules=_rules(self.observer, self.parameters),
                 rules_of_mine=_rules(self.of_mine, self.ours),
@@ -415,16 +459,19 @@ class Keeper:
         for name, part in self.parts.items():
             size = float(step.after[part].abs().max())
             update = float((step.predicted - step.base)[part].abs().max())
-            rounding = 2 * epsilon * size + of_gradients(epsilon) * update
+            self.largest[name] = largest = max(update, self.largest.get(name, 0.0))
+            rounding = 2 * epsilon * size + of_gradients(epsilon) * largest
             rounding += (1 + GROWTH) * self.distance
-            far = differences[name] > FREE * epsilon * max(size, update)
-            if not self.parted and (far or not differences[name] <= rounding):
+            # Where theirs cannot be put to mine's weights, the two go on until they surely have.
+            far = self.observed and differences[name] > FREE * epsilon * max(size, update)
+            most = rounding if self.observed else 2 * rounding
+            if not self.parted and (far or not differences[name] <= most):
                 self.parted, self.parting = True, len(self.steps)
 
     @torch.no_grad()
     def put(self, mine: Weights) -> None:
         """Put mine's weights into theirs, if the two have parted."""
-        if self.parted and self.complete:
+        if self.parted and self.observed:
             for name, parameter in self.parameters.items():
                 parameter.copy_(mine[name])
 
@@ -439,6 +486,7 @@ class Keeper:
             self.epsilon,
             self.observer.shape,
             self.observer.squared,
+            self.observed,
             self.parameters,
             self.ours,
             self.layout,

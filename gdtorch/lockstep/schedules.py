@@ -34,6 +34,8 @@ def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
     rates = [a / b if b else math.inf for a, b in zip(mine, theirs, strict=True)]
     first = next((k for k, rate in enumerate(rates) if not near([rate], [1.0])), 0)
     tail = rates[first:]
+    if first and len(tail) == 1:
+        return f"has {tail[0]:.6g} times lr in step {first + 1}"
     if first and near(tail, tail[:1] * len(tail)):
         return f"has {tail[0]:.6g} times lr from step {first + 1} on"
     if near(tail[1:], [1.0] * len(tail[1:])):

@@ -23,22 +23,21 @@ from .distance import Comparison, Difference, WeightDifference, Weights, farthes
 from .edits import SECONDS_OF_BREAKS as SECONDS
 from .edits import Progress, silent
 from .explain import explain
-from .monitor import Monitor
 from .observe import Observer
 from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper
-from .rounding import Snapshot, moved
+from .start import Start
 from .words import diagnose
 
 AGREEING = {"identical", "rounding"}  # causes
 SURE = 32  # bits; numbers with fewer tell little
-UNKNOWN = (
-    "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed; "
-    "if it takes several steps between two yields, let it yield after each"
-)
+DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
 OTHER_RULE = "Theirs steps by {}, which is not replayed. Train both by SGD: do they agree then?"
-SWAP = "Theirs was not seen to train in PyTorch. If mine does, swap the two, and more can be found."
+SWAP = (
+    "Theirs was not seen to train in PyTorch, so nothing is known of the steps after the first "
+    "that differs. If mine does, swap the two, and more can be found."
+)
 
 
 class Lockstep:
@@ -174,14 +173,15 @@ class Inspection:
         )
         self.rename = dict(rename or {})
         self.steps, self.rows, self.lr = steps, rows, lr
-        self.complete = self.ended = self.comparable = False
-        self.monitor = Monitor(lr)
+        self.complete = self.ended = False
+        self.refusal: Diagnosis | None = None  # why nothing can be compared
         self.comparison = Comparison()
         self.weights: tuple[Weights, Weights] = ({}, {})
         self.differences: dict[str, float] = {}
         self.parting: Difference | None = None
         self.pairing = Pairing({}, None)
-        self.still: Snapshot | None = None  # the initial weights, while none has moved
+        self.start: Start | None = None  # the initial weights, while none has moved
+        self.precisions = (torch.float64, torch.float64)  # of mine and theirs
         # Since which step which weights are finite in neither.
         self.blind: tuple[int, tuple[str, ...]] | None = None
 
@@ -201,7 +201,7 @@ class Inspection:
             yield step
             if self.complete:
                 return
-            if self.comparable:
+            if not self.refusal:
                 self.keeper.put(self.weights[0])
         self.ended = True
 
@@ -209,8 +209,8 @@ class Inspection:
         """See the weights after a step; False if they cannot be compared."""
         if step == 0:
             self.pairing = pair(*on_one_device(mine, theirs), list(self.rename.values()))
-            self.monitor.found = self.pairing.refusal
-            if self.monitor.found:
+            self.refusal = self.pairing.refusal
+            if self.refusal:
                 return False
         mine, theirs = self.pairing.named(mine, theirs)
         if step == 1:
@@ -218,31 +218,27 @@ class Inspection:
         mine, theirs = on_one_device(mine, theirs)
         self.weights = mine, theirs
         self.differences = self.comparison.update(step, mine, theirs)
-        distance = max(self.differences.values())
         if self.blind is None and (broken := _finite_in_neither(mine, theirs)):
             self.blind = step, broken
         if step == 0:
-            start = self.monitor.begin(mine, theirs, distance)
+            start = Start(mine, theirs, max(self.differences.values()))
+            self.refusal, self.precisions = start.refusal, start.precisions
             self.keeper.begin(start.mine, start.theirs, self.pairing.layout())
-            self.still = start
+            self.start = start
             return True
-        if self.still and (moved(self.still.mine, mine) or moved(self.still.theirs, theirs)):
-            self.still = None
-        if step == 1:
-            self.monitor.settle(mine, theirs)
-            self.monitor.look_for_shift(mine, theirs)
-            self.comparable = self.monitor.found is None
-        self._look(step, mine, theirs, distance)
+        if step == 1 and self.start:
+            self.start.settle(mine, theirs)
+            self.refusal, self.precisions = self.start.refusal, self.start.precisions
+        if self.start and self.start.has_moved(mine, theirs):
+            self.start = None
+        if not self.refusal:
+            self._look(step, mine, theirs)
         return True
 
-    def _look(self, step: int, mine: Weights, theirs: Weights, distance: float) -> None:
-        """Look at one step: keep it for the replay, and see what the first steps alone tell."""
-        apart = self.keeper.parted  # then theirs began this step at mine's weights
-        if self.comparable:
-            self.keeper.look(mine, theirs, self.differences, self.monitor.epsilon)
-        if not apart:
-            self.monitor.look(step, mine, theirs, distance)
-        if self.monitor.parted and self.parting is None:
+    def _look(self, step: int, mine: Weights, theirs: Weights) -> None:
+        """Keep a step for the replay, and note where the two part."""
+        self.keeper.look(mine, theirs, self.differences, self.epsilon)
+        if self.keeper.parted and self.parting is None:
             name = max(self.differences, key=lambda name: self.differences[name])
             self.parting = farthest(step, name, mine[name], theirs[name])
 
@@ -272,19 +268,7 @@ class Inspection:
             return self._report(seconds, progress)
 
     def _report(self, seconds: float, progress: Progress) -> Report:
-        first = self.comparison.first_difference
-        identical, diagnosis = self.comparison.identical, None
-        if self.comparable and self.keeper.complete and not identical:
-            record = self.keeper.record()
-            diagnosis = diagnose(record, self.lr, seconds, progress)
-            if not diagnosis and self.keeper.parted and (record.known or not self.monitor.found):
-                diagnosis = Diagnosis("unexplained", step=self.keeper.parting, evidence=UNKNOWN)
-            if diagnosis and diagnosis.step:
-                self.parting = record.farthest(diagnosis.step)
-        if diagnosis is None:
-            diagnosis = self.monitor.conclude(identical=identical)
-        elif diagnosis.cause == "rounding":
-            diagnosis = self.monitor.agreement(identical=identical)
+        first, diagnosis = self.comparison.first_difference, self._diagnosis(seconds, progress)
         if self.blind and self.blind[0] <= 1 and diagnosis.cause in AGREEING:
             step, names = self.blind
             evidence = f"no element of {listed(names)} is finite, in either: nothing is compared"
@@ -292,7 +276,7 @@ class Inspection:
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
-        text = explain(diagnosis, first, self.rows, self.monitor.precisions, steps, self.lr)
+        text = explain(diagnosis, first, self.rows, self.precisions, steps)
         return Report(
             diagnosis.cause,
             diagnosis.factor,
@@ -306,20 +290,48 @@ class Inspection:
             "\n".join([text, *self._notes(diagnosis)]),
         )
 
+    @property
+    def epsilon(self) -> float:
+        """Relative rounding error of the lower of both precisions."""
+        return max(torch.finfo(dtype).eps for dtype in self.precisions)
+
+    def _diagnosis(self, seconds: float, progress: Progress) -> Diagnosis:
+        """Why the two part, if they do."""
+        if self.refusal:
+            return self.refusal
+        if self.comparison.identical:
+            return Diagnosis("identical")
+        record = self.keeper.record() if self.keeper.steps else None
+        found = diagnose(record, self.lr, seconds, progress) if record else Diagnosis("rounding")
+        if record and found.step and (not self.parting or found.step != self.parting.step):
+            self.parting = record.farthest(found.step)
+        if found.cause != "rounding":
+            return found
+        if not self.keeper.observed and self._have_drifted():
+            seen = "the difference began as small as rounding, but grew beyond it"
+            return Diagnosis("unexplained", evidence=seen, bare=self.lr or 1.0)
+        return found if len(set(self.precisions)) == 1 else Diagnosis("precision")
+
+    def _have_drifted(self) -> bool:
+        """Whether two that run free are farther apart than rounding may have carried them."""
+        size = max(float(weight.abs().max()) for weight in self.weights[1].values())
+        most = DRIFT * self.epsilon * max(1.0, size)
+        return self.keeper.parted or self.keeper.distance > most
+
     def _notes(self, diagnosis: Diagnosis) -> Iterator[str]:
         """What the reader should know beside the cause, a line each."""
         steps = self.comparison.steps
-        if self.still and steps:
+        if self.start and steps:
             yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
-        if self.comparable and self.monitor.found and not self.observer.parameters:
+        if diagnosis.bare and not self.observer.parameters:
             yield SWAP
         kinds = {kind.__name__ for step in self.keeper.steps for kind, _ in step.rules.values()}
-        if self.monitor.found and not diagnosis.theirs and (unknown := kinds - RULES.keys()):
+        if diagnosis.bare and (unknown := kinds - RULES.keys()):
             yield OTHER_RULE.format(listed(sorted(unknown)))
         if self.blind and diagnosis.cause in AGREEING:
             step, names = self.blind
             yield f"From step {step} on no element of {listed(names)} is finite, in either."
-        coarse = max(self.monitor.precisions, key=lambda dtype: torch.finfo(dtype).eps)
+        coarse = max(self.precisions, key=lambda dtype: torch.finfo(dtype).eps)
         if diagnosis.cause == "rounding" and torch.finfo(coarse).bits < SURE:
             name = str(coarse).removeprefix("torch.")
             yield f"{name} rounds so much that it may hide a difference: compare in float32, too."

@@ -14,14 +14,18 @@ from .breaks import CAUSES as BROKEN
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent
+from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent, theirs_program
 from .parting import CAUSES as PARTED
-from .parting import parting, updated_before
+from .parting import PLAIN, parting, updated_before
 from .record import Record, Rule
 from .replay import Program, make_rule, options_of
 from .schedules import lr_at, near, schedule
 
 MOST_ALIKE = 3  # named
+UNKNOWN = (
+    "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed; "
+    "if it takes several steps between two yields, let it yield after each"
+)
 
 # Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
 WORDS = {
@@ -55,7 +59,8 @@ WORDS = {
     ),
     "still_all": (
         "moves no weight",
-        "see that a gradient reaches step(): zero_grad() belongs before backward()",
+        "see that a gradient reaches step(): zero_grad() belongs before backward(); and that the "
+        "arrays which it shows are those that it updates",
     ),
     "moves": ("moves {weights}, which theirs does not", "leave out the update of {weights}"),
     "borrowed": (
@@ -159,34 +164,58 @@ def edits_of(
     """What a program that takes mine's steps does otherwise than theirs."""
     concerned = tuple(n for n in parted if not program.only or n in program.only)
     only = concerned if len(concerned) < len(record.parts) else ()
-    options = seen_options(record, theirs, parted[0])
     edits: list[Edit] = []
     if program.mines_rule:
         edits += options_edits(record, parted)
     elif program.optimizer != theirs.optimizer:
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
-    else:
-        for option, value in program.options.items():
-            seen = options.get(option, False)
-            if program.broken != SHOWN_ELSEWHERE and not math.isclose(value, seen, rel_tol=1e-6):
-                edits.append(Edit(option, value, seen, only))
-    rates = [rate / theirs.rates[0] for rate in program.rates]
-    if len(rates) > 1:
-        lrs = [lr_at(record, theirs, parted[0], step) for step in range(len(rates))]
-        edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
-        edits.append(Edit("schedule", edited, tuple(lrs)))
-    elif rates != [1.0]:
-        edits.append(Edit("lr", options["lr"] * rates[0], options["lr"]))
+    elif program.broken != SHOWN_ELSEWHERE:
+        edits += _other_options(program, seen_options(record, theirs, parted[0]), only)
+    edits += _other_rates(theirs, program, record, parted[0])
     if program.broken:
         for one in program.broken.parts:
             weights = reached(one, record, program)
             change = one.change.format(weights=listed(one.names))
             edits.append(Edit(one.cause, broken_in_words(one, weights), change, weights))
     edits += gradient_edits(theirs, program)
+    if record.turned:
+        edits = [_the_other_way(edit) for edit in edits]
     if program.still == set(record.parts):
         edits = [Edit("still_all", True, False) if e.what == "still" else e for e in edits]
     return tuple(_seen_as_lr(edit, record) for edit in edits)
+
+
+def _other_options(
+    program: Program, seen: Mapping[str, Any], only: tuple[str, ...]
+) -> Iterator[Edit]:
+    """The options that a program has otherwise than they were seen in theirs."""
+    for option, value in program.options.items():
+        if not math.isclose(value, seen.get(option, False), rel_tol=1e-6):
+            yield Edit(option, value, seen.get(option, False), only)
+
+
+def _other_rates(theirs: Program, program: Program, record: Record, name: str) -> Iterator[Edit]:
+    """The learning rates that a program has otherwise than theirs."""
+    rates = [rate / theirs.rates[0] for rate in program.rates]
+    if len(rates) > 1:
+        lrs = tuple(lr_at(record, theirs, name, step) for step in range(len(rates)))
+        edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
+        yield Edit("schedule", edited, lrs)
+    elif rates != [1.0] and record.bare:  # where lr cannot be told from the gradient
+        yield Edit("gradient", rates[0], 1.0)
+    elif rates != [1.0]:
+        lr = seen_options(record, theirs, name)["lr"]
+        yield Edit("lr", lr * rates[0], lr)
+
+
+def _the_other_way(edit: Edit) -> Edit:
+    """What theirs does otherwise than mine, as what mine does."""
+    if edit.what == "gradient":
+        return replace(edit, mine=1 / edit.mine)
+    if edit.what == "still":
+        return Edit("moves", True, False, edit.mine)
+    return replace(edit, mine=edit.theirs, theirs=edit.mine)
 
 
 def _seen_as_lr(edit: Edit, record: Record) -> Edit:
@@ -304,8 +333,12 @@ def _short(value: Any) -> str:  # noqa: ANN401 (an option's)
 
 def in_words(record: Record, theirs: Program) -> str:
     """Theirs' optimizer as it was seen."""
+    if record.bare:
+        return ""
+    kinds = listed(sorted({kind.__name__ for kind, _ in record.steps[0].rules.values()}))
     if theirs.optimizer:
-        return f"{signature(theirs.optimizer, theirs.options)}, by hand"
+        seen = signature(theirs.optimizer, theirs.options)
+        return f"{kinds}, which does as {seen}" if kinds else f"{seen}, by hand"
     return _signatures(record.steps[0].rules)
 
 
@@ -316,8 +349,13 @@ def _signatures(rules: Mapping[str, Rule]) -> str:
     return "; ".join(seen)
 
 
-def phrase(edit: Edit) -> tuple[str, str]:
-    """What mine does otherwise, and what to change for it to do as theirs."""
+def phrase(edit: Edit, bare: float = 0.0) -> tuple[str, str]:
+    """What mine does otherwise, and what to change for it to do as theirs.
+
+    Args:
+        edit: one of a report's.
+        bare: see `Diagnosis`; then theirs' value is not known, but how much more or less mine has.
+    """
     of = f" of {listed(edit.weights)}" if edit.weights else ""
     mine, theirs = edit.mine, edit.theirs
     if edit.what in BROKEN | PARTED:
@@ -333,10 +371,17 @@ def phrase(edit: Edit) -> tuple[str, str]:
         return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
     if key in TOLD:
         return TOLD[key](mine, theirs)
+    if key == "gradient" and bare:
+        factor = f"take the factor {mine:.6g} out of lr, the gradient or the loss"
+        return f"makes {mine:.6g} times theirs' update{of}", factor
     if key == "gradient":
         return _multiple(mine, listed(edit.weights))
     if isinstance(mine, bool):
         return f"has {key}{of} {mine}, theirs has {theirs}", f"{key}{of} {theirs}, not {mine}"
+    if bare:
+        what = "lr * weight_decay" if key == "weight_decay" and bare == 1 else key
+        than = "more" if mine > theirs else "less"
+        return f"has {abs(mine - theirs):.6g} {than} {what}{of} than theirs", f"set {key} alike"
     return (
         f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
         f"{key}{of} {theirs:.6g}, not {mine:.6g}",
@@ -418,7 +463,7 @@ def heading(diagnosis: Diagnosis) -> list[str]:
 
 def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
-    phrases = [phrase(edit) for edit in diagnosis.edits]
+    phrases = [phrase(edit, diagnosis.bare) for edit in diagnosis.edits]
     said = [
         ": ".join(filter(None, [mine, source(edit, diagnosis, rows)]))
         for edit, (mine, _) in zip(diagnosis.edits, phrases, strict=True)
@@ -496,8 +541,8 @@ def diagnose(
     lr: float | None,
     seconds: float = SECONDS_OF_BREAKS,
     progress: Progress = silent,
-) -> Diagnosis | None:
-    """What the replay says of a record; None where theirs cannot be replayed.
+) -> Diagnosis:
+    """What the replay says of a record.
 
     Args:
         record: what was kept of both.
@@ -506,18 +551,62 @@ def diagnose(
         progress: called with how many of these were tried, and how many there are.
     """
     broken = record.broken
-    sound = record if broken is None else record.until(broken)
-    found = find(sound, seconds, progress) if sound.steps else Finding((), Program(), Program())
-    if found is None:
-        return None
+    sound = record.until(broken[0]) if broken else record
+    theirs = theirs_program(sound) if sound.steps and sound.observed else None
+    found = Diagnosis("rounding")
+    if theirs:
+        found = _found(find(sound, theirs, seconds, progress), sound, lr)
+    elif sound.steps:
+        found = _of_updates(sound, lr)
+    if broken and found.cause == "rounding":
+        return Diagnosis("not finite", step=broken[0], weights=broken[1])
+    return found
+
+
+def _of_updates(record: Record, lr: float | None) -> Diagnosis:
+    """What the updates of both tell, whatever has made them.
+
+    Mine's are made of theirs', or else theirs' of mine's, where that has more momentum, say.
+    """
+    rate = lr or 1.0
+    theirs = Program(optimizer="SGD", options={"lr": rate})
+    way = record.by_updates(rate)
+    found = _found(find(way, theirs), way, lr)
+    if not found.edits and not found.several and found.cause != "rounding":
+        way = record.mirrored().by_updates(rate)
+        other = _found(find(way, theirs), way, lr)
+        found = other if other.edits else found
+    if found.cause == "unexplained" and record.observed:
+        step = found.step - 1
+        seen = "; ".join(dict.fromkeys(_seen_in_both(record, step))) or found.evidence
+        same = record.same_gradients(step, step + 1)
+        found = replace(found, evidence=UNKNOWN if record.known else seen, same_gradients=same)
+    if record.observed:  # whatever rule it is, its updates need not be multiples of the loss
+        found = replace(found, reduced=(), squared=False)
+    return found if found.cause == "rounding" else replace(found, bare=rate)
+
+
+def _seen_in_both(record: Record, step: int) -> Iterator[str]:
+    """In what mine was seen to be another than theirs, where nothing is replayed."""
+    at = record.steps[step]
+    if one := parting(record, step):
+        yield f"mine {one.mine}"
+    for name, (kind, options) in at.rules_of_mine.items():
+        other, others = at.rules.get(name, (None, {}))
+        for option, value in options.items() if kind is other else ():
+            there = others.get(option)
+            if isinstance(value, PLAIN) and isinstance(there, PLAIN) and value != there:
+                yield f"mine's {kind.__name__} has {option} {value}, theirs has {there}"
+
+
+def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
+    """A finding as a diagnosis."""
+    if found.beyond:
+        step, name = found.beyond
+        seen = f"elements of {name} differ that are not in the sample of them that is replayed"
+        return Diagnosis("unexplained", step=step, weights=(name,), evidence=seen)
     if not found.step:
-        if broken is None:
-            return Diagnosis("rounding")
-        at = record.steps[broken - 1]
-        unlike = at.after.isfinite() != at.predicted.isfinite()
-        weights = [name for name, part in record.parts.items() if bool(unlike[part].any())]
-        return Diagnosis("not finite", step=broken, weights=tuple(weights))
-    record = sound
+        return Diagnosis("rounding")
     theirs = in_words(record, found.theirs)
     of_mine = _signatures(record.steps[0].rules_of_mine)
     base = Diagnosis(
@@ -546,7 +635,8 @@ def diagnose(
         if other_way and not alike_factors(cause, program):
             others = edits_of(found.theirs, program, record, found.weights)
             if others != edits and not any(_refuted(edit, record) for edit in others):
-                alike[", and it ".join(phrase(edit)[0] for edit in others)] = None
+                said = (phrase(edit, record.bare)[0] for edit in others)
+                alike[", and it ".join(said)] = None
     return replace(
         base,
         cause=found.causes[0],
@@ -624,11 +714,12 @@ def factor_of(
         return -1.0
     if cause == "scale":
         by_lr = found.program.rates[0] / found.theirs.rates[0]
-        return by_lr * found.program.factor / found.theirs.factor
+        factor = by_lr * found.program.factor / found.theirs.factor
+        return 1 / factor if record.turned else factor
     if cause == "scale of one weight":
         return dict(found.program.factors)
     if cause == "gradients not zeroed":
-        return -1.0 if found.program.adds_up == "never" else 1.0
+        return -1.0 if by["adds_up"].mine == "never" else 1.0
     if cause == "step size schedule":
         return next(rate for rate in found.program.rates if rate != 1.0)
     rate = 1.0 if lr else float(seen_options(record, found.theirs, found.weights[0])["lr"])
