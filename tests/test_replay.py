@@ -509,6 +509,68 @@ def test_clipping_is_named_whatever_is_added_to_the_norm(added):
 
 
 @pytest.mark.slow
+def of_batches(whole):
+    """Softmax regression on batches of 20, 20 and 8 rows, by SGD.
+
+    Args:
+        whole: by how many rows each gradient is divided; 0 for the batch's own.
+    """
+    rows, labels = np.random.default_rng(1).normal(size=(48, 4)), np.arange(48) % 3
+    w = np.random.default_rng(0).normal(size=(4, 3))
+    for step in range(30):
+        yield {"w": w}
+        begin = 20 * (step % 3)
+        x, y = rows[begin : begin + 20], np.eye(3)[labels[begin : begin + 20]]
+        p = np.exp(x @ w)
+        w = w - 0.1 * x.T @ (p / p.sum(1, keepdims=True) - y) / (whole or len(x))
+
+
+def batches_in_torch():
+    w = torch.tensor(next(of_batches(0))["w"], requires_grad=True)
+    rows = torch.tensor(np.random.default_rng(1).normal(size=(48, 4)))
+    labels = torch.arange(48) % 3
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for step in itertools.count():
+        yield {"w": w}
+        at = slice(20 * (step % 3), 20 * (step % 3) + 20)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(rows[at] @ w, labels[at]).backward()
+        optimizer.step()
+
+
+def test_a_factor_that_changes_with_the_batch_is_no_schedule():
+    assert lockstep(of_batches(0), batches_in_torch(), 25)
+    found = lockstep(of_batches(20), batches_in_torch(), 25)  # the last batch has 8 rows
+    assert (found.cause, found.factor) == ("scale of each step", pytest.approx(8 / 20))
+    assert "makes 1, 1, 0.4, 1, … times theirs' update" in str(found)
+    assert "divided by (rows, tokens, weights of classes)" in str(found)
+
+
+def test_gradients_of_torch_func_are_taken_as_they_are():
+    """Its tensors cannot be looked at; so it is, too, where torch.compile is in one piece."""
+
+    def train(by_sample):
+        w = torch.tensor([[1.0, -2.0]], requires_grad=True)
+        x = torch.tensor([[0.5, 1.0], [2.0, -1.0], [0.0, 3.0]])
+        optimizer = torch.optim.SGD([w], lr=0.1)
+
+        def loss(weights, row):
+            return (row @ weights.T).square().sum()
+
+        while True:
+            yield {"w": w}
+            optimizer.zero_grad()
+            if by_sample:
+                each = torch.func.vmap(torch.func.grad(loss), (None, 0))(w.detach(), x)
+                w.grad = each.mean(0)
+            else:
+                (loss(w, x) / 3).backward()
+            optimizer.step()
+
+    assert lockstep(train(by_sample=True), train(by_sample=False), 20)
+    assert lockstep(train(by_sample=False), train(by_sample=True), 20)
+
+
 def test_an_edit_beside_a_schedule_without_shape_is_not_named():
     """Decay by the step size of the second form: a rate for each step would make up for it."""
     p = PROBLEMS["linear"](0)

@@ -81,6 +81,11 @@ def mini_batches(size, seed):
     return itertools.cycle([(ROWS[part], LABELS[part]) for part in order.split(size)])
 
 
+def unequal():
+    """Batches of 20, 20 and 8 rows."""
+    return itertools.cycle([(ROWS[k : k + 20], LABELS[k : k + 20]) for k in range(0, 48, 20)])
+
+
 def with_penalty(penalty):
     def loss(net, rows, labels):
         return cross_entropy(net, rows, labels) + 0.01 * sum(map(penalty, net.parameters()))
@@ -140,6 +145,19 @@ class Recurrent(nn.Module):
         return self.last(self.cell(rows[:, 2:, None], state if self.carries else None)[0][:, -1])
 
 
+class Stateful(Recurrent):
+    """A sequence that goes on from step to step."""
+
+    def __init__(self, *, keeps):
+        super().__init__(carries=False)
+        self.keeps, self.state = keeps, None
+
+    def forward(self, rows):
+        made, state = self.cell(rows[:, :, None], self.state)
+        self.state = state.detach() if self.keeps else None
+        return self.last(made[:, -1])
+
+
 class Table(nn.Sequential):
     def __init__(self, padding=None):
         torch.manual_seed(0)
@@ -193,13 +211,37 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: Convolution(2).double()},
         {"make": lambda: Convolution(1).double()},
         "other rows",
-        "look at what makes it: padding, a crop, a reshape",
+        "theirs is of shape (48, 1, 7)",
     ),
     "other data": (
         {"batches": itertools.repeat(((ROWS - ROWS.mean(0)) / ROWS.std(0), LABELS))},
         {},
         "other rows",
         "theirs has none of its rows",
+    ),
+    "a state made anew": (
+        {"make": lambda: Stateful(keeps=False).double()},
+        {"make": lambda: Stateful(keeps=True).double()},
+        "other rows",
+        "gives gru (after module cell) 0 throughout, where theirs gives it other numbers",
+    ),
+    "rows scaled": (
+        {"batches": itertools.repeat((2 * ROWS + 1, LABELS))},
+        {},
+        "other rows",
+        "another array of shape (48, 5): 2 times theirs, plus 1",
+    ),
+    "more passes": (
+        {"between": lambda net: cross_entropy(net, ROWS[:10], LABELS[:10]).backward()},
+        {},
+        "changed gradients",
+        "takes 2 gradients in this step, where theirs takes 1",
+    ),
+    "a sum for a mean of unequal batches": (
+        of_cross_entropy(reduction="sum") | {"batches": unequal()},
+        {"batches": unequal()},
+        "another function",
+        "cross_entropy (after module 2) with reduction 'sum', theirs has 'mean'",
     ),
     "another seed": (
         {"make": dropout, "after": lambda _: torch.rand(1)},
@@ -265,13 +307,13 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"between": clip_the_first_layer},
         {},
         "changed gradients",
-        "changes the gradients of 0.weight and 0.bias between",
+        "changes the gradients of 0.weight and 0.bias after backward()",
     ),
     "takes signs": (
         {"between": lambda net: [weight.grad.sign_() for weight in net.parameters()]},
         {},
         "changed gradients",
-        "changes the gradients of 0.weight, 0.bias, 2.weight and 2.bias between",
+        "changes the gradients of 0.weight, 0.bias, 2.weight and 2.bias after backward()",
     ),
 }
 

@@ -149,6 +149,13 @@ def test_an_optimizer_of_ones_own_is_replayed_as_the_rule_that_it_is():
     assert "leaves out tanh′" in str(found)
 
 
+def test_a_class_of_ones_own_that_is_named_as_torchs_is_not_taken_for_it():
+    own = type("SGD", (Momentum,), {})
+    found = lockstep(trained(lambda w: own(w, keep=0.5)), trained(Momentum), 20)
+    assert found.cause == "momentum"
+    assert "seen in mine" not in str(found)
+
+
 def test_of_a_rule_that_is_not_replayed_the_updates_are_looked_at():
     found = lockstep(trained(lambda w: Lion(w, lr=0.02)), trained(Lion), 20)
     assert (found.cause, found.factor, found.reproduced) == ("scale", pytest.approx(2), 20)

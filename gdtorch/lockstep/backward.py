@@ -275,6 +275,7 @@ class _Maker:
 
     def other(self) -> Any:  # noqa: ANN401
         option, place, value = self.one.detail
+        value = value(self.args[0]) if callable(value) else value
         args, kwargs = list(self.args), dict(self.kwargs)
         if len(args) > place:
             args[place] = value
@@ -536,7 +537,8 @@ class _Maker:
         if given.get("weight") is not None:
             weight = given["weight"].reshape(shape)
             handed = made * (1 if "bare" in self.one.detail else weight.detach())
-            own = (x if "raw" in self.one.detail else made).detach() * weight
+            ways = {"raw": x, "centered": x - mean}
+            own = ways.get(self.one.detail[0], made).detach() * weight
             made = (made * weight).detach() + _no(handed) + _no(own)
         if given.get("bias") is not None:
             made = made + given["bias"].reshape(shape)

@@ -241,9 +241,19 @@ def _summed_over(axis: int, g: Tensor, at: Local) -> Tensor:
     return _through_softmax(g, at.y, axis)
 
 
-def _scores_for_probabilities(g: Tensor, at: Local) -> Tensor:
-    count = 1 if at.kwargs.get("reduction") == "sum" else at.count
-    return g * (at.d + (at.x - at.p) / count)
+def _other_probabilities(made: Callable[[Tensor], Tensor]) -> Formula:
+    """The derivative of a loss of scores with something else for its probabilities."""
+
+    def formula(g: Tensor, at: Local) -> Tensor:
+        count = 1 if at.kwargs.get("reduction") == "sum" else at.count
+        return g * (at.d + (made(at.x) - at.p) / count)
+
+    return formula
+
+
+def _over_the_others(scores: Tensor, smoothing: float) -> float:
+    """The label smoothing that leaves the true class 1 − ε, and gives the others ε / (K − 1)."""
+    return smoothing * scores.shape[1] / (scores.shape[1] - 1)
 
 
 OVER_AN_AXIS: dict[str, Formula] = {
@@ -377,10 +387,11 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     },
     ("formula", tuple(SCORED), "derivative", SCORES): {
         SQUASH_AGAIN: lambda g, at: g * at.d * at.p * (1 - at.p),
-        UNSQUASHED: _scores_for_probabilities,
+        UNSQUASHED: _other_probabilities(lambda z: z),
     },
     ("formula", ("cross_entropy",), "derivative", SCORES): {
         SOFTMAX_AGAIN: lambda g, at: _through_softmax(g * at.d, at.p, 1),
+        "takes the softmax of {name} over axis 0": _other_probabilities(lambda z: z.softmax(0)),
         # There alone p − y is below 0.
         "has the derivative in the target's column alone": lambda g, at: g * at.d.clamp(max=0),
     },
@@ -407,6 +418,7 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     },
     ("statistics", NORMS, "batch statistics", "take it from (x − μ)/σ"): {
         "takes γ's gradient from {name}'s input": ("raw",),
+        "takes γ's gradient from {name}'s input less its mean, not divided by σ": ("centered",),
     },
     ("scaled", tuple(REDUCING), "derivative", "divide by the count there, too"): {
         "sums where {name} takes the mean": lambda at: at.count,
@@ -645,6 +657,12 @@ def _options(function: Function) -> Iterator[Break]:
         for value in values
     ]
     others += _without_options(function)
+    if smoothing := function.kwargs.get("label_smoothing"):
+        made = partial(_over_the_others, smoothing=smoothing)
+        how = "with its label_smoothing spread over the other classes alone"
+        others.append(
+            ("label_smoothing", 5, made, how, "give ε / K to all K classes, the true one, too")
+        )
     for *detail, how, change in others:
         said = f"{name} {how} ({{place}})"
         other = partial(Break, change=change, function=name, detail=tuple(detail))

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..optimizers import RULES, Rule
 from .breaks import CAUSES as BROKEN_CAUSES
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
-from .record import Record
+from .record import Record, has_page
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 from .rounding import of_gradients
 from .schedules import is_plain, lr_at
@@ -27,9 +27,10 @@ SCREEN = 12  # by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
+SCALES = "scale of each step"
 NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
 A_LITTLE = 2  # roundings, which may be left
-SELDOM = 1e-4  # of the elements of all steps, in which they may
+SELDOM = 3e-4  # of the elements of all steps, in which they may
 WEAK = 4  # roundings: a smaller difference tells no cause from another
 WEAK_UPDATES = 10  # the same, where theirs' updates are all that is known of its rounding
 FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
@@ -228,6 +229,7 @@ class _Search:
         self.record, self.theirs, self.of_theirs = record, theirs, of_theirs
         self.seconds, self.progress = seconds, progress
         self.sees_mine = record.sees_mine and not of_theirs and not theirs.own
+        self.sees_mines_rules = record.sees_mines_rules and self.sees_mine
         self.same = theirs.own  # whether mine's gradients are theirs
         self.looked: tuple[int, int] | None = None
         self.tried = 0
@@ -281,7 +283,7 @@ class _Search:
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
         if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
-            found = [(schedule,)]
+            found = [(self._as_scales(schedule),)]
         factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
         candidates = [] if not factors or self.of_theirs or self.same else self._candidates()
         if candidates:
@@ -320,7 +322,7 @@ class _Search:
         schedule = self._schedule(self.theirs)
         rounded = [*map(self._rounded, singles)]
         if schedule and len({*schedule.numbers}) > 1:  # else it is a factor
-            rounded.append(schedule)
+            rounded.append(self._as_scales(schedule))
         holding = sorted(filter(self.holds, rounded), key=self._plainness)
         holding.sort(key=lambda one: not self._is_shown(one))
         if holding and self._is_shown(holding[0]):
@@ -355,7 +357,7 @@ class _Search:
         if self.sees_mine and self.holds(MINES_GRADIENTS):
             return [(MINES_GRADIENTS,)]
         rules = self.record.steps[self.step or 0].rules_of_mine
-        known = all(n in rules and rules[n][0].__name__ in RULES for n in self.parted)
+        known = all(n in rules and has_page(rules[n][0]) for n in self.parted)
         return [(MINES_RULE,)] if known and not self.of_theirs and self.holds(MINES_RULE) else []
 
     def _beside_mines_gradients(self) -> list[tuple[Fitted, ...]]:
@@ -678,6 +680,8 @@ class _Search:
         """The most that theirs with these edits leaves, in roundings."""
         program, left = _edited(self.theirs, fitted), math.inf
         try:
+            if self.sees_mines_rules and not self.window.has_mines_gradients(program):
+                return math.inf
             for replay in (self.small, self.window):  # the small one refuses most, and is quick
                 missed = replay.missed(program)
                 left, far = float(missed.max()), float((missed > NEARLY).double().mean())
@@ -877,6 +881,13 @@ class _Search:
         build = _changed(rates=numbers)
         return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
 
+    def _as_scales(self, schedule: Fitted) -> Fitted:
+        """A schedule by its word; by another one, where it has no shape and so is none of lr."""
+        if self._is_plain(schedule.numbers):
+            return schedule
+        build = _changed(rates=schedule.numbers, scales=True)
+        return replace(schedule, candidate=replace(schedule.candidate, cause=SCALES, build=build))
+
     def _is_plain(self, rates: Sequence[float]) -> bool:
         """Whether a schedule has a shape; without one, it might make up for any other mistake."""
         name, first = self.parted[0], self.theirs.rates[0]
@@ -1027,6 +1038,8 @@ def _with(
     """Another value of an option; without one, the first number."""
 
     def build(program: Program, numbers: Sequence[float]) -> Program:
+        if option == "dampening" and not 0 <= numbers[0] <= 1:
+            raise ValueError("torch takes it, but nobody means it")
         edited = program.with_option(option, numbers[0] if value is None else value)
         return replace(edited, only=only or program.only)
 
@@ -1127,6 +1140,7 @@ def find(
         seconds: how long to look for mistakes in the gradient.
         progress: called with how many of these were tried, and how many there are.
     """
+    record = record.rounded_as_mine()
     search = _Search(record, theirs, seconds=seconds, progress=progress)
     if search.step is None:
         beyond = _beyond(search.all)

@@ -28,7 +28,7 @@ MEANING = {
     "computed from weights that the same step had changed already: compute all gradients first, "
     "then update.",
     "not finite": "An overflow, a division by 0, a logarithm of 0 or a nan in the data: look at "
-    "that step.",
+    "that step. If both run away, a smaller lr tells more.",
     "unexplained": "No single cause in the list explains this.",
 }
 REPLAYED = {  # where so much has been tried that no more is guessed
@@ -114,8 +114,7 @@ def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -
         + (diagnosis.evidence and f"; {diagnosis.evidence}"),
         "not finite": diagnosis.evidence
         or f"after step {diagnosis.step} {names} {'are' if several else 'is'} finite in one of the "
-        "two only, or "
-        "infinite with two signs",
+        "two only, or not finite in two ways",
     }
     apart = f"{diagnosis.evidence}; apart: {names}" if names else diagnosis.evidence
     return seen.get(cause, apart)

@@ -146,7 +146,8 @@ class Observer(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Call a function of torch, and note what matters here."""
-        if torch.compiler.is_compiling():  # a graph in one piece has no room to look on
+        # A graph in one piece, or torch.func's own tensors, leave no room to look on.
+        if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack():
             return function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "")
         if name == "grad" and args:

@@ -33,7 +33,10 @@ SCALED = {"mul", "div", "truediv", "__mul__", "__rmul__", "__truediv__"}  # as l
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
 PLAIN = bool | int | float | str | None  # values of options
 SAME_ROWS = "give both the same rows, in the same order"
-OTHER_NUMBERS = "see what both make of their data before: scaling, padding, an encoding"
+OTHER_NUMBERS = (
+    "see how both make that array: of which rows, in which order, and how they are scaled"
+)
+STATE = "see where both take that array from: a state may be made anew, or carried over"
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ def _afterwards(weights: Sequence[str]) -> Parting:
     """What mine makes of its gradients between backward() and step()."""
     return Parting(
         "changed gradients",
-        f"changes the gradients of {listed(weights)} between backward() and step(), where theirs "
-        "does not, or does otherwise",
-        "look at what stands between backward() and step() in both",
+        f"changes the gradients of {listed(weights)} after backward(), where theirs does not, or "
+        "does otherwise",
+        "look at what stands between backward() and step() in both, or within step()",
         tuple(weights),
     )
 
@@ -142,6 +145,13 @@ class _Tapes:
         alone = [call for call in (ours, others) if call]
         if self.parts and all(map(_is_scaled, alone)):
             return self._gradients_otherwise()
+        counts = [len(tape.losses) for tape in self.tapes]
+        if counts[0] != counts[1] and not self.parts:
+            said = f"takes {counts[0]} gradients in this step, where theirs takes {counts[1]}"
+            change = (
+                "take as many backward passes in a step, and set gradients to 0 where theirs does"
+            )
+            return "changed gradients", said, change
         pair = self._pair(ours, others)
         if pair and (told := self._otherwise(*pair)):
             return told
@@ -325,40 +335,56 @@ class _Tapes:
         return None
 
     def _other_array(self, call: str, mine: Tensor, theirs: Tensor) -> tuple[str, str, str]:
-        """Other numbers that a function is given: rows of data, or other constants."""
+        """Other numbers that a function is given: rows of data, targets, a state, a mask."""
         arrays = {
             number: [one for f in step.whole.tape.functions for one in _constants(f)]
             for number, step in enumerate(self.record.steps, start=1)
             if step.whole
         }
+        at, other = _throughout(mine), _throughout(theirs)
+        if at != other and None in (at, other):
+            both = (f"{one:g}" if one is not None else "other numbers" for one in (at, other))
+            said = "gives {} {} throughout, where theirs gives it {}".format(call, *both)
+            return "other rows", said.replace("other numbers throughout", "other numbers"), STATE
         if self._among(mine, arrays.pop(self.step + 1)):
-            return "other rows", f"gives {call} what theirs gives another call", SAME_ROWS
+            return "other rows", f"gives {call} what theirs gives another call", OTHER_NUMBERS
         for number, there in arrays.items():
             if self._among(mine, there):
                 said = f"gives {call} the rows that theirs has in step {number}"
                 return "rows of another step", said, SAME_ROWS
-        sizes = tuple(mine.shape), tuple(theirs.shape)
-        said = f"gives {call} another array of shape {sizes[0]}"
-        if sizes[0][1:] != sizes[1][1:]:
-            made = "look at what makes it: padding, a crop, a reshape"
-            return "other rows", f"{said}; theirs is of shape {sizes[1]}", made
-        known = _rows_of(theirs, *itertools.chain(*arrays.values()))
-        strange = mine.ndim > 1 and not _rows_of(mine) & known
-        change = OTHER_NUMBERS if strange else SAME_ROWS
-        if sizes[0] != sizes[1]:
-            return "other rows", f"{said}; theirs is of shape {sizes[1]}", change
-        apart = (mine.double() - theirs.double()).abs()
-        share = float((apart > 0).double().mean())
-        if float(apart.max()) <= NEAR * float(theirs.double().abs().max()):
+        said = f"gives {call} another array of shape {tuple(mine.shape)}"
+        if mine.shape != theirs.shape:
+            said = f"{said}; theirs is of shape {tuple(theirs.shape)}"
+            return "other rows", said, OTHER_NUMBERS
+        one, two = mine.double(), theirs.double()
+        apart = (one - two).abs()
+        if float(apart.max()) <= NEAR * float(two.abs().max()):
             said = f"{said}; the two are at most {float(apart.max()):.2g} apart"
             return "other rows", said, "see in which precision both read and keep their data"
-        none = ", and theirs has none of its rows" if strange else ""
-        return "other rows", f"{said}; {share:.0%} of its numbers differ{none}", change
+        spread = two - two.mean()
+        times = float((one * spread).sum() / spread.square().sum())
+        plus = float(one.mean() - times * two.mean())
+        if float((times * two + plus - one).abs().max()) <= NEAR * float(one.abs().max()):
+            more = f", plus {plus:.4g}" if abs(plus) > NEAR * float(two.abs().max()) else ""
+            return "other rows", f"{said}: {times:.4g} times theirs{more}", OTHER_NUMBERS
+        said += f"; {float((apart > 0).double().mean()):.0%} of its numbers differ"
+        known = {
+            tuple(row) for one in [theirs, *itertools.chain(*arrays.values())] for row in _rows(one)
+        }
+        strange = mine.ndim > 1 and known.isdisjoint(map(tuple, _rows(mine)))
+        said += ", and theirs has none of its rows" if strange else ""
+        return "other rows", said, OTHER_NUMBERS
 
 
-def _rows_of(*arrays: Tensor) -> set[tuple[float, ...]]:
-    """The rows of arrays, each once."""
-    return {tuple(row) for one in arrays if one.ndim > 1 for row in one.flatten(1).tolist()}
+def _rows(array: Tensor) -> set[tuple[float, ...]]:
+    """The rows of an array, each once."""
+    return {tuple(row) for row in array.flatten(1).tolist()} if array.ndim > 1 else set()
+
+
+def _throughout(array: Tensor) -> float | None:
+    """The number that an array has in all its elements; None where they differ."""
+    first = array.flatten()[:1]
+    return float(first) if array.numel() and bool((array == first).all()) else None
 
 
 def _is_scaled(call: _Call) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Keeper", "Record", "Rule", "Step", "Whole"]
+__all__ = ["Keeper", "Record", "Rule", "Step", "Whole", "has_page"]
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,9 +30,14 @@ WINDOW = 32  # steps looked at from the first that differs, where there is room
 LEAST = 10  # of them; if all weights at so many do not fit in ROOM, a sample is taken
 ROOM = 1 << 23  # numbers in all weights of all steps that are looked at
 PIECE = 1 << 20  # elements of a weight that are looked at together
-FREE = 1 << 10  # roundings by which they may be apart before mine's weights are put into theirs
+FREE = 1 << 6  # roundings by which they may be apart before mine's weights are put into theirs
 
 Rule = tuple[type[Optimizer], dict[str, Any]]
+
+
+def has_page(kind: type[Optimizer]) -> bool:
+    """Whether a class is one of torch.optim's, and its rule is in `optimizers/`."""
+    return kind.__name__ in RULES and getattr(torch.optim, kind.__name__) is kind
 
 
 def window(weights: int) -> int:
@@ -164,10 +169,16 @@ class Record:
         return all(step.given is not None for step in self.steps)
 
     @property
+    def sees_mines_rules(self) -> bool:
+        """Whether, besides, optimizers were seen to step all of mine's weights with them."""
+        return self.sees_mine and all(
+            step.rules_of_mine.keys() >= self.parts.keys() for step in self.steps
+        )
+
+    @property
     def known(self) -> bool:
         """Whether theirs was seen to step by an optimizer that has a page in `optimizers/`."""
-        kinds = {kind.__name__ for step in self.steps for kind, _ in step.rules.values()}
-        return not kinds.isdisjoint(RULES)
+        return any(has_page(kind) for step in self.steps for kind, _ in step.rules.values())
 
     @property
     def broken(self) -> tuple[int, tuple[str, ...]] | None:
@@ -226,7 +237,21 @@ class Record:
     def same_gradients(self, first: int, last: int) -> bool:
         """Whether both optimizers were given the same gradients in these steps."""
         steps = self.steps[first:last]
-        return all(step.given is not None and self.same(step.given, step.used) for step in steps)
+        return all(s.given is not None and not self.unlike(s.given, s.used) for s in steps)
+
+    def rounded_as_mine(self) -> Record:
+        """The same with mine's gradients for theirs, where these are the same but for rounding."""
+        if not self.sees_mine:
+            return self
+        steps = []
+        for step in self.steps:
+            used, fresh, given = step.used.clone(), step.fresh.clone(), step.given
+            for part in self.parts.values():
+                for theirs in (used, fresh):
+                    if given is not None and self.same(given[part], theirs[part]):
+                        theirs[part] = given[part]
+            steps.append(replace(step, used=used, fresh=fresh))
+        return replace(self, steps=steps)
 
     def tape(self, step: int) -> Tape | None:
         """The tape of a step, in which mistakes are made; None where it was not kept."""
@@ -326,8 +351,8 @@ class Keeper:
         self.observer, self.of_mine = observer, of_mine
         self.limit = limit
         self.steps: list[Step] = []
-        self.parted = False
-        self.parting = 0  # the step after which they have
+        self.parted = False  # so that mine's weights are put into theirs
+        self.parting = 0  # the step by which they differ beyond rounding
         self.watches_mine = True
         self.observed = True  # whether all that is trained in theirs is
         self.kinked: set[str] = set()
@@ -447,9 +472,9 @@ class Keeper:
             whole = Whole(tape, of_mine, before, after, base)
             self.steps[-1] = replace(self.steps[-1], whole=whole)
         number, most = len(self.steps), window(self.size)
-        if not self.parted and number > most:
+        if not self.parting and number > most:
             self.steps[-most - 1] = replace(self.steps[-most - 1], whole=None)
-        taping = not self.parted or number <= self.parting + most
+        taping = not self.parting or number <= self.parting + most
         self.observer.taping = self.of_mine.taping = taping
 
     def _judge(self, differences: Mapping[str, float], epsilon: float) -> None:
@@ -463,10 +488,11 @@ class Keeper:
             rounding = 2 * epsilon * size + of_gradients(epsilon) * largest
             rounding += (1 + GROWTH) * self.distance
             # Where theirs cannot be put to mine's weights, the two go on until they surely have.
-            far = self.observed and differences[name] > FREE * epsilon * max(size, update)
             most = rounding if self.observed else 2 * rounding
-            if not self.parted and (far or not differences[name] <= most):
-                self.parted, self.parting = True, len(self.steps)
+            if not self.parting and not differences[name] <= most:
+                self.parting = len(self.steps)
+            far = self.observed and differences[name] > FREE * epsilon * max(size, update)
+            self.parted |= far or self.parting > 0
 
     @torch.no_grad()
     def put(self, mine: Weights) -> None:

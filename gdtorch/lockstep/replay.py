@@ -59,6 +59,7 @@ class Program:
             weight adds; it is rounded down.
         decays_after: whether the decay is taken from the weights once they are updated.
         rates: a factor of the learning rate at each step, or one for all.
+        scales: whether these are no learning rates, but factors of each step's update.
         any_rate: whether each step is as long as fits mine's best, whatever the rates.
         still: weights that it does not move.
         free: weights that mine moves and theirs does not, so that nothing is known of them.
@@ -83,6 +84,7 @@ class Program:
     count: tuple[float, ...] = ()
     decays_after: bool = False
     rates: tuple[float, ...] = (1.0,)
+    scales: bool = False
     any_rate: bool = False
     still: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
@@ -178,6 +180,7 @@ class Replay:
         self.after = after
         self.used, self.fresh = self._stack("used"), self._stack("fresh")
         self.given = self._stack("given") if record.sees_mine else self.used
+        self.carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
         self.grouped: dict[tuple[Any, ...], list[tuple[Tensor, str]]] = {}
         self.broken: dict[tuple[Break, frozenset[str], bool], Tensor] = {}
         self.norms = self._of_steps(lambda step, name: step.norms[name])
@@ -398,12 +401,7 @@ class Replay:
         signs; and of the rounding of the rule's coefficients.
         """
         epsilon = self.record.epsilon
-        largest = self._largest(program)
-        every = largest.amax(1, keepdim=True)
-        # Where no gradient was ever more than rounding, it is made of numbers of about 1.
-        off = epsilon * (OTHERS * every + (every < TINY * epsilon))
-        off = (off + of_gradients(epsilon) * largest)[:, self.weight_of]
-        off = off + torch.stack([step.kinks[self.chosen] for step in self.steps])
+        off = self._rounding_of_gradients(program)
         nominal = self.predict(program)
         moved = torch.zeros_like(nominal)
         chance = torch.Generator().manual_seed(0)
@@ -415,9 +413,33 @@ class Replay:
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
         updates = program.broken.updates if program.broken else 1
         stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())
-        carried = torch.tensor([[step.carried] for step in self.steps], dtype=torch.float64)
-        noise = stored + moved + (1 + GROWTH) * carried + SMALLEST
+        noise = stored + moved + (1 + GROWTH) * self.carried + SMALLEST
         return noise.nan_to_num(nan=SMALLEST, posinf=SMALLEST)
+
+    def _rounding_of_gradients(self, program: Program) -> Tensor:
+        """By how much the gradients may be off, of shape (steps, elements)."""
+        epsilon, largest = self.record.epsilon, self._largest(program)
+        every = largest.amax(1, keepdim=True)
+        # Where no gradient was ever more than rounding, it is made of numbers of about 1.
+        off = epsilon * (OTHERS * every + (every < TINY * epsilon))
+        off = (off + of_gradients(epsilon) * largest)[:, self.weight_of]
+        off = off + torch.stack([step.kinks[self.chosen] for step in self.steps])
+        return off + self._curvature() * self.carried  # theirs is taken at other weights than mine
+
+    def _curvature(self) -> Tensor:
+        """How much theirs' gradient changes for a change of the weights, so far; (steps, 1)."""
+        made = [(stack[1:] - stack[:-1]).abs().amax(1) for stack in (self.fresh, self.before)]
+        ratio = made[0] / made[1].clamp(min=SMALLEST)
+        known = ratio.where(ratio.isfinite() & (made[1] > 0), 0.0)
+        return torch.cat([known.new_zeros(1), known]).cummax(0).values[:, None]
+
+    def has_mines_gradients(self, program: Program) -> bool:
+        """Whether a program's gradients are those that mine's optimizer was given."""
+        apart = (self.gradients(program) - self.given).abs()
+        moves = torch.ones(len(self.weight_of), dtype=torch.bool)
+        for name in program.still | program.free:
+            moves &= ~self.of(name)
+        return bool((apart <= self._rounding_of_gradients(program))[:, moves].all())
 
     def _largest(self, program: Program) -> Tensor:
         """The largest element of the gradients so far, theirs or the program's."""

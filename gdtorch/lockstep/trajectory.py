@@ -17,7 +17,6 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from ..optimizers import RULES
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .edits import SECONDS_OF_BREAKS as SECONDS
@@ -26,7 +25,7 @@ from .explain import explain
 from .observe import Observer
 from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
-from .record import Keeper
+from .record import Keeper, has_page
 from .start import Start
 from .words import diagnose
 
@@ -238,7 +237,7 @@ class Inspection:
     def _look(self, step: int, mine: Weights, theirs: Weights) -> None:
         """Keep a step for the replay, and note where the two part."""
         self.keeper.look(mine, theirs, self.differences, self.epsilon)
-        if self.keeper.parted and self.parting is None:
+        if self.keeper.parting and self.parting is None:
             name = max(self.differences, key=lambda name: self.differences[name])
             self.parting = farthest(step, name, mine[name], theirs[name])
 
@@ -325,9 +324,10 @@ class Inspection:
             yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
         if diagnosis.bare and not self.observer.parameters:
             yield SWAP
-        kinds = {kind.__name__ for step in self.keeper.steps for kind, _ in step.rules.values()}
-        if diagnosis.bare and (unknown := kinds - RULES.keys()):
-            yield OTHER_RULE.format(listed(sorted(unknown)))
+        kinds = {kind for step in self.keeper.steps for kind, _ in step.rules.values()}
+        unknown = sorted(kind.__name__ for kind in kinds if not has_page(kind))
+        if diagnosis.bare and unknown:
+            yield OTHER_RULE.format(listed(unknown))
         if self.blind and diagnosis.cause in AGREEING:
             step, names = self.blind
             yield f"From step {step} on no element of {listed(names)} is finite, in either."

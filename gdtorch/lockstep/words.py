@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..optimizers import RULES
 from .breaks import CAUSES as BROKEN
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import SECONDS_OF_BREAKS, Finding, Progress, find, silent, theirs_program
+from .edits import SCALES, SECONDS_OF_BREAKS, Finding, Progress, find, silent, theirs_program
 from .parting import CAUSES as PARTED
 from .parting import PLAIN, parting, updated_before
-from .record import Record, Rule
+from .record import Record, Rule, has_page
 from .replay import Program, make_rule, options_of
 from .schedules import lr_at, near, schedule
 
@@ -198,7 +197,9 @@ def _other_options(
 def _other_rates(theirs: Program, program: Program, record: Record, name: str) -> Iterator[Edit]:
     """The learning rates that a program has otherwise than theirs."""
     rates = [rate / theirs.rates[0] for rate in program.rates]
-    if len(rates) > 1:
+    if program.scales:
+        yield Edit("scales", tuple(rates), (1.0,) * len(rates))
+    elif len(rates) > 1:
         lrs = tuple(lr_at(record, theirs, name, step) for step in range(len(rates)))
         edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
         yield Edit("schedule", edited, lrs)
@@ -236,7 +237,7 @@ def _refuted(edit: Edit, record: Record) -> bool:
     at = record.steps[0]
     for name in edit.weights or record.parts:
         kind, options = at.rules_of_mine.get(name, (None, {}))
-        if kind and kind.__name__ in RULES:
+        if kind and has_page(kind):
             seen = options_of(make_rule(kind.__name__, options))
             if edit.what in seen and not near([edit.mine], [seen[edit.what]]):
                 return True
@@ -344,8 +345,8 @@ def in_words(record: Record, theirs: Program) -> str:
 
 def _signatures(rules: Mapping[str, Rule]) -> str:
     """Those of torch.optim's optimizers that were seen, each once."""
-    kinds = ((kind.__name__, options) for kind, options in rules.values())
-    seen = dict.fromkeys(signature(kind, options) for kind, options in kinds if kind in RULES)
+    known = (rule for rule in rules.values() if has_page(rule[0]))
+    seen = dict.fromkeys(signature(kind.__name__, options) for kind, options in known)
     return "; ".join(seen)
 
 
@@ -447,6 +448,11 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     "count": lambda mine, _: _counting(*mine),
     "clip": lambda mine, theirs: _clipping(mine, theirs),
     "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
+    "scales": lambda mine, _: (
+        f"makes {', '.join(f'{rate:.4g}' for rate in mine[:4])}, … times theirs' update",
+        "look for what changes from step to step: what the loss of a batch is divided by (rows, "
+        "tokens, weights of classes), or how gradients are clipped",
+    ),
     "optimizer": lambda mine, theirs: (f"is {mine}", f"use {theirs}"),
 }
 
@@ -474,12 +480,22 @@ def describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
         f"mine:   the same, but it {', and it '.join(said)}",
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
         where,
-        f"Shown:  with that, theirs takes mine's next step from mine's weights in "
+        f"Shown:  with {_given(diagnosis)}, theirs takes mine's next step from mine's weights in "
         f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "
         "rounding.",
         f"Change: {'; '.join(changes)}.",
+        "Compare the two again then: this is the first function in which they part, and more may."
+        if diagnosis.other_gradients
+        else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _given(diagnosis: Diagnosis) -> str:
+    """With what theirs takes mine's steps."""
+    if not diagnosis.other_gradients:
+        return "that"
+    return "mine's gradients and the rest" if diagnosis.second else "mine's gradients"
 
 
 def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
@@ -622,7 +638,7 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         return _unnamed(found, base, record)
     edits = edits_of(found.theirs, found.program, record, found.weights)
     numbers = [factor_of(cause, edits, record, found, lr) for cause in found.causes]
-    if found.causes[0] == "step size schedule":
+    if len(found.program.rates) > 1:
         first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
         base = replace(base, step=first + 1)
     alike: dict[str, None] = {}
@@ -667,6 +683,7 @@ def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     return replace(
         shown,
         cause=one.cause,
+        other_gradients=True,
         second=(found.causes[0], None) if found.causes else None,
         edits=(Edit(one.cause, one.mine, one.change, one.weights), *edits),
     )
@@ -720,7 +737,7 @@ def factor_of(
         return dict(found.program.factors)
     if cause == "gradients not zeroed":
         return -1.0 if by["adds_up"].mine == "never" else 1.0
-    if cause == "step size schedule":
+    if cause in {"step size schedule", SCALES}:
         return next(rate for rate in found.program.rates if rate != 1.0)
     rate = 1.0 if lr else float(seen_options(record, found.theirs, found.weights[0])["lr"])
     if cause == "momentum":
