@@ -882,8 +882,10 @@ class _Search:
         return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
 
     def _as_scales(self, schedule: Fitted) -> Fitted:
-        """A schedule by its word; by another one, where it has no shape and so is none of lr."""
-        if self._is_plain(schedule.numbers):
+        """A schedule by its word; by another one, where it has no shape and need not be lr's."""
+        name, steps = self.parted[0], range(len(schedule.numbers))
+        seen = {lr_at(self.record, self.theirs, name, step) for step in steps}
+        if len(seen) > 1 or self._is_plain(schedule.numbers):
             return schedule
         build = _changed(rates=schedule.numbers, scales=True)
         return replace(schedule, candidate=replace(schedule.candidate, cause=SCALES, build=build))
