@@ -64,7 +64,8 @@ class Rprop(Rule):
             weight.add_(last.masked_fill(~turned, 0))
         if self.backtrack or not self.keep_gradient:
             grad = grad.masked_fill(turned, 0)
-        last.copy_(grad.sign())
+        last.copy_(grad)
+        last.sign_()
         last.mul_(size)
         weight.sub_(last)
         before.copy_(grad)
