@@ -48,21 +48,39 @@ def assert_same(weights, others):
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-@pytest.mark.parametrize(
-    ("rule", "descent"),
-    [
-        pytest.param(rule, descent, marks=[] if number % 2 == place else pytest.mark.slow)
-        for number, rule in enumerate(OTHERS)
-        for place, descent in enumerate(["batch", "stochastic"])
-    ],
-)
-def test_by_hand_and_for_real_hold_the_same_bits(main, rule, descent):
-    status, out, error = main("--optimizer", rule, "--descent", descent, "--steps", 20)
+@pytest.mark.parametrize("rule", OTHERS)
+def test_by_hand_and_for_real_hold_the_same_bits(main, rule):
+    status, out, error = main("--optimizer", rule, "--steps", 20)
     same = f"manual = {rule.lower()}: the same bits in all 60 weights after each of 20 steps"
     assert (status, error) == (0, "")
     assert same in out.splitlines()
     assert f"post is left out: its loop has no --optimizer {rule}" in out
     assert re.search(rf"^{rule.lower()} +0\.\d+|^{rule.lower()} +1\.\d+", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("rule", OTHERS)
+def test_all_other_options_go_with_each(main, tmp_path, rule):
+    """At once; the curvature has no limit, for there is none but for SGD."""
+    torch.save(SigmoidNet(start=9).double().state_dict(), tmp_path / "w.pt")
+    options = ["--descent", "stochastic", "--maximize", "--curvature", 5, "--init", "w.pt"]
+    facts = facts_of(main, "--optimizer", rule, "--steps", 10, *options, "--name", "x")
+    assert facts["comparisons"]["manual"]["identical"] is True
+    assert set(facts["left_out"]) == {"post"}
+    for trainer in ("manual", rule.lower()):
+        tags = read(tmp_path / "runs" / "x" / trainer).Tags()["scalars"]
+        assert {tag for tag in tags if "curvature" in tag} == {
+            "curvature/sharpness",
+            "curvature/smallest",
+        }
+
+
+@pytest.mark.parametrize("rule", OTHERS)
+def test_a_line_search_goes_with_none_of_them(main, rule):
+    status, out, error = main("--optimizer", rule, "--descent", "steepest")
+    assert (status, out) == (2, "")
+    assert error == (
+        f"gdtorch: --descent steepest goes along the gradient alone; leave out --optimizer {rule}\n"
+    )
 
 
 @pytest.mark.parametrize("descent", ["batch", "stochastic", "steepest"])

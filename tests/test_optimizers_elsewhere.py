@@ -179,15 +179,15 @@ def keras_adamax(rule, w):
     return take
 
 
-def keras_nadam(rule, w):
+def keras_nadam(rule, w, decay=1.0):
     m, v, product, t = 0.0, 0.0, 1.0, 0
     beta1, beta2 = rule.betas
 
     def take(gradient, lr):
         nonlocal m, v, product, t
         g, t = gradient(w), t + 1
-        now = beta1 * (1 - 0.5 * 0.96 ** (0.004 * t))
-        then = beta1 * (1 - 0.5 * 0.96 ** (0.004 * (t + 1)))
+        now = beta1 * (1 - 0.5 * 0.96 ** (decay * t))
+        then = beta1 * (1 - 0.5 * 0.96 ** (decay * (t + 1)))
         product = product * now
         m = m + (g - m) * (1 - beta1)
         v = v + (g**2 - v) * (1 - beta2)
@@ -196,6 +196,11 @@ def keras_nadam(rule, w):
         return w.copy()
 
     return take
+
+
+def keras_2_nadam(rule, w):
+    """Today `tf.keras.optimizers.legacy.Nadam`, whose `schedule_decay` is 0.004."""
+    return keras_nadam(rule, w, decay=0.004)
 
 
 def keras_rmsprop(rule, w, begin=0.0):
@@ -524,6 +529,7 @@ ELSEWHERE = {
     "Keras Adamax, weight_decay": keras_decay(keras_adamax),
     "optax.adamax": optax_with(lambda optax: optax.adamax, eps=of("eps"), **BETAS),
     "Keras Nadam": keras_nadam,
+    "Keras 2 Nadam": keras_2_nadam,
     "optax.nadam": optax_with(lambda optax: optax.nadam, eps=of("eps"), **BETAS),
     "optax.nadam, eps_root": optax_with(lambda optax: optax.nadam, **IN_ROOT, **BETAS),
     "Liu et al.": liu,

@@ -804,7 +804,7 @@ class _Search:
     def _around(self) -> Iterator[Candidate]:
         """What stands around the rule: when it decays, how its averages begin, how t counts."""
         rule = self._rule()
-        if getattr(rule, "weight_decay", 0):
+        if rule and rule.weight_decay:
             yield Candidate("decay after the step", _changed(decays_after=True))
         if type(rule).__name__ in AVERAGED:
             yield Candidate("initial accumulator", _changed(begins=True))

@@ -370,8 +370,7 @@ class Replay:
         """One step of a rule, with what the program does otherwise around it."""
         decay = 0.0
         if program.decays_after:
-            options = options_of(rule)
-            decay = options["weight_decay"] * (1 if options.get("decay_without_lr") else rule.lr)
+            decay = rule.weight_decay * (1 if rule.decay_without_lr else rule.lr)
             rule = replace(rule, weight_decay=0.0)  # type: ignore[call-arg]
         if (program.begins or program.count) and not state:
             rule.step(torch.zeros_like(weights), torch.zeros_like(grad), state)

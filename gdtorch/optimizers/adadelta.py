@@ -14,13 +14,9 @@ from __future__ import annotations
 
 __all__ = ["Adadelta"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, require, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, require, switch
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,6 @@ class Adadelta(Rule):
     rho: float = 0.9
     eps: float = 1e-6
     weight_decay: float = 0
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past v and u")
@@ -49,20 +43,10 @@ class Adadelta(Rule):
         super()._check()
         require(0.0 <= self.rho <= 1.0, f"Invalid rho value: {self.rho}")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
-        if not state:
-            state["square_avg"] = weight.new_zeros(weight.shape)
-            state["acc_delta"] = weight.new_zeros(weight.shape)
-        square, moved = state["square_avg"], state["acc_delta"]
-
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        square, moved = buffers(state, weight, square_avg=0, acc_delta=0)
+        grad = self.signed_and_decayed(weight, grad)
 
         square.mul_(self.rho)
         square.addcmul_(grad, grad, value=1 - self.rho)

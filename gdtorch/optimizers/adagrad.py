@@ -13,13 +13,9 @@ from __future__ import annotations
 
 __all__ = ["Adagrad"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, switch
 
 
 @dataclass(frozen=True)
@@ -40,31 +36,19 @@ class Adagrad(Rule):
     weight_decay: float = 0
     initial_accumulator_value: float = 0
     eps: float = 1e-10
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("Keras, optax: √(s + ε)")
     no_root: bool = switch("loops by hand: divided by s + ε, without the root")
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past s")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
-        if not state:
-            state["step"] = 0
-            state["sum"] = weight.new_full(weight.shape, self.initial_accumulator_value)
-        state["step"] += 1
-        squares = state["sum"]
+        (squares,) = buffers(state, weight, sum=self.initial_accumulator_value)
+        t = state["step"] = state.get("step", 0) + 1
+        grad = self.signed_and_decayed(weight, grad)
 
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
-
-        rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
+        rate = self.lr / (1 + (t - 1) * self.lr_decay)
         squares.addcmul_(grad, grad)
         if self.eps_in_root or self.no_root:
             root = squares.add(self.eps)

@@ -18,13 +18,9 @@ from __future__ import annotations
 
 __all__ = ["Adam", "AdamW"]
 
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 
-from .rule import Rule, require, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, require, switch
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,7 @@ class Adam(Rule):
     eps: float = 1e-8
     weight_decay: float = 0
     amsgrad: bool = False
-    _: KW_ONLY
-    maximize: bool = False
-    decoupled_weight_decay: bool = False
+    decoupled_weight_decay: bool = field(default=False, kw_only=True)
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("optax, with its eps_root: √(v̂ + ε)")
@@ -68,32 +62,25 @@ class Adam(Rule):
         floats = all(isinstance(beta, float) for beta in self.betas)
         require(floats, "betas must be either both floats or both Tensors")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
         beta1, beta2 = self.betas
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = weight.new_zeros(weight.shape)
-            state["exp_avg_sq"] = weight.new_zeros(weight.shape)
-            state["max_exp_avg_sq"] = weight.new_zeros(weight.shape)
-        state["step"] += 1
-        first, second = state["exp_avg"], state["exp_avg_sq"]
-
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay or self.decay_without_lr:
-                rate = 1 if self.decay_without_lr else self.lr
-                weight.mul_(1 - rate * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        first, second, largest = buffers(state, weight, exp_avg=0, exp_avg_sq=0, max_exp_avg_sq=0)
+        t = state["step"] = state.get("step", 0) + 1
+        grad = self.signed_and_decayed(weight, grad)
 
         first.lerp_(grad, 1 - beta1)
         squared = first if self.square_of_m else grad
         second.mul_(beta2)
         second.addcmul_(squared, squared, value=1 - beta2)
 
-        correction1, correction2 = self._corrections(state["step"])
+        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
+        if self.inverted_correction:
+            correction1, correction2 = 1 / correction1, 1 / correction2
+        if self.no_bias_correction or self.uncorrected_m:
+            correction1 = 1.0
+        if self.no_bias_correction or self.uncorrected_v:
+            correction2 = 1.0
         if self.keeps_corrected:
             first.div_(correction1)
             second.div_(correction2)
@@ -102,38 +89,22 @@ class Adam(Rule):
             second = second / correction2
             correction2 = 1.0
         if self.amsgrad:
-            second = state["max_exp_avg_sq"] = second.maximum(state["max_exp_avg_sq"])
+            second = largest.copy_(second.maximum(largest))
 
-        root = self._root(second, correction2)
-        weight.addcdiv_(first, root, value=-self.lr / correction1)
-
-    def _corrections(self, step: int) -> tuple[float, float]:
-        """What m and v are divided by."""
-        corrections = [1 - beta**step for beta in self.betas]
-        if self.inverted_correction:
-            corrections = [1 / correction for correction in corrections]
-        if self.no_bias_correction or self.uncorrected_m:
-            corrections[0] = 1.0
-        if self.no_bias_correction or self.uncorrected_v:
-            corrections[1] = 1.0
-        return corrections[0], corrections[1]
-
-    def _root(self, second: Tensor, correction: float) -> Tensor:
-        """√v̂ + ε, or what others divide by."""
         if self.eps_in_root or self.no_root:
-            root = second / correction
+            root = second / correction2
             root.add_(self.eps)
             if not self.no_root:
                 root.sqrt_()
         elif self.eps_before_correction:
             root = second.sqrt()
             root.add_(self.eps)
-            root.div_(correction**0.5)
+            root.div_(correction2**0.5)
         else:
             root = second.sqrt()
-            root.div_(correction**0.5)
+            root.div_(correction2**0.5)
             root.add_(self.eps)
-        return root
+        weight.addcdiv_(first, root, value=-self.lr / correction1)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,9 @@ from __future__ import annotations
 
 __all__ = ["Adamax"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, switch
 
 
 @dataclass(frozen=True)
@@ -38,30 +34,17 @@ class Adamax(Rule):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     decoupled_weight_decay: bool = switch("Keras: θ ← θ − γλθ, past m and u")
     eps_outside_max: bool = switch("Keras: u ← max(β₂u, |g|), divided by as u + ε")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
         beta1, beta2 = self.betas
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = weight.new_zeros(weight.shape)
-            state["exp_inf"] = weight.new_zeros(weight.shape)
-        state["step"] += 1
-        first, largest = state["exp_avg"], state["exp_inf"]
-
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        first, largest = buffers(state, weight, exp_avg=0, exp_inf=0)
+        t = state["step"] = state.get("step", 0) + 1
+        grad = self.signed_and_decayed(weight, grad)
 
         first.lerp_(grad, 1 - beta1)
         size = grad.abs()
@@ -71,4 +54,4 @@ class Adamax(Rule):
         largest.copy_(largest.maximum(size))
         if self.eps_outside_max:
             largest = largest + self.eps
-        weight.addcdiv_(first, largest, value=-self.lr / (1 - beta1 ** state["step"]))
+        weight.addcdiv_(first, largest, value=-self.lr / (1 - beta1**t))

@@ -17,13 +17,9 @@ from __future__ import annotations
 
 __all__ = ["ASGD"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers
 
 
 @dataclass(frozen=True)
@@ -44,34 +40,25 @@ class ASGD(Rule):
     alpha: float = 0.75
     t0: float = 1e6
     weight_decay: float = 0
-    _: KW_ONLY
-    maximize: bool = False
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
         import torch
 
-        if not state:
-            state["step"] = 0
-            state["eta"] = torch.tensor(float(self.lr))  # of the default dtype, and so rounded
-            state["mu"] = torch.ones(())  # to float32
-            state["ax"] = weight.new_zeros(weight.shape)
-        state["step"] += 1
-        t, average = state["step"], state["ax"]
-        eta, mu = state["eta"].item(), state["mu"].item()
+        (average,) = buffers(state, weight, ax=0)
+        # Of the default dtype, and so rounded to float32.
+        eta = state.setdefault("eta", torch.tensor(float(self.lr)))
+        mu = state.setdefault("mu", torch.ones(()))
+        t = state["step"] = state.get("step", 0) + 1
+        grad = self.signed_and_decayed(weight, grad)
 
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            grad = grad.add(weight, alpha=self.weight_decay)
-
-        weight.mul_(1 - self.lambd * eta)
-        weight.add_(grad, alpha=-eta)
+        weight.mul_(1 - self.lambd * eta.item())
+        weight.add_(grad, alpha=-eta.item())
         if mu == 1:
             average.copy_(weight)
         else:
             apart = weight - average
             apart.mul_(mu)
             average.add_(apart)
-        state["eta"].fill_(self.lr / (1 + self.lambd * self.lr * t) ** self.alpha)
-        state["mu"].fill_(1 / max(1, t - self.t0))
+        eta.fill_(self.lr / (1 + self.lambd * self.lr * t) ** self.alpha)
+        mu.fill_(1 / max(1, t - self.t0))

@@ -17,13 +17,9 @@ from __future__ import annotations
 
 __all__ = ["NAdam"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, switch
 
 
 @dataclass(frozen=True)
@@ -46,37 +42,24 @@ class NAdam(Rule):
     weight_decay: float = 0
     momentum_decay: float = 4e-3
     decoupled_weight_decay: bool = False
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("optax, with its eps_root: √(v̂ + ε)")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
         import torch
 
         beta1, beta2 = self.betas
-        if not state:
-            state["step"] = 0
-            state["mu_product"] = torch.ones(())  # of the default dtype, and so rounded to float32
-            state["exp_avg"] = weight.new_zeros(weight.shape)
-            state["exp_avg_sq"] = weight.new_zeros(weight.shape)
-        state["step"] += 1
-        t, first, second = state["step"], state["exp_avg"], state["exp_avg_sq"]
-
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        first, second = buffers(state, weight, exp_avg=0, exp_avg_sq=0)
+        t = state["step"] = state.get("step", 0) + 1
+        grad = self.signed_and_decayed(weight, grad)
 
         mu = beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
         mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * self.momentum_decay))
-        state["mu_product"].mul_(mu)
-        product = state["mu_product"].item()
+        products = state.setdefault("mu_product", torch.ones(()))
+        products.mul_(mu)
+        product = products.item()  # of the default dtype, and so rounded to float32
 
         first.lerp_(grad, 1 - beta1)
         second.mul_(beta2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["call", "find", "read"]
 
 import ast
+import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -56,7 +57,10 @@ def read(text: str, **defaults: float) -> Rule:
             raise ValueError(f"{option} changes how {name} computes, and no number: leave it out")
         if option not in known:
             raise ValueError(f"{name} has no option {option}{_nearest(option, known)}")
-        _check(option, value, known[option])
+        if not _fits(value, known[option]):
+            wanted = {bool: "True or False", tuple: f"two numbers, as in {known[option]}"}
+            kind = wanted.get(type(known[option]), "a number")
+            raise ValueError(f"{option}={value!r} should be {kind}")
         if isinstance(value, list):
             options[option] = tuple(value)
     return rule(**{**defaults, **options})
@@ -101,27 +105,15 @@ def call(text: str, what: str, like: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _check(option: str, value: object, default: object) -> None:
-    """Refuse a value of another kind than the default: a flag, a number or a pair of numbers."""
+def _fits(value: object, default: object) -> bool:
+    """Whether a value is of the default's kind: a flag, a pair of numbers, or a number."""
     if isinstance(default, bool):
-        fits, wanted = isinstance(value, bool), "True or False"
-    elif isinstance(default, tuple):
-        fits = isinstance(value, tuple | list) and len(value) == 2 and all(map(_number, value))
-        wanted = f"two numbers, as in {default}"
-    else:
-        fits, wanted = _number(value), "a number"
-    if not fits:
-        raise ValueError(f"{option}={value!r} should be {wanted}")
-
-
-def _number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
+        return isinstance(value, bool)
+    if isinstance(default, tuple):
+        pair = value if isinstance(value, tuple | list) else ()
+        return len(pair) == 2 and all(_fits(number, 0.0) for number in pair)
+    # An integer may be too large for a float.
+    return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

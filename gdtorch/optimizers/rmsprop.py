@@ -16,13 +16,9 @@ from __future__ import annotations
 
 __all__ = ["RMSprop"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, require, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, require, switch
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,6 @@ class RMSprop(Rule):
     weight_decay: float = 0
     momentum: float = 0
     centered: bool = False
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     eps_in_root: bool = switch("TensorFlow, Keras, optax: √(ṽ + ε)")
@@ -59,21 +53,12 @@ class RMSprop(Rule):
         super()._check()
         require(self.alpha >= 0.0, f"Invalid alpha value: {self.alpha}")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
-        if not state:
-            state["square_avg"] = weight.new_full(weight.shape, self.initial_accumulator_value)
-            state["grad_avg"] = weight.new_zeros(weight.shape)
-            state["momentum_buffer"] = weight.new_zeros(weight.shape)
-        square, mean, velocity = state["square_avg"], state["grad_avg"], state["momentum_buffer"]
-
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        square, mean, velocity = buffers(
+            state, weight, square_avg=self.initial_accumulator_value, grad_avg=0, momentum_buffer=0
+        )
+        grad = self.signed_and_decayed(weight, grad)
 
         square.mul_(self.alpha)
         square.addcmul_(grad, grad, value=1 - self.alpha)

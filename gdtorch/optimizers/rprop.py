@@ -16,13 +16,9 @@ from __future__ import annotations
 
 __all__ = ["Rprop"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, require, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, buffers, require, switch
 
 
 @dataclass(frozen=True)
@@ -39,8 +35,6 @@ class Rprop(Rule):
     lr: float = 1e-2
     etas: tuple[float, float] = (0.5, 1.2)
     step_sizes: tuple[float, float] = (1e-6, 50)
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     keep_gradient: bool = switch("Rprop− in Igel and Hüsken: where the sign turns, g is not 0")
@@ -51,18 +45,13 @@ class Rprop(Rule):
         shrink, grow = self.etas
         require(0.0 < shrink < 1.0 < grow, f"Invalid eta values: {shrink}, {grow}")
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
-        if not state:
-            state["prev"] = weight.new_zeros(weight.shape)
-            state["step_size"] = weight.new_full(weight.shape, float(self.lr))
-            state["last"] = weight.new_zeros(weight.shape)
         shrink, grow = self.etas
-        size = state["step_size"]
+        before, size, last = buffers(state, weight, prev=0, step_size=float(self.lr), last=0)
+        grad = self.signed_and_decayed(weight, grad)
 
-        if self.maximize:
-            grad = -grad
-        factor = grad * state["prev"]
+        factor = grad * before
         factor.sign_()
         factor.masked_fill_(factor > 0, grow)
         factor.masked_fill_(factor < 0, shrink)
@@ -72,9 +61,11 @@ class Rprop(Rule):
         size.clamp_(*self.step_sizes)
 
         if self.backtrack:
-            weight.add_(state["last"].masked_fill(~turned, 0))
+            weight.add_(last.masked_fill(~turned, 0))
         if self.backtrack or not self.keep_gradient:
             grad = grad.masked_fill(turned, 0)
-        state["last"] = grad.sign() * size
-        weight.sub_(state["last"])
-        state["prev"].copy_(grad)
+        last.copy_(grad)
+        last.sign_()
+        last.mul_(size)
+        weight.sub_(last)
+        before.copy_(grad)

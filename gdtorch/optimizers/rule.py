@@ -1,17 +1,20 @@
-"""What all rules share: options and switches as fields of a frozen dataclass, and one method."""
+"""What all rules share: options and switches as fields, what a step begins with, what it keeps."""
 
 from __future__ import annotations
 
-__all__ = ["Rule", "require", "switch"]
+__all__ = ["Rule", "State", "Tensor", "buffers", "require", "switch"]
 
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:  # no page loads torch, so that options can be checked before it is loaded
+if TYPE_CHECKING:
     import torch
     from torch import Tensor
+else:
+    Tensor = Any  # no page loads torch, so that options can be checked before it is loaded
 
+State: TypeAlias = dict[str, Any]
 NOT_NEGATIVE = {  # option → its name in torch.optim's messages
     "lr": "learning rate",
     "eps": "epsilon value",
@@ -48,6 +51,11 @@ class Rule(ABC):
     _: KW_ONLY
     maximize: bool = False
 
+    # Of rules without these: on other pages they are fields.
+    weight_decay = 0.0
+    decoupled_weight_decay = False
+    decay_without_lr = False
+
     def __post_init__(self) -> None:
         lr: Any = self.lr
         if hasattr(lr, "numel"):  # a tensor stays one: it rounds differently
@@ -65,7 +73,7 @@ class Rule(ABC):
                     require(0.0 <= beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
 
     @abstractmethod
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """Take one step: change the weight and its state in place, and leave the gradient alone.
 
         Args:
@@ -74,6 +82,19 @@ class Rule(ABC):
             state: what each step of this weight passes on to the next, under `torch.optim`'s names;
                 empty before the first.
         """
+
+    def signed_and_decayed(self, weight: Tensor, grad: Tensor) -> Tensor:
+        """−g if maximize; then g + λθ, or with decoupled decay g as it is, and θ ← θ − γλθ."""
+        if self.maximize:
+            grad = -grad
+        if self.weight_decay != 0:
+            if self.decay_without_lr:
+                weight.mul_(1 - self.weight_decay)
+            elif self.decoupled_weight_decay:
+                weight.mul_(1 - self.lr * self.weight_decay)
+            else:
+                grad = grad.add(weight, alpha=self.weight_decay)
+        return grad
 
     def try_out(self, dtype: torch.dtype) -> None:
         """Refuse numbers that are fine one by one, but not together, as in lr / (1 − β₁).
@@ -104,7 +125,21 @@ class Rule(ABC):
 
 def switch(who: str, default: Any = False) -> Any:  # noqa: ANN401 (a field of any type)
     """A field that is not an option of PyTorch's; `who` says who writes the rule that way."""
-    return field(default=default, metadata={"who": who})
+    return field(default=default, kw_only=True, metadata={"who": who})
+
+
+def buffers(state: State, weight: Tensor, **start: float) -> list[Tensor]:
+    """The tensors that each step of a weight passes on to the next, all of the weight's shape.
+
+    Args:
+        state: where they are kept; empty before the first step.
+        weight: θ.
+        start: name → the number that fills the tensor before the first step.
+    """
+    if not state:
+        for name, number in start.items():
+            state[name] = weight.new_full(weight.shape, number)
+    return [state[name] for name in start]
 
 
 def require(fine: bool, refusal: str) -> None:

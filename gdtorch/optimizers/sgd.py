@@ -15,13 +15,9 @@ from __future__ import annotations
 
 __all__ = ["SGD"]
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from .rule import Rule, require, switch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .rule import Rule, State, Tensor, require, switch
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,6 @@ class SGD(Rule):
     dampening: float = 0
     weight_decay: float = 0
     nesterov: bool = False
-    _: KW_ONLY
-    maximize: bool = False
 
     # Not PyTorch's: what others write.
     decoupled_weight_decay: bool = switch("Keras, and whoever knows AdamW: decay outside b")
@@ -61,16 +55,9 @@ class SGD(Rule):
             "Nesterov momentum requires a momentum and zero dampening",
         )
 
-    def step(self, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
+    def step(self, weight: Tensor, grad: Tensor, state: State) -> None:
         """One step, in the order in which it happens."""
-        # `add` with `alpha` rounds once; `a + alpha * b` would round twice.
-        if self.maximize:
-            grad = -grad
-        if self.weight_decay != 0:
-            if self.decoupled_weight_decay:
-                weight.mul_(1 - self.lr * self.weight_decay)
-            else:
-                grad = grad.add(weight, alpha=self.weight_decay)
+        grad = self.signed_and_decayed(weight, grad)
         rate = self.lr
         if self.lr_in_velocity:
             grad = grad.mul(self.lr)
@@ -89,4 +76,5 @@ class SGD(Rule):
             grad = grad.add(taken, alpha=self.momentum) if self.nesterov else taken
             if self.keeps_look_ahead:
                 velocity.copy_(grad)
+        # With `alpha` this rounds once; `weight - rate * grad` would round twice.
         weight.add_(grad, alpha=-rate)
