@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["RANGE", "EventFile", "event_files", "range_of", "show_ranges"]
 
 import math
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -108,7 +107,7 @@ class EventFile:
 
         image = png(figure)
         write(self.path.with_name(f"{tag}.png"), image)
-        width, height = struct.unpack_from(">II", image, 16)  # of the PNG's first chunk
+        width, height = map(int, figure.bbox.size)
         value = Summary.Image(encoded_image_string=image, width=width, height=height)
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
 
