@@ -245,9 +245,9 @@ def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) ->
         from ..ensemble import LongRun
 
         return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
-    descents = {"batch": Batch, "steepest": Steepest}
-    descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
-    return named(name, net, table.learned, args.optimizer, descent)
+    stochastic = Stochastic(args.shuffle_seed)
+    descents = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}
+    return named(name, net, table.learned, args.optimizer, descents[args.descent])
 
 
 def _train(
