@@ -17,7 +17,6 @@ from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_SCALAR,
     DATA_CLASS_TENSOR,
     Summary,
-    SummaryMetadata,
 )
 from torch.utils.tensorboard import RecordWriter
 
@@ -88,12 +87,8 @@ class EventFile:
             text = self.descriptions.get(value.tag, self.descriptions.get(group))
             kind = value.WhichOneof("value")
             if text and kind in DESCRIBED:
-                plugin, data_class = DESCRIBED[kind]
-                plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
-                metadata = SummaryMetadata(
-                    summary_description=text, plugin_data=plugin_data, data_class=data_class
-                )
-                value.metadata.CopyFrom(metadata)
+                value.metadata.summary_description = text
+                value.metadata.plugin_data.plugin_name, value.metadata.data_class = DESCRIBED[kind]
         self._write(Event(wall_time=time.time(), step=step, summary=values))
 
     def _write(self, event: Event) -> None:
