@@ -25,7 +25,7 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import islice
@@ -39,7 +39,7 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Table
-    from ..lockstep import Difference, Lockstep
+    from ..lockstep import Lockstep
     from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
@@ -320,20 +320,15 @@ def _facts(
     args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep, ending: Ending
 ) -> dict[str, Any]:
     """What was run and what came out, for a program; the network holds the initial weights."""
-    comparisons = {}
-    for name, comparison in lockstep.comparisons.items():
-        why = ""
-        if args.compile:
-            why = "; compiled steps round otherwise"
-        elif first := comparison.first_difference:
-            both = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
-            why = _why(both, first)
-        comparisons[name] = {
+    comparisons = {
+        name: {
             "reference": lockstep.reference,
             "identical": comparison.identical,
-            "verdict": _verdict(name, net, board, lockstep, why),
+            "verdict": _verdict(name, args, net, board, lockstep),
             **asdict(comparison),
         }
+        for name, comparison in lockstep.comparisons.items()
+    }
     manual = lockstep.comparisons.get("manual")
     of_torch = lockstep.reference not in {"post", "manual"}
     differ = manual is not None and not manual.identical and of_torch and not args.compile
@@ -349,16 +344,10 @@ def _facts(
     }
 
 
-def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: str) -> str:
-    """Whether a trainer holds the same bits as the reference; if not, where and why they part.
-
-    Args:
-        name: the trainer's.
-        net: it holds the initial weights.
-        board: it has the trainers.
-        lockstep: what compared them.
-        why: why they part, where that is known.
-    """
+def _verdict(
+    name: str, args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep
+) -> str:
+    """Whether a trainer holds the same bits as the reference; if not, where and why they part."""
     from ..lockstep import in_ulps
 
     comparison = lockstep.comparisons[name]
@@ -379,26 +368,27 @@ def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: 
         f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
         f"by up to {first.absolute:.1e}"
     )
-    if why:
-        return parted + why
+    if args.compile:
+        return f"{parted}; compiled steps round otherwise"
+    if first.step <= LATE and math.isfinite(first.absolute):
+        mine, theirs = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
+        if why := _why(mine, theirs, first.step + SHOWN):
+            return f"{parted}, because {why}"
     return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
 
 
-def _why(both: Iterable[Trainer], first: Difference) -> str:
+def _why(mine: Trainer, theirs: Trainer, steps: int) -> str:
     """Why a trainer parts from its reference, found by a replay of the first steps."""
     from ..lockstep import lockstep, phrase
 
-    if first.step > LATE or not math.isfinite(first.absolute):
-        return ""
-    mine, theirs = both
     try:
-        report = lockstep(mine, theirs, first.step + SHOWN)
+        report = lockstep(mine, theirs, steps)
     except ArithmeticError:  # where a step cannot be taken
         return ""
     if report.agree:
-        return ", because each rounds in its own order"
+        return "each rounds in its own order"
     whys = [phrase(edit)[0] for edit in report.edits]
-    return f", because {mine.name} {' and '.join(whys)}" if whys else ""
+    return f"{mine.name} {' and '.join(whys)}" if whys else ""
 
 
 def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
