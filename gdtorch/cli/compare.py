@@ -54,7 +54,7 @@ LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar
 THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
 SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
 LATE = 100  # steps; where a trainer parts later, no reason is looked for
-SHOWN = 10  # steps after the parting that are replayed as well
+SHOWN = 2  # steps after the parting that are replayed as well
 FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
