@@ -51,6 +51,7 @@ class Board:
         limit: the sharpness up to which steps are stable; left out if it is not finite.
 
     Attributes:
+        initial: the network that the trainers began with.
         size: how many weights a network has.
         sharpest: trainer → the greatest sharpness logged so far, and after which step.
         close: closes the event files.
@@ -82,7 +83,7 @@ class Board:
         curvature: int | None = None,
         limit: float = math.nan,
     ) -> None:
-        self.folder = folder
+        self.folder, self.initial = folder, net
         self.trainers = trainers
         self.names = [trainer.name for trainer in trainers]
         self.size = sum(weights.numel() for weights in net.parameters())

@@ -27,7 +27,8 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,6 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Table
-    from ..lockstep import Lockstep
-    from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
     from ..trainers import Trainer
@@ -53,8 +52,6 @@ COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
 LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
 THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
 SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
-LATE = 100  # steps; where a trainer parts later, no reason is looked for
-SHOWN = 2  # steps after the parting that are replayed as well
 FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
@@ -261,7 +258,7 @@ def _train(
     from ..board import Board
     from ..curvature import stable_limit
     from ..lockstep import Lockstep
-    from ..loop import Ending, run
+    from ..loop import Ending, outcome, run
     from ..rundir import unwritable
 
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
@@ -296,7 +293,9 @@ def _train(
             except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
                 step = min(trainer.steps for trainer in trainers)
                 ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
-        facts = _facts(args, net, board, lockstep, ending)
+        fresh = None if args.compile else partial(_make, args=args, net=net, table=table)
+        facts = {"run": str(folder), "settings": settings, "left_out": args.left_out}
+        facts |= outcome(board, lockstep, ending, fresh)
         page = _page(facts, board, reference)
         try:
             if args.figure:
@@ -314,81 +313,6 @@ def _train(
         kept = f"; all until then is in {folder}" if where else ""
         return ended(facts["reason"] + kept, facts["status"])
     return printed or int(facts["status"])
-
-
-def _facts(
-    args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep, ending: Ending
-) -> dict[str, Any]:
-    """What was run and what came out, for a program; the network holds the initial weights."""
-    comparisons = {
-        name: {
-            "reference": lockstep.reference,
-            "identical": comparison.identical,
-            "verdict": _verdict(name, args, net, board, lockstep),
-            **asdict(comparison),
-        }
-        for name, comparison in lockstep.comparisons.items()
-    }
-    manual = lockstep.comparisons.get("manual")
-    of_torch = lockstep.reference not in {"post", "manual"}
-    differ = manual is not None and not manual.identical and of_torch and not args.compile
-    return {
-        "run": str(board.folder),
-        "settings": board.settings,
-        "steps": ending.step,
-        "status": ending.status or int(differ),
-        "reason": ending.reason,
-        "trainers": board.outcomes(),
-        "left_out": args.left_out,
-        "comparisons": comparisons,
-    }
-
-
-def _verdict(
-    name: str, args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep
-) -> str:
-    """Whether a trainer holds the same bits as the reference; if not, where and why they part."""
-    from ..lockstep import in_ulps
-
-    comparison = lockstep.comparisons[name]
-    first, taken = comparison.first_difference, count(comparison.steps, "step")
-    if first is None:
-        same = f"{name} = {lockstep.reference}"
-        weights = board.trainers[board.names.index(name)].weights
-        still = all(w.equal(weights[weight]) for weight, w in net.named_parameters())
-        if comparison.steps and still:
-            short = f"each of {taken} was too short to change one"
-            return f"{same}, but no weight moved in either: {short}"
-        each = "" if comparison.steps == 1 else "each of "
-        if lockstep.stride > 1:
-            each = f"every {lockstep.stride} of "
-        return f"{same}: the same bits in all {board.size} weights after {each}{taken}"
-    at = "at" if lockstep.stride == 1 else "by"
-    parted = (
-        f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
-        f"by up to {first.absolute:.1e}"
-    )
-    if args.compile:
-        return f"{parted}; compiled steps round otherwise"
-    if first.step <= LATE and math.isfinite(first.absolute):
-        mine, theirs = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
-        if why := _why(mine, theirs, first.step + SHOWN):
-            return f"{parted}, because {why}"
-    return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
-
-
-def _why(mine: Trainer, theirs: Trainer, steps: int) -> str:
-    """Why a trainer parts from its reference, found by a replay of the first steps."""
-    from ..lockstep import lockstep, phrase
-
-    try:
-        report = lockstep(mine, theirs, steps)
-    except ArithmeticError:  # where a step cannot be taken
-        return ""
-    if report.agree:
-        return "each rounds in its own order"
-    whys = [phrase(edit)[0] for edit in report.edits]
-    return f"{mine.name} {' and '.join(whys)}" if whys else ""
 
 
 def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
