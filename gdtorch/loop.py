@@ -58,22 +58,25 @@ def run(
         tick: called with the steps taken since the last call, like tqdm's `update`.
         interrupted: called after each step; if it returns a signal, the run ends there.
     """
-    for step in lockstep:
-        due = step % log_every == 0 or step == steps or board.shows_curvature(step)
-        try:
+    step = 0
+    try:
+        for step in lockstep:
+            due = step % log_every == 0 or step == steps or board.shows_curvature(step)
             losses = board.log(step, lockstep.differences) if due else board.losses()
             ending = _ending(step, losses, interrupted())
             last = step == steps or ending.status != 0
             if last and not due:
                 board.log(step, lockstep.differences)
             board.log_histograms(step)
-        except OSError as error:
-            reason = unwritable(board.folder, f"step {step}", error)
-            return Ending(step, 3, reason)
-        if step > 0:
-            tick(lockstep.stride)
-        if last:
-            return ending
+            if step > 0:
+                tick(lockstep.stride)
+            if last:
+                return ending
+    except OSError as error:
+        return Ending(step, 3, unwritable(board.folder, f"step {step}", error))
+    except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
+        kind = board.settings["optimizer"]
+        return Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
     raise AssertionError("trainers never end")
 
 

@@ -258,7 +258,7 @@ def _train(
     from ..board import Board
     from ..curvature import stable_limit
     from ..lockstep import Lockstep
-    from ..loop import Ending, outcome, run
+    from ..loop import outcome, run
     from ..rundir import unwritable
 
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
@@ -281,18 +281,14 @@ def _train(
         return ended(unwritable(folder, "step 0", error))
     with closing(board):
         with progress_bar(args.steps, "step", shown=not args.quiet) as bar:
-            try:
-                ending = run(
-                    lockstep,
-                    board,
-                    steps=args.steps,
-                    log_every=args.log_every,
-                    tick=bar.update,
-                    interrupted=lambda: interrupts.received,
-                )
-            except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
-                step = min(trainer.steps for trainer in trainers)
-                ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
+            ending = run(
+                lockstep,
+                board,
+                steps=args.steps,
+                log_every=args.log_every,
+                tick=bar.update,
+                interrupted=lambda: interrupts.received,
+            )
         fresh = None if args.compile else partial(_make, args=args, net=net, table=table)
         facts = {"run": str(folder), "settings": settings, "left_out": args.left_out}
         facts |= outcome(board, lockstep, ending, fresh)
