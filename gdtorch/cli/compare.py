@@ -255,7 +255,7 @@ def _train(
     trainers: list[Trainer],
     interrupts: Interrupts,
 ) -> int:
-    from ..board import Board
+    from ..board import Board, reference_of
     from ..curvature import stable_limit
     from ..lockstep import Lockstep
     from ..loop import outcome, run
@@ -266,7 +266,7 @@ def _train(
         say(f"steps are not compiled, and take about seven times as long: {reason}")
     kind, every = type(args.optimizer).__name__, args.curvature
     settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
-    reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
+    reference = reference_of(args.trainers)
     strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
     lockstep = Lockstep(strided, reference, args.stride)
     limit = math.nan  # not asked for, or the step size is not known
