@@ -256,7 +256,6 @@ def _train(
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board, reference_of
-    from ..curvature import stable_limit
     from ..lockstep import Lockstep
     from ..loop import outcome, run
     from ..rundir import unwritable
@@ -264,19 +263,13 @@ def _train(
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
-    kind, every = type(args.optimizer).__name__, args.curvature
-    settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
+    kind = {"optimizer": type(args.optimizer).__name__}
+    settings = args.optimizer.options() | options.settings(args) | kind
     reference = reference_of(args.trainers)
     strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
     lockstep = Lockstep(strided, reference, args.stride)
-    limit = math.nan  # not asked for, or the step size is not known
-    if args.curvature and kind == "SGD" and args.lr is not None:
-        momentum = (args.momentum, args.dampening)
-        limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
     try:
-        board = Board(
-            folder, net, trainers, table, settings, args.steps, curvature=every, limit=limit
-        )
+        board = Board(folder, net, trainers, table, settings, args.steps, curvature=args.curvature)
     except OSError as error:
         return ended(unwritable(folder, "step 0", error))
     with closing(board):
