@@ -51,26 +51,18 @@ __all__ = [
     "stable_limit",
 ]
 
-# Handed on at first use (PEP 562), so that `train.py --help` loads no torch.
-_HOME = {
-    "Board": "board",
-    **dict.fromkeys(["eigenvalues", "extremes", "hessian", "stable_limit"], "curvature"),
-    **dict.fromkeys(["Rows", "Table", "load_table"], "data"),
-    **dict.fromkeys(["SigmoidNet", "initial_weights"], "net"),
-    "Objective": "objective",
-    "Quartic": "quartic",
-    **dict.fromkeys(["SGD", "Manual", "Post", "Torch", "Trainer"], "trainers"),
-    **dict.fromkeys(["Batch", "Descent", "Steepest", "Stochastic"], "descent"),
-    **dict.fromkeys(
-        ["Comparison", "Difference", "Lockstep", "Recorder", "Report", "lockstep"], "lockstep"
-    ),
-}
+# A name is looked up at its first use (PEP 562), so that `train.py --help` loads no torch.
+_MATHEMATICS = ("data", "net", "quartic", "objective", "descent", "trainers", "curvature")
+_ROOMS = (*_MATHEMATICS, "lockstep", "board")  # what loads more is looked into later
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in __all__:
+        for room in _ROOMS:
+            module = import_module(f".{room}", __name__)
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

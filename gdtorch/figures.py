@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -54,7 +53,6 @@ class _Picture(Figure):
 def _figure(width: float, height: float, **subplots: Any) -> tuple[Figure, Any]:  # noqa: ANN401
     """A figure of this size in inches, and its axes as `Figure.subplots` gives them; no pyplot."""
     figure = _Picture(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, figure.subplots(**subplots)
 
 

@@ -78,6 +78,7 @@ def test_two_that_agree(main):
     "arguments",
     [
         "--rename W=weight mine.py:descend theirs.py:descend",
+        "--rename W=weight mine.py:descend(factor=1.0) theirs.py:descend",
         "mine.py:descend --rename W=weight theirs.py:descend --steps 100",
         "--steps 100 --rename=W=weight mine.py:descend theirs.py:descend",
         "--rename W=w weight=w mine.py:descend theirs.py:descend",

@@ -13,6 +13,7 @@ __all__ = [
     "event_files",
     "layout_of_quartic",
     "log_pair",
+    "reference_of",
     "show_ensemble",
     "show_ranges",
     "shown_kinds",
@@ -22,4 +23,4 @@ from .board import Board
 from .ensemble import OF_ENSEMBLE, show_ensemble, shown_kinds
 from .events import EventFile, event_files, show_ranges
 from .lockstep import PAIR, end_pair, log_pair
-from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic
+from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic, reference_of

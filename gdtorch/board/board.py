@@ -17,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import summary
 
-from ..curvature import extremes
+from ..curvature import extremes, stable_limit
 from ..data import Table
 from ..descent import Steepest
 from ..net import SigmoidNet
@@ -29,6 +29,7 @@ from .measure import DESCRIPTIONS, layout, measure
 HISTOGRAMS = 50  # a run
 HISTOGRAM_LIMIT = 1e150  # the sum of squares in a histogram overflows above it
 COLUMNS = {"trainer", "table", "lr", "steps", "start"}  # first in the table of hparams
+LIMITING = ("lr", "momentum", "dampening", "weight_decay", "nesterov")  # as `stable_limit` has them
 BINS = 30  # of a histogram; TensorBoard draws no more
 CURVES = "curves.csv"
 SMALLEST = 1e-20  # stands for 0 in logarithms; it is well below the last bit of a weight near 1
@@ -45,13 +46,14 @@ class Board:
         net: the network that the trainers began with.
         trainers: the trainers to show, each in a folder of its name.
         table: the rows to learn and held out, in the trainers' dtype and on their device.
-        settings: those of the run, for the text and the hparams.
+        settings: those of the run, for the hparams and the limit of stable steps.
         steps: how many steps the run will take; the histograms are spread over them.
         curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
-        limit: the sharpness up to which steps are stable; left out if it is not finite.
 
     Attributes:
+        initial: the network that the trainers began with.
         size: how many weights a network has.
+        limit: the sharpness up to which steps are stable; not logged if it is not finite.
         sharpest: trainer → the greatest sharpness logged so far, and after which step.
         close: closes the event files.
 
@@ -76,13 +78,12 @@ class Board:
         net: SigmoidNet,
         trainers: Sequence[Trainer],
         table: Table,
-        settings: Mapping[str, float | str | bool | tuple[float, ...]],
+        settings: Mapping[str, Any],
         steps: int,
         *,
         curvature: int | None = None,
-        limit: float = math.nan,
     ) -> None:
-        self.folder = folder
+        self.folder, self.initial = folder, net
         self.trainers = trainers
         self.names = [trainer.name for trainer in trainers]
         self.size = sum(weights.numel() for weights in net.parameters())
@@ -90,7 +91,9 @@ class Board:
         for weights in self.networks.parameters():
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table, self.settings = table, settings
-        self.curvature, self.limit = curvature, limit
+        self.curvature, self.limit = curvature, math.nan
+        if settings.get("optimizer") == "SGD" and settings["lr"] is not None:  # so no line search
+            self.limit = stable_limit(*(settings[name] for name in LIMITING))
         self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
         stride = max(trainer.stride for trainer in trainers)

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["RANGE", "EventFile", "event_files", "range_of", "show_ranges"]
 
 import math
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +17,6 @@ from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_SCALAR,
     DATA_CLASS_TENSOR,
     Summary,
-    SummaryMetadata,
 )
 from torch.utils.tensorboard import RecordWriter
 
@@ -89,12 +87,8 @@ class EventFile:
             text = self.descriptions.get(value.tag, self.descriptions.get(group))
             kind = value.WhichOneof("value")
             if text and kind in DESCRIBED:
-                plugin, data_class = DESCRIBED[kind]
-                plugin_data = SummaryMetadata.PluginData(plugin_name=plugin)
-                metadata = SummaryMetadata(
-                    summary_description=text, plugin_data=plugin_data, data_class=data_class
-                )
-                value.metadata.CopyFrom(metadata)
+                value.metadata.summary_description = text
+                value.metadata.plugin_data.plugin_name, value.metadata.data_class = DESCRIBED[kind]
         self._write(Event(wall_time=time.time(), step=step, summary=values))
 
     def _write(self, event: Event) -> None:
@@ -108,7 +102,7 @@ class EventFile:
 
         image = png(figure)
         write(self.path.with_name(f"{tag}.png"), image)
-        width, height = struct.unpack_from(">II", image, 16)  # of the PNG's first chunk
+        width, height = map(int, figure.bbox.size)
         value = Summary.Image(encoded_image_string=image, width=width, height=height)
         self.add(Summary(value=[Summary.Value(tag=tag, image=value)]))
 

@@ -10,6 +10,7 @@ __all__ = [
     "layout_of_lockstep",
     "layout_of_quartic",
     "measure",
+    "reference_of",
 ]
 
 import re
@@ -136,7 +137,7 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
         "What do they predict?": _outputs(table),
     }
     if len(trainers) > 1:
-        reference = next((name for name in trainers if name not in BY_HAND), trainers[-1])
+        reference = reference_of(trainers)
         for weight in ("syn0", "syn1"):
             distance = f"{weight}: largest distance from {reference}"
             groups["Do they agree?"][distance] = f"difference/{weight}"
@@ -156,6 +157,11 @@ def layout(table: Table, trainers: Sequence[str], *, steepest: bool, curvature: 
             "smallest eigenvalue (below 0: not convex)": "curvature/smallest",
         }
     return _charts(groups)
+
+
+def reference_of(trainers: Sequence[str]) -> str:
+    """The one that others are compared with: torch.optim's, or the last where that does not run."""
+    return next((name for name in trainers if name not in BY_HAND), trainers[-1])
 
 
 def layout_of_quartic(*, steepest: bool) -> Layout:

@@ -25,9 +25,10 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,6 @@ from .report import Page, count, ended, in_words, progress_bar, say, show, to_se
 if TYPE_CHECKING:
     from ..board import Board
     from ..data import Table
-    from ..lockstep import Difference, Lockstep
-    from ..loop import Ending
     from ..net import SigmoidNet
     from ..optimizers import Rule
     from ..trainers import Trainer
@@ -53,8 +52,6 @@ COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
 LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
 THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
 SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
-LATE = 100  # steps; where a trainer parts later, no reason is looked for
-SHOWN = 10  # steps after the parting that are replayed as well
 FEW_ROWS = 4  # held out; up to so many get a column each
 
 OPTIONS = {
@@ -245,9 +242,9 @@ def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) ->
         from ..ensemble import LongRun
 
         return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
-    descents = {"batch": Batch, "steepest": Steepest}
-    descent = descents.get(args.descent, lambda: Stochastic(args.shuffle_seed))()
-    return named(name, net, table.learned, args.optimizer, descent)
+    stochastic = Stochastic(args.shuffle_seed)
+    descents = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}
+    return named(name, net, table.learned, args.optimizer, descents[args.descent])
 
 
 def _train(
@@ -258,45 +255,36 @@ def _train(
     trainers: list[Trainer],
     interrupts: Interrupts,
 ) -> int:
-    from ..board import Board
-    from ..curvature import stable_limit
+    from ..board import Board, reference_of
     from ..lockstep import Lockstep
-    from ..loop import Ending, run
+    from ..loop import outcome, run
     from ..rundir import unwritable
 
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False
         say(f"steps are not compiled, and take about seven times as long: {reason}")
-    kind, every = type(args.optimizer).__name__, args.curvature
-    settings = args.optimizer.options() | options.settings(args) | {"optimizer": kind}
-    reference = kind.lower() if kind.lower() in args.trainers else args.trainers[-1]
+    kind = {"optimizer": type(args.optimizer).__name__}
+    settings = args.optimizer.options() | options.settings(args) | kind
+    reference = reference_of(args.trainers)
     strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
     lockstep = Lockstep(strided, reference, args.stride)
-    limit = math.nan  # not asked for, or the step size is not known
-    if args.curvature and kind == "SGD" and args.lr is not None:
-        momentum = (args.momentum, args.dampening)
-        limit = stable_limit(args.lr, *momentum, args.weight_decay, args.nesterov)
     try:
-        board = Board(
-            folder, net, trainers, table, settings, args.steps, curvature=every, limit=limit
-        )
+        board = Board(folder, net, trainers, table, settings, args.steps, curvature=args.curvature)
     except OSError as error:
         return ended(unwritable(folder, "step 0", error))
     with closing(board):
         with progress_bar(args.steps, "step", shown=not args.quiet) as bar:
-            try:
-                ending = run(
-                    lockstep,
-                    board,
-                    steps=args.steps,
-                    log_every=args.log_every,
-                    tick=bar.update,
-                    interrupted=lambda: interrupts.received,
-                )
-            except ArithmeticError as error:  # as of ASGD's rate, with a lambd below 0
-                step = min(trainer.steps for trainer in trainers)
-                ending = Ending(step, 3, f"{kind} cannot go on after step {step}: {error}")
-        facts = _facts(args, net, board, lockstep, ending)
+            ending = run(
+                lockstep,
+                board,
+                steps=args.steps,
+                log_every=args.log_every,
+                tick=bar.update,
+                interrupted=lambda: interrupts.received,
+            )
+        fresh = None if args.compile else partial(_make, args=args, net=net, table=table)
+        facts = {"run": str(folder), "settings": settings, "left_out": args.left_out}
+        facts |= outcome(board, lockstep, ending, fresh)
         page = _page(facts, board, reference)
         try:
             if args.figure:
@@ -314,91 +302,6 @@ def _train(
         kept = f"; all until then is in {folder}" if where else ""
         return ended(facts["reason"] + kept, facts["status"])
     return printed or int(facts["status"])
-
-
-def _facts(
-    args: argparse.Namespace, net: SigmoidNet, board: Board, lockstep: Lockstep, ending: Ending
-) -> dict[str, Any]:
-    """What was run and what came out, for a program; the network holds the initial weights."""
-    comparisons = {}
-    for name, comparison in lockstep.comparisons.items():
-        why = ""
-        if args.compile:
-            why = "; compiled steps round otherwise"
-        elif first := comparison.first_difference:
-            both = (_make(each, args, net, board.table) for each in (name, lockstep.reference))
-            why = _why(both, first)
-        comparisons[name] = {
-            "reference": lockstep.reference,
-            "identical": comparison.identical,
-            "verdict": _verdict(name, net, board, lockstep, why),
-            **asdict(comparison),
-        }
-    manual = lockstep.comparisons.get("manual")
-    of_torch = lockstep.reference not in {"post", "manual"}
-    differ = manual is not None and not manual.identical and of_torch and not args.compile
-    return {
-        "run": str(board.folder),
-        "settings": board.settings,
-        "steps": ending.step,
-        "status": ending.status or int(differ),
-        "reason": ending.reason,
-        "trainers": board.outcomes(),
-        "left_out": args.left_out,
-        "comparisons": comparisons,
-    }
-
-
-def _verdict(name: str, net: SigmoidNet, board: Board, lockstep: Lockstep, why: str) -> str:
-    """Whether a trainer holds the same bits as the reference; if not, where and why they part.
-
-    Args:
-        name: the trainer's.
-        net: it holds the initial weights.
-        board: it has the trainers.
-        lockstep: what compared them.
-        why: why they part, where that is known.
-    """
-    from ..lockstep import in_ulps
-
-    comparison = lockstep.comparisons[name]
-    first, taken = comparison.first_difference, count(comparison.steps, "step")
-    if first is None:
-        same = f"{name} = {lockstep.reference}"
-        weights = board.trainers[board.names.index(name)].weights
-        still = all(w.equal(weights[weight]) for weight, w in net.named_parameters())
-        if comparison.steps and still:
-            short = f"each of {taken} was too short to change one"
-            return f"{same}, but no weight moved in either: {short}"
-        each = "" if comparison.steps == 1 else "each of "
-        if lockstep.stride > 1:
-            each = f"every {lockstep.stride} of "
-        return f"{same}: the same bits in all {board.size} weights after {each}{taken}"
-    at = "at" if lockstep.stride == 1 else "by"
-    parted = (
-        f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
-        f"by up to {first.absolute:.1e}"
-    )
-    if why:
-        return parted + why
-    return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
-
-
-def _why(both: Iterable[Trainer], first: Difference) -> str:
-    """Why a trainer parts from its reference, found by a replay of the first steps."""
-    from ..lockstep import lockstep, phrase
-
-    if first.step > LATE or not math.isfinite(first.absolute):
-        return ""
-    mine, theirs = both
-    try:
-        report = lockstep(mine, theirs, first.step + SHOWN)
-    except ArithmeticError:  # where a step cannot be taken
-        return ""
-    if report.agree:
-        return ", because each rounds in its own order"
-    whys = [phrase(edit)[0] for edit in report.edits]
-    return f", because {mine.name} {' and '.join(whys)}" if whys else ""
 
 
 def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:

@@ -104,7 +104,8 @@ def _one_by_one(arguments: Sequence[str]) -> list[str]:
     words: list[str] = []
     renaming = False
     for word in arguments:
-        if renaming and "=" in word and not word.startswith("-"):
+        name, _, _ = word.partition("(")  # so that mine.py:descend(lr=1) is none
+        if renaming and "=" in name and not word.startswith("-"):
             if words[-1] == "--rename":
                 words.pop()
             word = f"--rename={word}"

@@ -99,8 +99,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         return ended(f"interrupted ({received.name}); {kept}", 128 + received)
     away = [f"{x} (after step {walk['steps']})" for x, walk in walks.items() if walk["ran_away"]]
     if away:
-        smaller = "a smaller --lr may help"
-        why = "f rises without end outside [0, 2]" if args.maximize else smaller
+        why = "f rises without end outside [0, 2]" if args.maximize else "a smaller --lr may help"
         return ended(f"x ran away from {' and '.join(away)}: {why}; {kept}")
     return printed or int(not all(walk["identical"] for walk in walks.values()))
 

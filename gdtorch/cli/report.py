@@ -118,8 +118,8 @@ def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0  # or it starts a thread, which outlives the bar
-    shown = shown and sys.stderr is not None and sys.stderr.isatty()
-    return tqdm(total=total, unit=unit, unit_scale=True, delay=SLOW_SECONDS, disable=not shown)
+    hide = None if shown else True  # None: unless in a terminal
+    return tqdm(total=total, unit=unit, unit_scale=True, delay=SLOW_SECONDS, disable=hide)
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
