@@ -267,7 +267,8 @@ def test_a_damaged_block_is_named_and_done_again(main, tmp_path):
     resumed, error = run(main, "--name", "x", "--resume")
     assert resumed == undisturbed
     assert error == (
-        "gdtorch: runs/x/blocks/000000004.gdtorch is truncated; its starts are trained anew\n"
+        "gdtorch: runs/x/blocks/000000004.gdtorch is damaged, or belongs to other settings or "
+        "starts; its starts are trained anew\n"
     )
     assert run(main, "--name", "x", "--resume") == (undisturbed, "")
 

@@ -2,7 +2,8 @@
 
 A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally has a file
 of its own, named by the unit alone, so that it matters neither which process wrote it nor how many
-there were. The file holds integers under a checksum; reading it executes nothing.
+there were. The file holds integers under a checksum over them, the settings and the unit; reading
+it executes nothing. (An archive of NumPy's has bytes that no checksum covers.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ __all__ = ["FOLDER", "BlockError", "Settings", "Unit", "difference", "read_setti
            "read_tally", "write_settings", "write_tally"]  # fmt: skip
 
 import json
-import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -30,8 +30,7 @@ UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds
 UNIT_BLOCKS = 4  # at most, so that there are units for many processes
 FOLDER = "blocks"
 SETTINGS = "settings.json"
-MAGIC = b"gdtorch1"
-HEADER = struct.Struct("<8s16s16sQ")  # magic, settings and unit, checksum, length
+DIGEST = 16  # bytes of the checksum, with which a file begins
 
 
 class BlockError(ValueError):
@@ -118,11 +117,10 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
         OSError: it cannot be written; then the file is as it was.
     """
     content = zlib.compress(tally.vector.astype("<i8").tobytes())
-    header = HEADER.pack(MAGIC, _owner(settings, unit), _digest(content), len(content))
     file = _file(folder, unit)
     file.parent.mkdir(exist_ok=True)
     sync(folder)  # which holds the name of that one
-    write(file, header + content, durable=True)
+    write(file, _digest(settings, unit, content) + content, durable=True)
 
 
 def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
@@ -137,18 +135,9 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
-    if len(content) < HEADER.size:
-        raise BlockError(f"{file} is truncated")
-    magic, owner, checksum, length = HEADER.unpack_from(content)
-    content = content[HEADER.size :]
-    if magic != MAGIC:
-        raise BlockError(f"{file} is no block file of gdtorch's")
-    if owner != _owner(settings, unit):
-        raise BlockError(f"{file} belongs to other settings or starts")
-    if len(content) != length:
-        raise BlockError(f"{file} is {'truncated' if len(content) < length else 'too long'}")
-    if checksum != _digest(content):
-        raise BlockError(f"{file} is altered: its checksum is another")
+    checksum, content = content[:DIGEST], content[DIGEST:]
+    if checksum != _digest(settings, unit, content):
+        raise BlockError(f"{file} is damaged, or belongs to other settings or starts")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
     return Tally.of_vector(vector, len(checkpoints(settings.steps)))
 
@@ -200,9 +189,6 @@ def _file(folder: Path, unit: Unit) -> Path:
     return folder / FOLDER / f"{unit.number:09d}{OUR_SUFFIX}"
 
 
-def _owner(settings: Settings, unit: Unit) -> bytes:
-    return _digest(_digest(json.dumps(settings.facts()).encode()) + repr(unit).encode())
-
-
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+def _digest(settings: Settings, unit: Unit, content: bytes) -> bytes:
+    owner = repr((settings.facts(), unit)).encode()
+    return blake2b(owner + content, digest_size=DIGEST).digest()
