@@ -28,7 +28,7 @@ from gdtorch.ensemble.blocks import (
 )
 from gdtorch.ensemble.processes import Processes
 from gdtorch.ensemble.run import train_units
-from gdtorch.ensemble.tally import Networks, Tally, checkpoints
+from gdtorch.ensemble.tally import COUNTS, Tally, checkpoints
 from gdtorch.rundir import write
 
 SETTINGS = Settings(
@@ -42,12 +42,11 @@ UNITS = [*SETTINGS.units()]
 def tally(seed=0, settings=SETTINGS):
     """Some tally that fits the settings."""
     random = np.random.default_rng(seed)
-    flags = random.random((3, 50)) < 0.5
-    return Tally.of(
-        Networks(np.arange(50), random.random(50), flags[0], random.random(50), flags[1],
-                 random.integers(-1, 3, 50), flags[2]),
-        len(checkpoints(settings.steps)),
-    )  # fmt: skip
+    starts = np.arange(50)
+    kinds = {kind: starts[random.random(50) < 0.5] for kind in COUNTS}
+    first_right, held_out = random.integers(-1, 3, 50), random.random((1, 50))
+    at = checkpoints(settings.steps)
+    return Tally.of(starts, random.random(50), held_out, first_right, kinds, len(at))
 
 
 @given(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Networks", "Tally", "checkpoints"]
+__all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Tally", "checkpoints"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,28 +35,6 @@ def checkpoints(steps: int) -> Integers:
     return np.array(at)
 
 
-class Networks(NamedTuple):
-    """What has become of networks, for `Tally.of` to count; each array has one entry a network.
-
-    Args:
-        starts: their numbers.
-        losses: L, perhaps not finite.
-        learned: whether all rows learned are right.
-        held_out: the output for the row held out.
-        held_out_right: whether that is right.
-        first_right: the checkpoint at which first all rows were right; −1 where none was.
-        stuck: whether further steps would change little (see `gdtorch.ensemble.stuck`).
-    """
-
-    starts: Integers
-    losses: Floats
-    learned: NDArray[np.bool_]
-    held_out: Floats
-    held_out_right: NDArray[np.bool_]
-    first_right: Integers
-    stuck: NDArray[np.bool_]
-
-
 @dataclass(eq=False)
 class Tally:
     """Counts of networks; `+` is exact, commutative and associative.
@@ -72,7 +50,7 @@ class Tally:
         lowest_by_loss: the lowest start in each bin of the loss.
         least: the least loss, and the lowest start that has it. A loss is here by the bits of its
             float64: of floats that are not negative, these are in the floats' order.
-        greatest: the greatest loss, likewise.
+        greatest: the greatest loss, its bits negated, so that the least of these is the greatest.
     """
 
     counted: Integers
@@ -96,38 +74,46 @@ class Tally:
             lowest_counted=np.full(kinds, NONE),
             lowest_by_loss=np.full(bins, NONE),
             least=np.array([NONE, NONE]),
-            greatest=np.array([-1, NONE]),
+            greatest=np.array([NONE, NONE]),
         )
 
     @classmethod
-    def of(cls, networks: Networks, checkpoints: int) -> Tally:
-        """The tally of networks."""
+    def of(
+        cls,
+        starts: Integers,
+        losses: Floats,
+        held_out: Floats,
+        first_right: Integers,
+        kinds: Mapping[str, Integers],
+        checkpoints: int,
+    ) -> Tally:
+        """The tally of networks, which are given by arrays with one entry for each.
+
+        Args:
+            starts: their numbers.
+            losses: L, perhaps not finite.
+            held_out: the outputs for the rows held out, of shape (rows, networks).
+            first_right: the checkpoint at which first all rows were right; −1 where none was.
+            kinds: for each of `COUNTS`, the numbers of the starts that are of that kind.
+            checkpoints: how many there are.
+        """
         tally = cls.empty(checkpoints)
-        finite = np.isfinite(networks.losses)
-        losses = np.where(finite, networks.losses, np.inf)
+        for number, kind in enumerate(COUNTS):
+            tally.counted[number] = len(kinds[kind])
+            tally.lowest_counted[number] = kinds[kind].min(initial=NONE)
+        finite = np.isfinite(losses)
+        losses = np.where(finite, losses, np.inf)
         bins = np.searchsorted(EDGES, losses, side="right")
         np.add.at(tally.losses, bins, 1)
-        np.minimum.at(tally.lowest_by_loss, bins, networks.starts)
-        held_out = (networks.held_out[finite] * HELD_OUT_BINS).astype(np.int64)
-        np.add.at(tally.held_out, held_out.clip(0, HELD_OUT_BINS - 1), 1)
-        np.add.at(tally.first_right, networks.first_right[networks.first_right >= 0], 1)
-        wrong = finite & ~networks.learned
-        tally.note("learned", networks.starts[finite & networks.learned])
-        tally.note("stuck", networks.starts[wrong & networks.stuck])
-        tally.note("falling", networks.starts[wrong & ~networks.stuck])
-        tally.note("diverged", networks.starts[~finite])
-        tally.note("held_out", networks.starts[finite & networks.held_out_right])
-        if len(losses):
-            bits = losses.view(np.int64)
-            for end, value in ((tally.least, bits.min()), (tally.greatest, bits.max())):
-                end[:] = value, networks.starts[bits == value].min()
+        np.minimum.at(tally.lowest_by_loss, bins, starts)
+        outputs = (held_out[:, finite] * HELD_OUT_BINS).astype(np.int64)
+        np.add.at(tally.held_out, outputs.clip(0, HELD_OUT_BINS - 1), 1)
+        np.add.at(tally.first_right, first_right[first_right >= 0], 1)
+        bits = losses.view(np.int64)
+        for end, keys in ((tally.least, bits), (tally.greatest, -bits)):
+            end[0] = keys.min(initial=NONE)
+            end[1] = starts[keys == end[0]].min(initial=NONE)
         return tally
-
-    def note(self, kind: str, starts: Integers) -> None:
-        """Count these starts as of a kind, one of `COUNTS`, in place."""
-        at = COUNTS.index(kind)
-        self.counted[at] += len(starts)
-        self.lowest_counted[at] = min([self.lowest_counted[at], *starts.tolist()])
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -138,7 +124,7 @@ class Tally:
             np.minimum(self.lowest_counted, other.lowest_counted),
             np.minimum(self.lowest_by_loss, other.lowest_by_loss),
             min(self.least, other.least, key=tuple),
-            max(self.greatest, other.greatest, key=lambda end: (end[0], -end[1])),
+            min(self.greatest, other.greatest, key=tuple),
         )
 
     @property
@@ -203,7 +189,7 @@ class Tally:
         Exact for 0 and 100; else the middle of a bin 1 % wide, hence within 0.5 %, from
         10⁻¹⁶ on.
         """
-        least, greatest = np.array([self.least[0], self.greatest[0]]).view(np.float64).tolist()
+        least, greatest = np.array([self.least[0], -self.greatest[0]]).view(np.float64).tolist()
         if percent in (0, 100):
             return float(greatest if percent else least)
         at = _bin(self.losses, percent)
