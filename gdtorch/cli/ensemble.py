@@ -108,8 +108,8 @@ def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that exclude each other; after a restart by torchrun, resume."""
-    args.lr = args.lr or [1.0]
-    options.check_sgd(args, max(args.lr))
+    args.lr = sorted(args.lr or [1.0])
+    options.check_sgd(args, args.lr[-1])
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         args.resume, args.overwrite = args.name is not None, False
     if args.resume and args.name is None:
