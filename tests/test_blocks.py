@@ -21,9 +21,8 @@ from gdtorch.ensemble import blocks
 from gdtorch.ensemble.blocks import (
     BlockError,
     Settings,
-    read_settings,
+    begin,
     read_tally,
-    write_settings,
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
@@ -141,13 +140,15 @@ def test_what_belongs_elsewhere_is_noticed(tmp_path, settings, number):
 
 
 def test_settings_come_back_and_damage_is_named(tmp_path):
-    assert read_settings(tmp_path) is None
-    write_settings(tmp_path, SETTINGS)
-    assert read_settings(tmp_path) == SETTINGS.facts()
+    warned = []
+    begin(tmp_path, SETTINGS, pytest.fail)
     for content in (b"", b"[1]", b"{", bytes(range(256))):
         (tmp_path / "settings.json").write_bytes(content)
-        with pytest.raises(BlockError, match=r"settings\.json is damaged"):
-            read_settings(tmp_path)
+        begin(tmp_path, SETTINGS, warned.append)
+        assert warned.pop().startswith(f"{tmp_path}/settings.json is damaged; ")
+        begin(tmp_path, SETTINGS, pytest.fail)  # since it has been written anew
+    with pytest.raises(ValueError, match=f"{tmp_path} was begun with seed 0, not 1; "):
+        begin(tmp_path, replace(SETTINGS, seed=1), pytest.fail)
 
 
 def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
@@ -201,7 +202,7 @@ def peak(folder, settings):
     processes = Processes("cpu", lambda: None)
     bar = tqdm(disable=True)
     tracemalloc.start()
-    train_units(folder, settings, processes, load_table("post"), pytest.fail, bar, pytest.fail)
+    train_units(folder, settings, processes, load_table("post"), {}, bar, pytest.fail)
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size
@@ -230,7 +231,7 @@ def test_the_folders_that_hold_new_names_are_synced(tmp_path, monkeypatch):
     """After a power loss a file is there only if every folder above it that is new is there."""
     folder = tmp_path / "run"
     folder.mkdir()
-    inodes = synced(monkeypatch, lambda: write_settings(folder, SETTINGS))
+    inodes = synced(monkeypatch, lambda: begin(folder, SETTINGS, pytest.fail))
     assert {folder.stat().st_ino, tmp_path.stat().st_ino} <= inodes
     inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, UNITS[0], tally()))
     assert {folder.stat().st_ino, (folder / "blocks").stat().st_ino} <= inodes

@@ -505,9 +505,7 @@ def test_as_many_processes_as_you_like_count_the_same(
     settings = blocks.Settings(**facts | {"lr": tuple(facts["lr"])})
     rows = load_table("post").to(torch.float32)
 
-    def make_engine(lr):
-        return engine.Engine(rows.learned, 15, {"lr": lr})
-
+    engines = {lr: engine.Engine(rows.learned, 15, {"lr": lr}) for lr in settings.lr}
     ranks = []
     for rank in range(processes):
         mine = Processes("cpu", lambda: None)
@@ -522,7 +520,7 @@ def test_as_many_processes_as_you_like_count_the_same(
                     settings,
                     mine,
                     rows,
-                    make_engine,
+                    engines,
                     bar,
                     pytest.fail,
                 )
@@ -627,7 +625,8 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
         running.train_units(
             tmp_path, settings, processes, rows,
-            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, pytest.fail,
+            {lr: engine.Engine(rows.learned, 15, {"lr": lr}) for lr in settings.lr},
+            bar, pytest.fail,
         )  # fmt: skip
         return sum(done), bar.n, bar.initial
 

@@ -29,7 +29,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ from .report import Page, as_json, count, ended, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..board import EventFile
-    from ..ensemble import BlockError, Engine, Processes, Settings, Tally
+    from ..ensemble import Processes, Settings, Tally
 
 MOST_HIDDEN = 10_000  # with more, a block of networks takes gigabytes
 OPTIONS = {
@@ -129,34 +128,32 @@ def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
 
     from ..board import OF_ENSEMBLE, EventFile
     from ..data import load_table
-    from ..ensemble import BLOCK, FOLDER, Engine, Settings, train_units, write_settings
+    from ..ensemble import BLOCK, FOLDER, Engine, Settings, begin, train_units
     from ..rundir import OUR_SUFFIX
 
     dtype = getattr(torch, args.dtype)
     table = load_table("post").to(dtype, processes.device)
 
-    @lru_cache(maxsize=1)  # units of one learning rate come one after the other
-    def make_engine(lr: float) -> Engine:
-        sgd = {"lr": lr, **{name: getattr(args, name) for name in SGD_OPTIONS}}
-        return Engine(table.learned, args.hidden, sgd, dtype=dtype, device=processes.device)
-
-    def damaged(error: BlockError) -> None:
-        say(f"{error}; its starts are trained anew")
-
     if processes.rank == 0 and not args.quiet and sys.stderr.isatty():
         say("compiling the step: some ten seconds the first time, a second after that")
-    engine = make_engine(args.lr[0])
-    asked = options.settings(args) | {"lr": tuple(args.lr)}
-    chosen = Settings(**asked, engine=engine.arithmetic, block=BLOCK)
+    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+    engines = {
+        lr: Engine(
+            table.learned, args.hidden, sgd | {"lr": lr}, dtype=dtype, device=processes.device
+        )
+        for lr in args.lr
+    }
+    engine = engines[args.lr[0]]
+    chosen = Settings(**options.settings(args), engine=engine.arithmetic, block=BLOCK)
     with ExitStack() as stack:
         if processes.rank == 0:
             folder = stack.enter_context(options.claimed(args, (FOLDER,)))
             args.name = folder.name
-            _check_alike(folder, chosen)
+            with options.refusing("--resume: "):
+                begin(folder, chosen, say)
             for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
                 earlier.unlink()
             file = stack.enter_context(closing(EventFile(folder, OF_ENSEMBLE)))
-            write_settings(folder, chosen)
             processes.broadcast(json.dumps([str(folder), chosen.facts()]))
             if engine.reason:
                 say(f"steps are not compiled, and take about five times as long: {engine.reason}")
@@ -168,7 +165,7 @@ def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
             " networks × steps",
             shown=processes.rank == 0 and not args.quiet,
         ) as bar:
-            tallies = train_units(folder, chosen, processes, table, make_engine, bar, damaged)
+            tallies = train_units(folder, chosen, processes, table, engines, bar, say)
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
@@ -178,23 +175,6 @@ def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
     return show(args, found, _page(found).text(), drawn)
 
 
-def _check_alike(folder: Path, settings: Settings) -> None:
-    """Refuse to go on with a run of other settings."""
-    from ..ensemble import BlockError, difference, read_settings
-
-    facts = settings.facts()
-    try:
-        unlike = difference(read_settings(folder) or facts, facts)
-    except BlockError as error:
-        say(f"{error}; it is written anew, and every block tells for itself whose it is")
-        return
-    if unlike:
-        raise RefusedError(
-            f"--resume: {folder} was begun with {unlike}; repeat the former, or choose "
-            "another --name"
-        )
-
-
 def _announced(args: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
     """The folder that rank 0 has claimed; refuse if this process was started differently."""
     from ..ensemble import difference
@@ -202,9 +182,7 @@ def _announced(args: argparse.Namespace, settings: Settings, processes: Processe
     text, facts = json.loads(processes.broadcast(""))
     args.name = Path(text).name
     if unlike := difference(facts, settings.facts()):
-        raise RefusedError(
-            f"rank 0 was started with {unlike} as was rank {processes.rank}; start all alike"
-        )
+        raise RefusedError(f"rank 0 was started with {unlike}; start all alike")
     return Path(text)
 
 

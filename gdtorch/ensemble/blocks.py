@@ -8,12 +8,12 @@ it executes nothing. (An archive of NumPy's has bytes that no checksum covers.)
 
 from __future__ import annotations
 
-__all__ = ["FOLDER", "BlockError", "Settings", "Unit", "difference", "read_settings",
-           "read_tally", "write_settings", "write_tally"]  # fmt: skip
+__all__ = ["FOLDER", "BlockError", "Settings", "Unit", "begin", "difference", "read_tally",
+           "write_tally"]  # fmt: skip
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -142,34 +142,33 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
     return Tally.of_vector(vector, len(checkpoints(settings.steps)))
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Write the settings of the run in a folder.
+def begin(folder: Path, settings: Settings, warn: Callable[[str], object]) -> None:
+    """Write the settings of the run in a folder, unless it was begun with others.
+
+    Args:
+        folder: the run's; there may be an earlier part of the run in it.
+        settings: of the run.
+        warn: called with a message if earlier settings are damaged. The blocks still serve: each
+            is checked against its settings.
 
     Raises:
-        OSError: they cannot be written.
+        ValueError: the run was begun with other settings; the message says with which.
+        OSError: they cannot be read or written.
     """
-    content = json.dumps(settings.facts(), indent=2).encode() + b"\n"
-    write(folder / SETTINGS, content, durable=True)
-    sync(folder.parent)  # which holds the folder's own name
-
-
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder, as `Settings.facts`; None where there are none.
-
-    Raises:
-        BlockError: the file is damaged. The blocks still serve: each names its settings.
-        OSError: it cannot be read.
-    """
-    file = folder / SETTINGS
+    file, facts = folder / SETTINGS, settings.facts()
+    earlier = facts
     try:
-        facts = json.loads(file.read_bytes())
+        earlier = dict(json.loads(file.read_bytes()))
     except FileNotFoundError:
-        return None
-    except ValueError:
-        facts = None
-    if not isinstance(facts, dict):
-        raise BlockError(f"{file} is damaged")
-    return facts
+        pass
+    except (ValueError, TypeError):
+        warn(f"{file} is damaged; it is written anew, and every block tells for itself whose it is")
+    if unlike := difference(earlier, facts):
+        raise ValueError(
+            f"{folder} was begun with {unlike}; repeat the former, or choose another --name"
+        )
+    write(file, json.dumps(facts, indent=2).encode() + b"\n", durable=True)
+    sync(folder.parent)  # which holds the folder's own name
 
 
 def difference(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

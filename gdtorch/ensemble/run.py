@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["count", "train_units"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,9 +27,9 @@ def train_units(
     settings: Settings,
     processes: Processes,
     table: Table,
-    make_engine: Callable[[float], Engine],
+    engines: Mapping[float, Engine],
     bar: tqdm[NoReturn],
-    damaged: Callable[[BlockError], None],
+    warn: Callable[[str], object],
 ) -> list[Tally]:
     """Train the units of this process that have no sound file; add up the tallies of all its units.
 
@@ -41,9 +41,9 @@ def train_units(
         processes: among which the units are shared. Their `check` is called between steps; if it
             raises, the files of the units done so far remain.
         table: the rows to learn and held out, in the engine's dtype and on its device.
-        make_engine: learning rate → engine.
+        engines: learning rate → engine.
         bar: the progress bar.
-        damaged: called with the error for each file that does not hold its unit's tally.
+        warn: called with a message for each file that does not hold its unit's tally.
 
     Returns:
         For each of `settings.lr` the sum over this process's units.
@@ -62,10 +62,10 @@ def train_units(
         try:
             tally = read_tally(folder, settings, unit)
         except BlockError as error:
-            damaged(error)
+            warn(f"{error}; its starts are trained anew")
             tally = None
         if tally is None:
-            tally = count(make_engine(unit.lr), settings, unit, table, tick)
+            tally = count(engines[unit.lr], settings, unit, table, tick)
             write_tally(folder, settings, unit, tally)
         else:
             processes.check()
