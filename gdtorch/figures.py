@@ -265,11 +265,15 @@ def ensemble(
         title: how many starts and steps these are.
     """
     figure, (above, below) = _figure(7, 6, nrows=2, sharex=True)
-    for (name, share), colour, marker in zip(
-        shares.items(), (BLUE, GREEN, VERMILION, ORANGE, BLACK), "osv^X", strict=False
-    ):
-        percent = 100 * np.array(share)
-        above.plot(rates, percent, marker=marker, markersize=5, color=colour, label=name)
+    for (name, share), colour, marker, width in zip(
+        shares.items(),
+        (BLUE, GREEN, VERMILION, ORANGE, BLACK),
+        "osv^X",
+        (4, 3, 2, 1.5, 1),
+        strict=False,
+    ):  # each a little thinner, so that it hides none of those before it
+        style = {"color": colour, "marker": marker, "linewidth": width, "markersize": 5 + width}
+        above.plot(rates, 100 * np.array(share), **style, label=name)
     above.set(ylabel="share of the starts, in %", ylim=(-4, 104))
     above.set_title(title, fontsize=10)
     above.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -279,7 +283,12 @@ def ensemble(
     below.fill_between(rates, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
     below.plot(rates, median, marker="o", markersize=5, color=BLUE, label="median")
     below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
-    below.xaxis.set_major_formatter("{x:g}")
+    named = [rates[0]]  # on the axis, each far enough from the last
+    for lr in rates:
+        if math.log(lr / named[-1]) > math.log(rates[-1] / rates[0]) / 12:
+            named.append(lr)
+    below.set_xticks(named, labels=[f"{lr:g}" for lr in named])
+    below.set_xticks([], minor=True)
     below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
     below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

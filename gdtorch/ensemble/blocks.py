@@ -60,6 +60,8 @@ class Settings:
 
     Args:
         starts: how many starts each learning rate has.
+        table: what the starts are to learn, by the name that the user gave.
+        table_checksum: of its rows.
         steps: how many steps each start is trained for.
         lr: learning rates.
         seed: which family of starts.
@@ -73,6 +75,8 @@ class Settings:
     """
 
     starts: int
+    table: str = "post"
+    table_checksum: str = ""
     steps: int = 1000
     lr: tuple[float, ...] = (1.0,)
     seed: int = 0
