@@ -148,27 +148,16 @@ class Tally:
         """How many networks have been counted."""
         return int(self.losses.sum())
 
-    def lowest(self, kind: str) -> int | None:
-        """The lowest start of a kind, one of `COUNTS`; None where there is none."""
-        start = int(self.lowest_counted[COUNTS.index(kind)])
-        return start if start < NONE else None
-
-    @property
-    def worst(self) -> int:
-        """The lowest start of those with the greatest loss."""
-        return int(self.greatest[1])
-
-    @property
-    def median(self) -> int:
-        """The lowest start of those in the median's bin of the loss."""
-        return int(self.lowest_by_loss[_bin(self.losses, 50)])
-
     def telling(self) -> dict[str, int]:
-        """The starts that are worth a run of their own, by what each stands for."""
-        starts = {"the worst": self.worst, "the median": self.median}
-        for kind in ("plateau", "saddle"):
-            start = self.lowest(kind)
-            if start is not None:
+        """The starts that are worth a run of their own, by what each stands for.
+
+        Each is the lowest of its kind: of those with the greatest loss, those in the median's bin
+        of the loss, those on a plateau, and those at a saddle, if there are any.
+        """
+        at_median = self.lowest_by_loss[_bin(self.losses, 50)]
+        starts = {"the worst": int(self.greatest[1]), "the median": int(at_median)}
+        for kind, start in zip(COUNTS, self.lowest_counted.tolist(), strict=True):
+            if kind in {"plateau", "saddle"} and start < NONE:
                 starts[f"stuck on a {kind}"] = start
         return starts
 
