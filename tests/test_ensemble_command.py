@@ -31,7 +31,7 @@ from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.tally import COUNTS, Tally, checkpoints
+from gdtorch.ensemble.tally import COUNTS, Tally
 
 RUN = ["ensemble", "--starts", 70, "--steps", 60, "--lr", 1, 10, 30]
 EAGER = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # torch.compile does nothing
@@ -247,7 +247,7 @@ def test_a_replay_is_called_as_the_program_was(tmp_path, monkeypatch, called, ag
     monkeypatch.setattr(sys, "argv", [called])
     settings = blocks.Settings(starts=1, engine="", block=1)
     zero, none = np.zeros(1, int), dict.fromkeys(COUNTS, np.zeros(0, int))
-    counted = Tally.of(zero, np.zeros(1), np.zeros((1, 1)), zero, none, len(checkpoints(1000)))
+    counted = Tally.of(zero, np.zeros(1), np.zeros((1, 1)), zero, none, 1000)
     (rate,) = ensemble.facts(settings, tmp_path, [counted], load_table("post"))["rates"]
     assert rate["replay"]["the worst"].startswith(f"{again} --start 0 --seed 0 --lr 1.0")
 

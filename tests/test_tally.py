@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gdtorch.ensemble.tally import COUNTS, QUANTILES, Tally, checkpoints
 
-CHECKPOINTS = 7
+STEPS = 60
+CHECKPOINTS = len(checkpoints(STEPS))
 
 
 def networks(seed, count):
@@ -29,7 +30,7 @@ def tally_of(networks, chosen=slice(None)):
     """The tally of some of them."""
     arrays = {name: networks[name][..., chosen] for name in networks if name != "kinds"}
     members = {kind: arrays["starts"][m[chosen]] for kind, m in networks["kinds"].items()}
-    return Tally.of(**arrays, kinds=members, checkpoints=CHECKPOINTS)
+    return Tally.of(**arrays, kinds=members, steps=STEPS)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.data())
@@ -45,9 +46,9 @@ def test_parts_in_any_order_add_up_to_the_same_bits(seed, count, data):
         parts.append(one + other)
     assert np.array_equal(parts[0].vector, expected.vector)
     assert np.array_equal(
-        (Tally.empty(CHECKPOINTS) + expected).vector, (expected + Tally.empty(CHECKPOINTS)).vector
+        (Tally.empty(STEPS) + expected).vector, (expected + Tally.empty(STEPS)).vector
     )
-    assert np.array_equal((expected + Tally.empty(CHECKPOINTS)).vector, expected.vector)
+    assert np.array_equal((expected + Tally.empty(STEPS)).vector, expected.vector)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 300))
@@ -91,11 +92,10 @@ def test_the_output_held_out_is_numpys_histogram():
 @given(st.integers(0, 2**32), st.integers(1, 100))
 def test_the_median_of_steps_is_of_those_that_got_there(seed, count):
     whole = networks(seed, count)
-    at = checkpoints(60).tolist()
-    assert len(at) == CHECKPOINTS
+    at = checkpoints(STEPS).tolist()
     there = np.sort(whole["first_right"][whole["first_right"] >= 0])
     expected = at[there[-(-len(there) // 2) - 1]] if len(there) else None
-    assert tally_of(whole).median_steps(at) == expected
+    assert tally_of(whole).median_steps(STEPS) == expected
 
 
 @pytest.mark.parametrize("steps", [1, 9, 10, 11, 999, 1000, 10_000, 123_456, 10**9])

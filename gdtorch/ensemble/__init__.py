@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .run import count, train_units
     from .single import LongRun
-    from .tally import EDGES, HELD_OUT_BINS, Tally, checkpoints
+    from .tally import EDGES, HELD_OUT_BINS, Tally
 
 __all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS"]
 __all__ += ["Engine", "LongRun", "Processes", "Settings", "Tally"]
-__all__ += ["begin", "checkpoints", "count", "difference", "train_units"]
+__all__ += ["begin", "count", "difference", "train_units"]
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..rundir import OUR_SUFFIX, sync, write
 from .engine import BLOCK
-from .tally import Tally, checkpoints
+from .tally import Tally
 
 UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds of one core
 UNIT_BLOCKS = 4  # at most, so that there are units for many processes
@@ -143,7 +143,7 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
     if checksum != _digest(settings, unit, content):
         raise BlockError(f"{file} is damaged, or belongs to other settings or starts")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
-    return Tally.of_vector(vector, len(checkpoints(settings.steps)))
+    return Tally.empty(settings.steps).like(vector)
 
 
 def begin(folder: Path, settings: Settings, warn: Callable[[str], object]) -> None:

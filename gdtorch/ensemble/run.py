@@ -19,7 +19,7 @@ from .blocks import BlockError, Settings, Unit, read_tally, write_tally
 from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
-from .tally import Integers, Tally, checkpoints
+from .tally import Tally, checkpoints
 
 
 def train_units(
@@ -51,7 +51,7 @@ def train_units(
     Raises:
         OSError: a unit's file cannot be read or written.
     """
-    tallies = {lr: Tally.empty(len(checkpoints(settings.steps))) for lr in settings.lr}
+    tallies = {lr: Tally.empty(settings.steps) for lr in settings.lr}
 
     def tick(work: int) -> None:
         bar.update(work * processes.count)
@@ -88,8 +88,7 @@ def count(
         table: the rows to learn and held out, in the engine's dtype and on its device.
         tick: called with the work done since its last call, in networks × steps.
     """
-    at = checkpoints(settings.steps)
-    tally = Tally.empty(len(at))
+    tally = Tally.empty(settings.steps)
     size = (table.features + 1) * settings.hidden
     rows, unseen = (part.to(torch.float64, "cpu") for part in (table.learned, table.held_out))
     everything = torch.cat([rows.inputs, unseen.inputs])
@@ -97,7 +96,7 @@ def count(
     for first in range(unit.first, unit.first + unit.starts, settings.block):
         starts = np.arange(first, min(first + settings.block, unit.first + unit.starts))
         state = engine.begin(initial_weights(settings.seed, first, len(starts), size))
-        first_right = _train(engine, state, table.learned, at, tick)
+        first_right = _train(engine, state, table.learned, settings.steps, tick)
         outputs = engine.outputs(state, everything).double().cpu()
         learned, held_out = outputs.split([len(rows.inputs), len(unseen.inputs)])
         weights, losses = engine.weights(state).cpu(), engine.losses(state).double().cpu()
@@ -117,19 +116,19 @@ def count(
             "saddle": sample[saddle],
         }
         members = {kind: starts[chosen.numpy()] for kind, chosen in kinds.items()}
-        reached = first_right.cpu().numpy()
-        tally += Tally.of(starts, losses.numpy(), held_out.numpy(), reached, members, len(at))
+        found = (losses.numpy(), held_out.numpy(), first_right.cpu().numpy())
+        tally += Tally.of(starts, *found, members, settings.steps)
     return tally
 
 
 def _train(
-    engine: Engine, state: State, rows: Rows, at: Integers, tick: Callable[[int], object]
+    engine: Engine, state: State, rows: Rows, steps: int, tick: Callable[[int], object]
 ) -> Tensor:
     """Train a block; for each network the first checkpoint with all rows right, or −1."""
     first_right = torch.full((state.count,), -1, device=engine.device)
-    for index, steps in enumerate(np.diff(at, prepend=0).tolist()):
-        engine.advance(state, steps)
-        tick(steps * state.count)
+    for index, more in enumerate(np.diff(checkpoints(steps), prepend=0).tolist()):
+        engine.advance(state, more)
+        tick(more * state.count)
         if (first_right < 0).any():
             right = _right(engine.outputs(state, rows.inputs), rows.targets)
             first_right[right & (first_right < 0)] = index

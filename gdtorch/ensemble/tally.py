@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Tally", "checkpoints"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,14 +63,14 @@ class Tally:
     greatest: Integers
 
     @classmethod
-    def empty(cls, checkpoints: int) -> Tally:
-        """The tally of no networks."""
+    def empty(cls, steps: int) -> Tally:
+        """The tally of no networks that take so many steps."""
         kinds, bins = len(COUNTS), len(EDGES) + 1
         return cls(
             counted=np.zeros(kinds, np.int64),
             losses=np.zeros(bins, np.int64),
             held_out=np.zeros(HELD_OUT_BINS, np.int64),
-            first_right=np.zeros(checkpoints, np.int64),
+            first_right=np.zeros(len(checkpoints(steps)), np.int64),
             lowest_counted=np.full(kinds, NONE),
             lowest_by_loss=np.full(bins, NONE),
             least=np.array([NONE, NONE]),
@@ -85,7 +85,7 @@ class Tally:
         held_out: Floats,
         first_right: Integers,
         kinds: Mapping[str, Integers],
-        checkpoints: int,
+        steps: int,
     ) -> Tally:
         """The tally of networks, which are given by arrays with one entry for each.
 
@@ -95,9 +95,9 @@ class Tally:
             held_out: the outputs for the rows held out, of shape (rows, networks).
             first_right: the checkpoint at which first all rows were right; −1 where none was.
             kinds: for each of `COUNTS`, the numbers of the starts that are of that kind.
-            checkpoints: how many there are.
+            steps: how many they have taken.
         """
-        tally = cls.empty(checkpoints)
+        tally = cls.empty(steps)
         for number, kind in enumerate(COUNTS):
             tally.counted[number] = len(kinds[kind])
             tally.lowest_counted[number] = kinds[kind].min(initial=NONE)
@@ -132,11 +132,10 @@ class Tally:
         """All the integers one after the other, to write and to send."""
         return np.concatenate(list(vars(self).values()))
 
-    @classmethod
-    def of_vector(cls, vector: Integers, checkpoints: int) -> Tally:
-        """The tally whose `vector` this is."""
-        sizes = [len(part) for part in vars(cls.empty(checkpoints)).values()]
-        return cls(*np.split(vector, np.cumsum(sizes)[:-1]))
+    def like(self, vector: Integers) -> Tally:
+        """The tally whose `vector` this is, of as many steps as this one."""
+        sizes = [len(part) for part in vars(self).values()]
+        return Tally(*np.split(vector, np.cumsum(sizes)[:-1]))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -168,7 +167,7 @@ class Tally:
             "starts": self.starts,
             "counts": counts,
             "shares": {kind: counts[kind] / self.starts for kind in SHARES},
-            "median_steps": self.median_steps(checkpoints(steps).tolist()),
+            "median_steps": self.median_steps(steps),
             "loss": {str(percent): self.loss(percent) for percent in QUANTILES},
         }
 
@@ -188,8 +187,9 @@ class Tally:
             middle = math.sqrt(EDGES[at - 1] * EDGES[at])
         return float(min(max(middle, least), greatest))
 
-    def median_steps(self, at: Sequence[int]) -> int | None:
+    def median_steps(self, steps: int) -> int | None:
         """The median of the first checkpoint with all rows right, of those that had one."""
+        at = checkpoints(steps)
         return int(at[_bin(self.first_right, 50)]) if self.first_right.any() else None
 
 
