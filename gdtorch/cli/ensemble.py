@@ -285,6 +285,6 @@ def _write(
     }
     s = facts["settings"]
     each = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
-    title = f"table {s['table']}: {each}"
+    title = f"table {Path(s['table']).name}: {each}"
     show_ensemble(file, facts["rates"], _kinds(facts), histograms, title, text)
     write(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)
