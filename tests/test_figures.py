@@ -138,6 +138,20 @@ def test_an_ensemble_is_drawn_over_its_learning_rates():
     assert drawn(below, "median").get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.03])
 
 
+def test_the_axis_names_the_learning_rates_that_were_run_and_have_room():
+    rates = [0.3, 1, 1.01, 3, 30]
+    _, below = figures.ensemble(rates, {"stuck": [0] * 5}, [[1] * 5] * 5, "").axes
+    assert [label.get_text() for label in below.get_xticklabels()] == ["0.3", "1", "3", "30"]
+    assert len(below.get_xticks(minor=True)) == 0
+
+
+def test_curves_of_an_ensemble_that_coincide_are_all_seen():
+    above, _ = figures.ensemble([1, 10], {name: [0, 0] for name in "abcde"}, [[1, 1]] * 5, "").axes
+    for size in ("linewidth", "markersize"):
+        sizes = [getattr(drawn(above, name), f"get_{size}")() for name in "abcde"]
+        assert sizes == sorted(set(sizes), reverse=True)  # each lies on those before it
+
+
 def test_an_ensemble_of_which_all_diverged_is_drawn():
     everything = figures.ensemble([1, 10], {"diverged": [1, 1]}, [[np.inf, np.inf]] * 5, "")
     assert figures.png(everything)
