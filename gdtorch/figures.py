@@ -257,29 +257,36 @@ def ensemble(
     """Outcomes of very many starts against the learning rate: shares of the starts, and the loss.
 
     Args:
-        rates: learning rates.
+        rates: learning rates, the smallest first.
         shares: label → the share at each rate, in [0, 1].
         losses: minimum, 1 % quantile, median, 99 % quantile and maximum, of shape (5, rates).
         title: how many starts and steps these are.
     """
-    order = np.argsort(rates)
-    x = np.array(rates)[order]
     figure, (above, below) = _figure(7, 6, nrows=2, sharex=True)
-    for (name, share), colour, marker in zip(
-        shares.items(), (BLUE, GREEN, VERMILION, ORANGE, BLACK), "osv^X", strict=False
-    ):
-        percent = 100 * np.array(share)[order]
-        above.plot(x, percent, marker=marker, markersize=5, color=colour, label=name)
+    for (name, share), colour, marker, width in zip(
+        shares.items(),
+        (BLUE, GREEN, VERMILION, ORANGE, BLACK),
+        "osv^X",
+        (4, 3, 2, 1.5, 1),
+        strict=False,
+    ):  # each a little thinner, so that it hides none of those before it
+        style = {"color": colour, "marker": marker, "linewidth": width, "markersize": 5 + width}
+        above.plot(rates, 100 * np.array(share), **style, label=name)
     above.set(ylabel="share of the starts, in %", ylim=(-4, 104))
     above.set_title(title, fontsize=10)
     above.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    finite = np.where(np.isfinite(losses), losses, np.nan)[:, order]
+    finite = np.where(np.isfinite(losses), losses, np.nan)
     least, low, median, high, greatest = finite
-    below.fill_between(x, least, greatest, color=SKY, alpha=0.25, label="all")
-    below.fill_between(x, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
-    below.plot(x, median, marker="o", markersize=5, color=BLUE, label="median")
+    below.fill_between(rates, least, greatest, color=SKY, alpha=0.25, label="all")
+    below.fill_between(rates, low, high, color=SKY, alpha=0.6, label="1 % to 99 %")
+    below.plot(rates, median, marker="o", markersize=5, color=BLUE, label="median")
     below.set(xscale="log", xlabel="learning rate", ylabel="loss L at the end")
-    below.xaxis.set_major_formatter("{x:g}")
+    named = [rates[0]]  # on the axis, each far enough from the last
+    for lr in rates:
+        if math.log(lr / named[-1]) > math.log(rates[-1] / rates[0]) / 12:
+            named.append(lr)
+    below.set_xticks(named, labels=[f"{lr:g}" for lr in named])
+    below.set_xticks([], minor=True)
     below.set_yscale("log" if (greatest > 0).any() else "linear")  # nan, where all have diverged
     below.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -29,10 +29,10 @@ def ensemble(folder):
     processes = Processes("cpu", lambda: None)
     bar = tqdm(disable=True)
 
-    def make_engine(lr):
-        return engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False)
-
-    return train_units(folder, SETTINGS, processes, rows, make_engine, bar, damaged=print)
+    engines = {
+        lr: engine.Engine(rows.learned, 15, {"lr": lr, **SGD}, compiled=False) for lr in SETTINGS.lr
+    }
+    return train_units(folder, SETTINGS, processes, rows, engines, bar, warn=print)
 
 
 def kill_after(calls):

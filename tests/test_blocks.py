@@ -21,14 +21,13 @@ from gdtorch.ensemble import blocks
 from gdtorch.ensemble.blocks import (
     BlockError,
     Settings,
-    read_settings,
+    begin,
     read_tally,
-    write_settings,
     write_tally,
 )
 from gdtorch.ensemble.processes import Processes
 from gdtorch.ensemble.run import train_units
-from gdtorch.ensemble.tally import Networks, Tally, checkpoints
+from gdtorch.ensemble.tally import COUNTS, Tally
 from gdtorch.rundir import write
 
 SETTINGS = Settings(
@@ -42,12 +41,10 @@ UNITS = [*SETTINGS.units()]
 def tally(seed=0, settings=SETTINGS):
     """Some tally that fits the settings."""
     random = np.random.default_rng(seed)
-    flags = random.random((3, 50)) < 0.5
-    return Tally.of(
-        Networks(np.arange(50), random.random(50), flags[0], random.random(50), flags[1],
-                 random.integers(-1, 3, 50), flags[2]),
-        len(checkpoints(settings.steps)),
-    )  # fmt: skip
+    starts = np.arange(50)
+    kinds = {kind: starts[random.random(50) < 0.5] for kind in COUNTS}
+    first_right, held_out = random.integers(-1, 3, 50), random.random((1, 50))
+    return Tally.of(starts, random.random(50), held_out, first_right, kinds, settings.steps)
 
 
 @given(
@@ -81,7 +78,7 @@ def test_a_tally_comes_back_as_it_was(tmp_path):
     write_tally(tmp_path, SETTINGS, unit, tally())
     back = read_tally(tmp_path, SETTINGS, unit)
     assert np.array_equal(back.vector, tally().vector)
-    assert back.median_steps([0, 10, 20]) == tally().median_steps([0, 10, 20])
+    assert back.median_steps(20) == tally().median_steps(20)
     assert [path.name for path in (tmp_path / "blocks").iterdir()] == ["000000003.gdtorch"]
 
 
@@ -142,13 +139,15 @@ def test_what_belongs_elsewhere_is_noticed(tmp_path, settings, number):
 
 
 def test_settings_come_back_and_damage_is_named(tmp_path):
-    assert read_settings(tmp_path) is None
-    write_settings(tmp_path, SETTINGS)
-    assert read_settings(tmp_path) == SETTINGS.facts()
+    warned = []
+    begin(tmp_path, SETTINGS, pytest.fail)
     for content in (b"", b"[1]", b"{", bytes(range(256))):
         (tmp_path / "settings.json").write_bytes(content)
-        with pytest.raises(BlockError, match=r"settings\.json is damaged"):
-            read_settings(tmp_path)
+        begin(tmp_path, SETTINGS, warned.append)
+        assert warned.pop().startswith(f"{tmp_path}/settings.json is damaged; ")
+        begin(tmp_path, SETTINGS, pytest.fail)  # since it has been written anew
+    with pytest.raises(ValueError, match=f"{tmp_path} was begun with seed 0, not 1; "):
+        begin(tmp_path, replace(SETTINGS, seed=1), pytest.fail)
 
 
 def test_a_file_lasts_before_its_name_does(tmp_path, monkeypatch):
@@ -202,7 +201,7 @@ def peak(folder, settings):
     processes = Processes("cpu", lambda: None)
     bar = tqdm(disable=True)
     tracemalloc.start()
-    train_units(folder, settings, processes, load_table("post"), pytest.fail, bar, pytest.fail)
+    train_units(folder, settings, processes, load_table("post"), {}, bar, pytest.fail)
     size = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return size
@@ -231,7 +230,7 @@ def test_the_folders_that_hold_new_names_are_synced(tmp_path, monkeypatch):
     """After a power loss a file is there only if every folder above it that is new is there."""
     folder = tmp_path / "run"
     folder.mkdir()
-    inodes = synced(monkeypatch, lambda: write_settings(folder, SETTINGS))
+    inodes = synced(monkeypatch, lambda: begin(folder, SETTINGS, pytest.fail))
     assert {folder.stat().st_ino, tmp_path.stat().st_ino} <= inodes
     inodes = synced(monkeypatch, lambda: write_tally(folder, SETTINGS, UNITS[0], tally()))
     assert {folder.stat().st_ino, (folder / "blocks").stat().st_ino} <= inodes

@@ -283,7 +283,7 @@ def test_images_are_shown(open_page):
 def test_an_ensemble_is_drawn_over_its_learning_rates(open_page):
     page = open_page("all runs", "custom_scalars&_smoothingWeight=0", "ensemble")
     titles = [
-        *(f"share: {kind}" for kind in ("all rows right", "row 111 right", "stuck")),
+        *(f"share: {kind}" for kind in ("all rows right", "held-out row 111 right", "stuck")),
         *("share: still falling", "log10 of the loss: median, 1 to 99 %"),
     ]
     cards = page.locator("tf-custom-scalar-margin-chart-card")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gdtorch import Manual, Rows, SigmoidNet, initial_weights, load_table
 from gdtorch.ensemble.compiler import compiled
-from gdtorch.ensemble.engine import BLOCK, MOST_ROWS, Engine, State
+from gdtorch.ensemble.engine import BLOCK, MOST_NUMBERS, Engine, State
 from gdtorch.ensemble.step import _exp
 
 POST = load_table("post").learned
@@ -124,15 +124,16 @@ def random_rows(rows, features, seed=0):
         (load_table("xor").learned, 15),
         (load_table("parity3").learned, 1),
         (random_rows(9, 4), 7),
-        (random_rows(MOST_ROWS + 1, 2), 3),
+        (random_rows(43, 2), 3),
     ],
     ids=["xor", "parity3", "numbers", "many rows"],
 )
 def test_any_table_and_any_number_of_hidden_units(rows, hidden, monkeypatch):
     monkeypatch.setattr("gdtorch.ensemble.engine.BLOCK", 64)
     weights = initial_weights(0, 0, 3, (rows.inputs.shape[1] + 1) * hidden)
-    engine = Engine(rows, hidden, {"lr": 0.1}, compiled=len(rows.inputs) > MOST_ROWS)
-    assert engine.reason == ("a table of more than 64 rows" if len(rows.inputs) > 64 else "")
+    large = len(rows.inputs) == 43  # so 129 numbers
+    engine = Engine(rows, hidden, {"lr": 0.1}, compiled=large)
+    assert engine.reason == (f"a table of more than {MOST_NUMBERS} numbers" if large else "")
     assert_as_manual(engine, rows, {"lr": 0.1}, weights, range(3), steps=50)
 
 

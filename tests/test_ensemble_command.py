@@ -31,7 +31,7 @@ from gdtorch.ensemble import blocks, engine
 from gdtorch.ensemble import processes as among
 from gdtorch.ensemble import run as running
 from gdtorch.ensemble.processes import Processes
-from gdtorch.ensemble.tally import Networks, Tally, checkpoints
+from gdtorch.ensemble.tally import COUNTS, Tally
 
 RUN = ["ensemble", "--starts", 70, "--steps", 60, "--lr", 1, 10, 30]
 EAGER = {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}  # torch.compile does nothing
@@ -117,15 +117,15 @@ def test_the_table_the_summary_and_the_picture_say_the_same(main, tmp_path):
     status, out, error = main(*RUN, "--name", "x", "--resume")
     assert (status, error) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == (
-        "network 3-15-1, float32, from starts 0 to 69 of seed 0; table post; "
-        "60 steps of descent at each lr"
-    )
-    for line, rate in zip(lines[3:6], facts["rates"], strict=True):
+    assert lines[:2] == [
+        "network 3-15-1, float32, from starts 0 to 69 of seed 0",
+        "table post: 7 rows to learn, 1 held out; 60 steps of descent at each lr",
+    ]
+    for line, rate in zip(lines[4:7], facts["rates"], strict=True):
         shares = [float(share) for share in re.findall(r"([\d.]+) %", line)]
         kinds = ("learned", "held_out", "stuck", "falling")
         assert shares == [round(100 * rate["shares"][kind], 2) for kind in kinds]
-    for line, rate in zip(lines[8:11], facts["rates"], strict=True):
+    for line, rate in zip(lines[9:12], facts["rates"], strict=True):
         assert list(map(float, line.split())) == pytest.approx(
             [rate["lr"], *rate["loss"].values()], rel=1e-3
         )
@@ -136,8 +136,8 @@ def test_the_table_the_summary_and_the_picture_say_the_same(main, tmp_path):
 def test_settings_have_the_commands_defaults(main):
     _, out, _ = main("ensemble", "--starts", 1, "--json")
     facts = json.loads(out)["settings"]
-    defaults = blocks.Settings(starts=1, engine=facts["engine"], block=facts["block"])
-    assert facts == defaults.facts()
+    measured = {name: facts[name] for name in ("table_checksum", "engine", "block")}
+    assert facts == blocks.Settings(starts=1, **measured).facts()
 
 
 def test_tensorboard_shows_it_over_the_learning_rate(main, tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def layout_of(reader):
     [
         "--dtype float64 --momentum 0.5 --nesterov --weight-decay 1e-4",
         pytest.param("", marks=pytest.mark.slow),
-        pytest.param("--hidden 4 --seed 3", marks=pytest.mark.slow),
+        pytest.param("--hidden 4 --seed 3 --table xor", marks=pytest.mark.slow),
     ],
 )
 def test_any_start_can_be_replayed(main, options):
@@ -251,15 +251,85 @@ def test_any_start_can_be_replayed(main, options):
 def test_a_replay_is_called_as_the_program_was(tmp_path, monkeypatch, called, again):
     monkeypatch.setattr(sys, "argv", [called])
     settings = blocks.Settings(starts=1, engine="", block=1)
-    kinds = ("i8", "f8", "?", "f8", "?", "i8", "?")
-    counted = Tally.of(Networks(*(np.zeros(1, kind) for kind in kinds)), len(checkpoints(1000)))
-    (rate,) = ensemble.facts(settings, tmp_path, [counted])["rates"]
+    zero, none = np.zeros(1, int), dict.fromkeys(COUNTS, np.zeros(0, int))
+    counted = Tally.of(zero, np.zeros(1), np.zeros((1, 1)), zero, none, 1000)
+    (rate,) = ensemble.facts(settings, tmp_path, [counted], load_table("post"))["rates"]
     assert rate["replay"]["the worst"].startswith(f"{again} --start 0 --seed 0 --lr 1.0")
 
 
-def test_learning_rates_named_one_by_one_all_run(main):
-    facts = json.loads(main("ensemble", "--starts", 1, "--lr", 3, "--lr", 1, "--json")[1])
-    assert [rate["lr"] for rate in facts["rates"]] == [3, 1]
+def test_learning_rates_named_one_by_one_all_run_in_their_order(main):
+    one_by_one = ["ensemble", "--starts", 1, "--name", "x", "--lr", 3, "--lr", 1, "--json"]
+    facts = json.loads(main(*one_by_one)[1])
+    assert [rate["lr"] for rate in facts["rates"]] == [1, 3]
+    again = main("ensemble", "--starts", 1, "--name", "x", "--resume", "--lr", 1, 3, "--json")
+    assert json.loads(again[1]) == facts
+
+
+# A table of one's own.
+
+ROWS = """a,b,held_out,y
+0,0.5,0,0
+1,2,0,1
+-1,3,0,1
+0.1,0.6,1,0
+1,1,1,1
+"""
+
+
+def test_a_table_of_ones_own_is_counted_as_manual_trains_it(main, tmp_path):
+    (tmp_path / "my t.csv").write_text(ROWS)
+    facts, _ = run(main, "--table", "my t.csv", "--name", "x", "--dtype", "float64")
+    table = load_table(str(tmp_path / "my t.csv"))
+    for rate in facts["rates"]:
+        right, held_out, losses = [], [], []
+        for start in range(70):
+            manual = Manual(SigmoidNet(2, start=start).double(), table.learned, rate["lr"])
+            for _ in range(60):
+                manual.step()
+            for rows, found in ((table.learned, right), (table.held_out, held_out)):
+                outputs = manual.objective(rows.inputs).detach()
+                found.append(((outputs > 0.5) == (rows.targets > 0.5)).all().item())
+            losses.append(manual.objective.loss(table.learned).item())
+        assert rate["counts"]["learned"] == sum(right)
+        assert rate["counts"]["held_out"] == sum(held_out)
+        assert rate["loss"]["100"] == pytest.approx(max(losses), rel=1e-9)  # another order
+        assert rate["replay"]["the worst"].endswith(" --table 'my t.csv'")
+    assert 0 < sum(rate["counts"]["held_out"] for rate in facts["rates"]) < 3 * 70
+    assert facts["held_out"] == ["4", "5"]
+    out = main(*RUN, "--table", "my t.csv", "--name", "x", "--resume", "--dtype", "float64")[1]
+    assert out.startswith("network 2-15-1, ")
+    assert "\ntable my t.csv: 3 rows to learn, 2 held out; " in out
+    assert "held-out rows right" in out
+
+
+def test_where_no_row_is_held_out_nothing_is_said_of_one(main, tmp_path):
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "ensemble", lambda _, shares, *rest: drawn.append((shares, rest)))
+        facts, _ = run(main, "--table", "xor", "--name", "x")
+    ((shares, (_, title)),) = drawn
+    assert list(shares) == ["all rows right", "stuck", "still falling"]
+    assert title == "table xor: 70 starts at each learning rate, 60 steps"
+    assert facts["held_out"] == []
+    for rate in facts["rates"]:
+        assert not {"held_out"} & (rate["counts"].keys() | rate["shares"].keys())
+    reader = EventAccumulator(str(tmp_path / "runs" / "x"))
+    reader.Reload()
+    assert reader.Tags()["histograms"] == ["log10_loss"]
+    assert "share/held_out" not in reader.Tags()["scalars"]
+    out = main(*RUN, "--table", "xor", "--name", "x", "--resume")[1]
+    assert "4 rows to learn, 0 held out" in out
+    assert "held-out" not in out
+
+
+def test_another_table_or_another_content_of_it_is_not_resumed(main, tmp_path):
+    (tmp_path / "t.csv").write_text(ROWS)
+    run(main, "--table", "t.csv", "--name", "x")
+    (tmp_path / "t.csv").write_text(ROWS.replace("-1,3", "-1,4"))
+    for table, why in (("t.csv", "table-checksum "), ("xor", "table t.csv, not xor, and table-")):
+        status, out, error = main(*RUN, "--table", table, "--name", "x", "--resume")
+        assert (status, out) == (2, "")
+        assert error.startswith(f"gdtorch: --resume: runs/x was begun with {why}")
 
 
 # Nothing is lost.
@@ -272,7 +342,8 @@ def test_a_damaged_block_is_named_and_done_again(main, tmp_path):
     resumed, error = run(main, "--name", "x", "--resume")
     assert resumed == undisturbed
     assert error == (
-        "gdtorch: runs/x/blocks/000000004.gdtorch is truncated; its starts are trained anew\n"
+        "gdtorch: runs/x/blocks/000000004.gdtorch is damaged, or belongs to other settings or "
+        "starts; its starts are trained anew\n"
     )
     assert run(main, "--name", "x", "--resume") == (undisturbed, "")
 
@@ -506,9 +577,7 @@ def test_as_many_processes_as_you_like_count_the_same(
     settings = blocks.Settings(**facts | {"lr": tuple(facts["lr"])})
     rows = load_table("post").to(torch.float32)
 
-    def make_engine(lr):
-        return engine.Engine(rows.learned, 15, {"lr": lr})
-
+    engines = {lr: engine.Engine(rows.learned, 15, {"lr": lr}) for lr in settings.lr}
     ranks = []
     for rank in range(processes):
         mine = Processes("cpu", lambda: None)
@@ -523,13 +592,13 @@ def test_as_many_processes_as_you_like_count_the_same(
                     settings,
                     mine,
                     rows,
-                    make_engine,
+                    engines,
                     bar,
                     pytest.fail,
                 )
             )
     totals = [reduce(add, tallies) for tallies in zip(*ranks[::order], strict=True)]
-    facts = ensemble.facts(settings, tmp_path, totals)
+    facts = ensemble.facts(settings, tmp_path, totals, rows)
     assert facts["rates"] == undisturbed["rates"]
 
 
@@ -628,7 +697,8 @@ def test_the_bar_is_full_when_all_is_done_and_what_was_there_is_no_part_of_the_r
         bar = SimpleNamespace(disable=False, initial=0, n=0, update=done.append)
         running.train_units(
             tmp_path, settings, processes, rows,
-            lambda lr: engine.Engine(rows.learned, 15, {"lr": lr}), bar, pytest.fail,
+            {lr: engine.Engine(rows.learned, 15, {"lr": lr}) for lr in settings.lr},
+            bar, pytest.fail,
         )  # fmt: skip
         return sum(done), bar.n, bar.initial
 
@@ -654,6 +724,7 @@ BAD = {
     "--starts 9 --overwrite": "--overwrite needs the --name of the run",
     "--starts 9 --name x --resume --overwrite": "--resume goes on with a run, --overwrite",
     "--starts 9 --name a/b --resume": "is not a folder name",
+    "--starts 9 --table and": "no table and: it is none of post, xor, parity3 and no such file",
     "--starts 9 --start 3": "unknown argument --start; did you mean --starts?",
 }
 

@@ -51,9 +51,9 @@ DRAWN = {
         {"-1: minimum": [-1.0, -0.4, 0.0], "3: minimum": [3.0, 2.0]}
     ),
     "ensemble": lambda: figures.ensemble(
-        [1, 0.1, 10],
-        {"all rows right": [1, 0, 0.5], "stuck": [0, 0.2, 0.5]},
-        [[quantile, 2 * quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
+        [0.1, 1, 10],
+        {"all rows right": [0, 1, 0.5], "stuck": [0.2, 0, 0.5]},
+        [[2 * quantile, quantile, 3 * quantile] for quantile in (1e-4, 1e-3, 1e-2, 0.1, 1)],
         "5 starts at each learning rate, 9 steps",
     ),
 }
@@ -130,12 +130,26 @@ def drawn(axes, label):
     return line
 
 
-def test_the_ensembles_learning_rates_stand_in_order():
+def test_an_ensemble_is_drawn_over_its_learning_rates():
     above, below = DRAWN["ensemble"]().axes
     assert above.get_title() == "5 starts at each learning rate, 9 steps"
     assert drawn(above, "stuck").get_xdata().tolist() == [0.1, 1, 10]
     assert drawn(above, "stuck").get_ydata().tolist() == [20, 0, 50]
     assert drawn(below, "median").get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.03])
+
+
+def test_the_axis_names_the_learning_rates_that_were_run_and_have_room():
+    rates = [0.3, 1, 1.01, 3, 30]
+    _, below = figures.ensemble(rates, {"stuck": [0] * 5}, [[1] * 5] * 5, "").axes
+    assert [label.get_text() for label in below.get_xticklabels()] == ["0.3", "1", "3", "30"]
+    assert len(below.get_xticks(minor=True)) == 0
+
+
+def test_curves_of_an_ensemble_that_coincide_are_all_seen():
+    above, _ = figures.ensemble([1, 10], {name: [0, 0] for name in "abcde"}, [[1, 1]] * 5, "").axes
+    for size in ("linewidth", "markersize"):
+        sizes = [getattr(drawn(above, name), f"get_{size}")() for name in "abcde"]
+        assert sizes == sorted(set(sizes), reverse=True)  # each lies on those before it
 
 
 def test_an_ensemble_of_which_all_diverged_is_drawn():

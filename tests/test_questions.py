@@ -470,18 +470,40 @@ def test_another_table_is_asked_the_same(main, tmp_path):
     assert course["loss"] == losses["manual"]["loss"]
 
 
+@pytest.mark.slow
+def test_a_table_of_numbers_is_asked_the_same(main, tmp_path):
+    rows = "-0.5,2,1\n0.25,-1,0\n1.5,0.5,1\n"
+    (tmp_path / "t.csv").write_text(f"a,b,y\n{rows}")
+    status, out, _ = main("questions", "--table", "t.csv", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert facts["2-one-step"]["rows"] == ["1", "2", "3"]
+    assert facts["2-one-step"]["linear_still"] == 0
+    assert facts["1-difference-quotient"]["by_hand"] == {"syn0": 0, "syn1": 0}
+    (course,) = (course for course in facts["4-sharpness"]["courses"] if course["lr"] == 1)
+    losses = json.loads(main("--table", "t.csv", "--json")[1])["trainers"]
+    assert course["loss"] == losses["manual"]["loss"]
+
+
 @pytest.mark.parametrize(
-    "rows",
-    ["0.5,1,1", "0,1,0.5", "0,1,1\n0,1,0", "0,0,1", "0,0,1,0,1\n0,0,1,1,1"],
-    ids=["an input", "a target", "two alike", "nothing but 0", "too many inputs"],
+    ("rows", "why"),
+    [
+        ("0,1,0.5", "questions takes up to 8 rows, no two alike, with up to 8 inputs and with "),
+        ("0,1,1\n0,1,0", "questions takes up to 8 rows"),
+        ("".join(f"{x},1,1\n" for x in range(9)), "questions takes up to 8 rows"),
+        ("0,0,0,0,0,0,0,0,1,1", "questions takes up to 8 rows"),
+        ("0,0,1", "at this start no input moves the loss, so that there is nothing to measure; "),
+        ("1e4,1e5,1", "at this start no input moves the loss"),
+    ],
+    ids=["a target", "two alike", "too many rows", "too many inputs", "nothing but 0", "too far"],
 )
-def test_a_table_that_cannot_be_asked_is_refused(main, tmp_path, rows):
+def test_a_table_that_cannot_be_asked_is_refused(main, tmp_path, rows, why):
     width = rows.partition("\n")[0].count(",")
-    header = ",".join([*"abcd"[:width], "y"])
+    header = ",".join([*"abcdefghi"[:width], "y"])
     (tmp_path / "t.csv").write_text(f"{header}\n{rows}\n")
     status, out, error = main("questions", "--table", "t.csv")
     assert (status, out) == (2, "")
-    assert error.startswith("gdtorch: table t.csv: questions takes rows of 0 and 1 with up to 3")
+    assert error.startswith(f"gdtorch: table t.csv: {why}")
     assert not (tmp_path / "runs").exists()
 
 

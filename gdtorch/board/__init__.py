@@ -16,11 +16,10 @@ __all__ = [
     "reference_of",
     "show_ensemble",
     "show_ranges",
-    "shown_kinds",
 ]
 
 from .board import Board
-from .ensemble import OF_ENSEMBLE, show_ensemble, shown_kinds
+from .ensemble import OF_ENSEMBLE, show_ensemble
 from .events import EventFile, event_files, show_ranges
 from .lockstep import PAIR, end_pair, log_pair
 from .measure import OF_LOCKSTEP, OF_QUARTIC, layout_of_quartic, reference_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OF_ENSEMBLE", "show_ensemble", "shown_kinds"]
+__all__ = ["OF_ENSEMBLE", "show_ensemble"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,6 @@ from torch.utils.tensorboard import summary
 from .board import log10
 from .events import RANGE, EventFile, range_of
 
-KINDS = {
-    "learned": "all rows right",
-    "held_out": "row 111 right",
-    "stuck": "stuck",
-    "falling": "still falling",
-    "diverged": "diverged",
-}
 AXIS = "the step counts the learning rates, which the title on Custom Scalars names"
 MOST_NAMED = 8  # learning rates, in that title
 OF_ENSEMBLE = {
@@ -31,7 +24,7 @@ OF_ENSEMBLE = {
     "loss_log10": f"The logarithm to base 10 of *loss*; −20 stands for 0; {AXIS}.",
     "median_steps": "The steps after which half of the starts that ever had all rows right had "
     f"them; {AXIS}.",
-    "held_out": f"The outputs for row 111, which no start was shown; 1 is right; {AXIS}.",
+    "held_out": f"The outputs for the rows held out, which no start was shown; {AXIS}.",
     "ensemble": "Above, shares of the starts at each learning rate; below, their losses at the "
     "end: the median, the band of 98 % around it, and the band of all. Click the picture to "
     "enlarge it.",
@@ -40,17 +33,11 @@ OF_ENSEMBLE = {
 }
 
 
-def shown_kinds(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The kinds of end that are shown, each with a name: divergence only where there is any."""
-    diverged = any(rate["counts"]["diverged"] for rate in rates)
-    return {kind: name for kind, name in KINDS.items() if kind != "diverged" or diverged}
-
-
 def show_ensemble(
     file: EventFile,
     rates: Sequence[Mapping[str, Any]],
-    counts: Sequence[Mapping[str, NDArray[Any]]],
-    edges: Mapping[str, NDArray[Any]],
+    kinds: Mapping[str, str],
+    histograms: Mapping[str, tuple[NDArray[Any], Sequence[NDArray[Any]]]],
     title: str,
     text: str,
 ) -> None:
@@ -58,15 +45,13 @@ def show_ensemble(
 
     Args:
         file: the run's.
-        rates: of each `lr` what came out: `shares`, the quantiles of the `loss`, `median_steps`.
-        counts: of each learning rate the histograms, tag → n counts.
-        edges: tag → the n + 1 edges of its bins.
+        rates: of each `lr`, the smallest first, what came out: `shares`, the quantiles of the
+            `loss`, `median_steps`.
+        kinds: the kinds of end that are shown: of `shares` → its name.
+        histograms: tag → the n + 1 edges of its bins, and for each learning rate n counts.
         title: of the picture.
         text: the summary, in Markdown.
     """
-    in_order = sorted(zip(rates, counts, strict=True), key=lambda both: both[0]["lr"])
-    rates = [rate for rate, _ in in_order]  # or lines would run back
-    kinds = shown_kinds(rates)
     from .. import figures  # loads matplotlib
 
     medians = [rate["median_steps"] for rate in rates if rate["median_steps"] is not None]
@@ -84,7 +69,7 @@ def show_ensemble(
     file.add(
         summary.custom_scalars({f"What becomes of them? Learning rate {', '.join(named)}": charts})
     )
-    for step, (rate, counted) in enumerate(in_order, start=1):
+    for step, rate in enumerate(rates, start=1):
         scalars = shares | {f"share/{kind}": rate["shares"][kind] for kind in kinds}
         scalars |= {f"loss/{percent}": loss for percent, loss in rate["loss"].items()}
         scalars |= {f"loss_log10/{percent}": log10(loss) for percent, loss in rate["loss"].items()}
@@ -92,9 +77,9 @@ def show_ensemble(
             scalars["median_steps"] = rate["median_steps"]
             scalars |= steps
         file.add_scalars(scalars, step)
-        for tag, of_bins in counted.items():
-            if of_bins.any():
-                file.add(_histogram(tag, of_bins, edges[tag]), step)
+        for tag, (edges, counts) in histograms.items():
+            if counts[step - 1].any():
+                file.add(_histogram(tag, counts[step - 1], edges), step)
     drawn = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
     losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
     picture = figures.ensemble([rate["lr"] for rate in rates], drawn, losses, title)

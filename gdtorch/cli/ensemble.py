@@ -1,4 +1,4 @@
-"""Train very many starts of the post's network at once, and count what becomes of them.
+"""Train very many starts of a network at once, and count what becomes of them.
 
 At one learning rate or more: which have learned all rows, which are stuck on a plateau or a saddle,
 which still fall, what they say of the row held out.
@@ -11,6 +11,7 @@ A process uses one core. For more of them, or more machines, the same command un
 
 example:
   python train.py ensemble --starts 100000 --steps 1000 --lr 0.1 0.3 1 3 10 30
+  python train.py ensemble --starts 10000 --table xor --hidden 4 --steps 5000
 
 exit status:
   0 all is well; 2 the input was wrong; 3 the run ended early (a full disk, a process that left);
@@ -29,7 +30,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,13 @@ from .report import Page, as_json, count, ended, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..board import EventFile
-    from ..ensemble import BlockError, Engine, Processes, Settings, Tally
+    from ..data import Record, Table
+    from ..ensemble import Processes, Settings, Tally
 
 MOST_HIDDEN = 10_000  # with more, a block of networks takes gigabytes
 OPTIONS = {
     "--starts": option("how many, at each learning rate", integer(1), required=True),
-    **options.shared("steps"),
+    **options.shared("table", "steps"),
     "--lr": option("learning rates (default: 1.0)", number(0), nargs="+"),
     **options.shared("seed", seed={"help": "which family of starts"}),
     "--first-start": option("the first of them", integer(0), default=0),
@@ -61,14 +63,19 @@ stuck: a row is wrong, and by its gradient as many steps again would change the 
 1 %. Of a sample of these the Hessian tells the saddles, where curvature leads away within as many
 steps by a factor of e, from the plateaus. steps: the median of the starts that ever had all rows
 right; looked at every 10 steps, after 400 every 5 %. Quantiles of the loss are within 0.5 %, the
-least and the greatest exact. At a large lr, 3 and more in float32, rounding decides single starts:
-the shares hold, but one start replayed may end otherwise."""
+least and the greatest exact. At a large lr (3 and more in float32 on the post's table) rounding
+decides single starts: the shares hold, but one start replayed may end otherwise."""
 
 
 def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     """Run the command and return its exit status (see `gdtorch.cli.main`)."""
     args = options.Parser(program, __doc__, OPTIONS).parse(arguments)
     _check(args)
+
+    from ..data import read_table
+
+    with options.refusing():
+        records = read_table(args.table)
 
     from ..ensemble import Processes
 
@@ -82,7 +89,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
     try:
         # One thread a process: threads would wait for one another, processes do not.
         with options.loaded(one_thread=True), Processes(args.device, check) as processes:
-            return _ensemble(args, processes)
+            return _ensemble(args, records, processes)
     except InterruptedError as stop:
         (received,) = stop.args
         if os.environ.get("RANK", "0") == "0":  # torchrun passes a signal on to all
@@ -108,8 +115,8 @@ def _go_on(args: argparse.Namespace, program: str, arguments: Sequence[str]) -> 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that exclude each other; after a restart by torchrun, resume."""
-    args.lr = args.lr or [1.0]
-    options.check_sgd(args, max(args.lr))
+    args.lr = sorted(args.lr or [1.0])
+    options.check_sgd(args, args.lr[-1])
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         args.resume, args.overwrite = args.name is not None, False
     if args.resume and args.name is None:
@@ -123,40 +130,43 @@ def _check(args: argparse.Namespace) -> None:
             raise RefusedError(f"--lr names {lr:g} twice; name it once")
 
 
-def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
+def _ensemble(args: argparse.Namespace, records: Sequence[Record], processes: Processes) -> int:
     """Train and count this process's share; rank 0 reports what all came to."""
     import torch
 
     from ..board import OF_ENSEMBLE, EventFile
-    from ..data import load_table
-    from ..ensemble import BLOCK, FOLDER, Engine, Settings, train_units, write_settings
+    from ..data import make_table
+    from ..ensemble import BLOCK, FOLDER, Engine, Settings, begin, train_units
     from ..rundir import OUR_SUFFIX
 
     dtype = getattr(torch, args.dtype)
-    table = load_table("post").to(dtype, processes.device)
-
-    @lru_cache(maxsize=1)  # units of one learning rate come one after the other
-    def make_engine(lr: float) -> Engine:
-        sgd = {"lr": lr, **{name: getattr(args, name) for name in SGD_OPTIONS}}
-        return Engine(table.learned, args.hidden, sgd, dtype=dtype, device=processes.device)
-
-    def damaged(error: BlockError) -> None:
-        say(f"{error}; its starts are trained anew")
-
+    with options.refusing():
+        table = make_table(args.table, records).to(dtype, processes.device)
     if processes.rank == 0 and not args.quiet and sys.stderr.isatty():
-        say("compiling the step: some ten seconds the first time, a second after that")
-    engine = make_engine(args.lr[0])
-    asked = options.settings(args) | {"lr": tuple(args.lr)}
-    chosen = Settings(**asked, engine=engine.arithmetic, block=BLOCK)
+        say("compiling the step: ten to forty seconds the first time, a second after that")
+    sgd = {name: getattr(args, name) for name in SGD_OPTIONS}
+    engines = {
+        lr: Engine(
+            table.learned, args.hidden, sgd | {"lr": lr}, dtype=dtype, device=processes.device
+        )
+        for lr in args.lr
+    }
+    engine = engines[args.lr[0]]
+    chosen = Settings(
+        **options.settings(args),
+        table_checksum=blake2b(repr(records).encode(), digest_size=8).hexdigest(),
+        engine=engine.arithmetic,
+        block=BLOCK,
+    )
     with ExitStack() as stack:
         if processes.rank == 0:
             folder = stack.enter_context(options.claimed(args, (FOLDER,)))
             args.name = folder.name
-            _check_alike(folder, chosen)
+            with options.refusing("--resume: "):
+                begin(folder, chosen, say)
             for earlier in folder.glob(f"*tfevents*{OUR_SUFFIX}"):
                 earlier.unlink()
             file = stack.enter_context(closing(EventFile(folder, OF_ENSEMBLE)))
-            write_settings(folder, chosen)
             processes.broadcast(json.dumps([str(folder), chosen.facts()]))
             if engine.reason:
                 say(f"steps are not compiled, and take about five times as long: {engine.reason}")
@@ -168,31 +178,15 @@ def _ensemble(args: argparse.Namespace, processes: Processes) -> int:
             " networks × steps",
             shown=processes.rank == 0 and not args.quiet,
         ) as bar:
-            tallies = train_units(folder, chosen, processes, table, make_engine, bar, damaged)
+            tallies = train_units(folder, chosen, processes, table, engines, bar, say)
         totals = [processes.total(tally) for tally in tallies]
         if processes.rank > 0:
             return 0
-        found = facts(chosen, folder, totals)
-        _write(file, folder, found, totals)
+        found = facts(chosen, folder, totals, table)
+        page = _page(found, table)
+        _write(file, folder, found, totals, page.markdown())
     drawn = f"Drawn:      {folder / 'ensemble.png'}\n{to_see(folder)}"
-    return show(args, found, _page(found).text(), drawn)
-
-
-def _check_alike(folder: Path, settings: Settings) -> None:
-    """Refuse to go on with a run of other settings."""
-    from ..ensemble import BlockError, difference, read_settings
-
-    facts = settings.facts()
-    try:
-        unlike = difference(read_settings(folder) or facts, facts)
-    except BlockError as error:
-        say(f"{error}; it is written anew, and every block tells for itself whose it is")
-        return
-    if unlike:
-        raise RefusedError(
-            f"--resume: {folder} was begun with {unlike}; repeat the former, or choose "
-            "another --name"
-        )
+    return show(args, found, page.text(), drawn)
 
 
 def _announced(args: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
@@ -202,45 +196,59 @@ def _announced(args: argparse.Namespace, settings: Settings, processes: Processe
     text, facts = json.loads(processes.broadcast(""))
     args.name = Path(text).name
     if unlike := difference(facts, settings.facts()):
-        raise RefusedError(
-            f"rank 0 was started with {unlike} as was rank {processes.rank}; start all alike"
-        )
+        raise RefusedError(f"rank 0 was started with {unlike}; start all alike")
     return Path(text)
 
 
-def facts(settings: Settings, folder: Path, tallies: Sequence[Tally]) -> dict[str, Any]:
+def facts(
+    settings: Settings, folder: Path, tallies: Sequence[Tally], table: Table
+) -> dict[str, Any]:
     """What was run and what came out, for a program; one tally for each of `settings.lr`."""
     rates: list[dict[str, Any]] = []
     for lr, tally in zip(settings.lr, tallies, strict=True):
         replay = {kind: _replay(settings, start, lr) for kind, start in tally.telling().items()}
         rates.append({"lr": lr, **tally.facts(settings.steps), "replay": replay})
-    return {"run": str(folder), "settings": settings.facts(), "rates": rates}
+        if not table.held_out_labels:
+            del rates[-1]["counts"]["held_out"], rates[-1]["shares"]["held_out"]
+    held_out = list(table.held_out_labels)
+    return {"run": str(folder), "settings": settings.facts(), "held_out": held_out, "rates": rates}
 
 
 def _replay(settings: Settings, start: int, lr: float) -> str:
     """The command that trains one start as a full logged run."""
     words = [f"--start {start} --seed {settings.seed} --lr {lr!r} --steps {settings.steps}"]
     words.append(f"--dtype {settings.dtype}")
-    for name in ("hidden", "device", *SGD_OPTIONS):
+    for name in ("table", "hidden", "device", *SGD_OPTIONS):
         value = getattr(settings, name)
         if value != SHARED[name].get("default", False):
-            words.append(flag(name) if value is True else f"{flag(name)} {value}")
+            words.append(flag(name) if value is True else f"{flag(name)} {shlex.quote(str(value))}")
     program = Path(sys.argv[0]).name  # "python -m gdtorch" is one, too
     python = f"python {shlex.quote(program)}" if program.endswith(".py") else program
     return f"{python} {' '.join(words)}"
 
 
-def _page(facts: Mapping[str, Any]) -> Page:
-    """The facts for a person."""
-    from ..board import shown_kinds
+def _kinds(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The kinds of end that are shown, each with a name: divergence only where there is any."""
+    kinds = {"learned": "all rows right"}
+    if labels := facts["held_out"]:
+        rows = f"row {labels[0]}" if len(labels) == 1 else "rows"
+        kinds["held_out"] = f"held-out {rows} right"
+    kinds |= {"stuck": "stuck", "falling": "still falling"}
+    if any(rate["counts"]["diverged"] for rate in facts["rates"]):
+        kinds["diverged"] = "diverged"
+    return kinds
 
-    s, rates = facts["settings"], facts["rates"]
-    kinds = shown_kinds(rates)
-    heading = (
-        f"network 3-{s['hidden']}-1, {s['dtype']}, from starts {s['first_start']} to "
-        f"{s['first_start'] + s['starts'] - 1} of seed {s['seed']}; table post; "
-        f"{count(s['steps'], 'step')} of {'ascent' if s['maximize'] else 'descent'} at each lr"
-    )
+
+def _page(facts: Mapping[str, Any], table: Table) -> Page:
+    """The facts for a person."""
+    s, rates, kinds = facts["settings"], facts["rates"], _kinds(facts)
+    heading = [
+        f"network {table.features}-{s['hidden']}-1, {s['dtype']}, from starts {s['first_start']} "
+        f"to {s['first_start'] + s['starts'] - 1} of seed {s['seed']}",
+        f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
+        f"{len(table.held_out_labels)} held out; {count(s['steps'], 'step')} of "
+        f"{'ascent' if s['maximize'] else 'descent'} at each lr",
+    ]
     shares = [["lr", *kinds.values(), "plateaus of sample", "steps"]]
     losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
     worth = ["Worth replaying:"]
@@ -253,13 +261,13 @@ def _page(facts: Mapping[str, Any]) -> Page:
         losses.append([lr, *(f"{loss:.3e}" for loss in rate["loss"].values())])
         for kind, command in rate["replay"].items():
             worth.append(f"  {f'lr {lr}, {kind}':<28}  {command}")
-    return Page([heading], [shares, losses], [f"{MEANING}\n", *worth])
+    return Page(heading, [shares, losses], [f"{MEANING}\n", *worth])
 
 
 def _write(
-    file: EventFile, folder: Path, facts: Mapping[str, Any], tallies: Sequence[Tally]
+    file: EventFile, folder: Path, facts: Mapping[str, Any], tallies: Sequence[Tally], text: str
 ) -> None:
-    """Write `summary.json`, the figure, and what TensorBoard shows.
+    """Write `summary.json`, the figure, and what TensorBoard shows; `text` is the summary there.
 
     Raises:
         OSError: the folder takes no more.
@@ -270,10 +278,13 @@ def _write(
     from ..ensemble import EDGES, HELD_OUT_BINS
     from ..rundir import write
 
-    edges = {"held_out": np.linspace(0, 1, HELD_OUT_BINS + 1), "log10_loss": np.log10(EDGES)}
-    # The first and the last bin of the losses are left out: they have no width.
-    counts = [{"held_out": t.held_out, "log10_loss": t.losses[1:-1]} for t in tallies]
+    histograms = {
+        "held_out": (np.linspace(0, 1, HELD_OUT_BINS + 1), [t.held_out for t in tallies]),
+        # The first and the last bin of the losses are left out: they have no width.
+        "log10_loss": (np.log10(EDGES), [t.losses[1:-1] for t in tallies]),
+    }
     s = facts["settings"]
-    title = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
-    show_ensemble(file, facts["rates"], counts, edges, title, _page(facts).markdown())
+    each = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
+    title = f"table {Path(s['table']).name}: {each}"
+    show_ensemble(file, facts["rates"], _kinds(facts), histograms, title, text)
     write(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)

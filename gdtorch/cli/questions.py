@@ -3,7 +3,7 @@
 What it asks is measured: the gradient three ways, what one step does to each row, the derivative
 on θ, sharpness along training, convexity, and the loss surface. It takes about ten seconds, and
 writes a picture of each answer, as PNG files and into TensorBoard. The questions may be asked of
-another table, too: of rows of 0 and 1, with up to 3 inputs.
+another table, too: of up to 8 rows with up to 8 inputs, whose targets are 0 and 1.
 
 example:
   python train.py questions --start 3 --name questions-3
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ..questions import Answer
 
 OPTIONS = options.shared("table", "seed", "start", *options.OUTPUT)
-MOST_INPUTS = 3  # so that there are 8 rows at most, which a page shows side by side
+MOST_ROWS = 8  # which a page shows side by side
+MOST_INPUTS = 8  # with more, the Hessians take longer than one likes to wait
 
 
 def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
@@ -53,6 +54,11 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
     table = make_table(args.table, records)
     rows = table.learned
     net = SigmoidNet(table.features, seed=args.seed, start=args.start).double()
+    if not all(gradient.any() for gradient in net.gradient(rows).values()):
+        raise RefusedError(
+            f"table {args.table}: at this start no input moves the loss, so that there is nothing "
+            "to measure; try another --start, or smaller inputs that are not all 0"
+        )
     size = sum(weights.numel() for weights in net.parameters())
     answered: list[Answer] = []
     descriptions: dict[str, str] = {}
@@ -62,7 +68,7 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
             options.claimed(args, ()) as folder,
             closing(EventFile(folder, descriptions)) as file,
         ):
-            for answer in answers(net, rows, args.seed):  # each written as it comes
+            for answer in answers(net, table, args.seed):  # each written as it comes
                 descriptions[answer.name] = (
                     f"{answer.question} The answer is on the Text page. "
                     "Click the picture to enlarge it."
@@ -88,13 +94,12 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
 
 
 def _check(name: str, records: Sequence[Record]) -> None:
-    """Refuse a table of which an answer would be a division by 0, or a page too wide to read."""
+    """Refuse a table of which an answer would take too long, or be too wide to read."""
     rows = [tuple(inputs) for inputs, _, held_out in records if not held_out]
     targets = {target for _, target, held_out in records if not held_out}
-    binary = {0, 1} >= targets.union(*rows)
-    unlike = len(set(rows)) == len(rows) and any(map(any, rows))
-    if not binary or not unlike or len(rows[0]) > MOST_INPUTS:
+    few = len(rows) <= MOST_ROWS and len(rows[0]) <= MOST_INPUTS
+    if not few or len(set(rows)) < len(rows) or not targets <= {0, 1}:
         raise RefusedError(
-            f"table {name}: questions takes rows of 0 and 1 with up to {MOST_INPUTS} inputs, no "
-            "two alike and not 0 alone; compare takes any table"
+            f"table {name}: questions takes up to {MOST_ROWS} rows, no two alike, with up to "
+            f"{MOST_INPUTS} inputs and with targets of 0 and 1; compare takes any table"
         )

@@ -6,17 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .blocks import FOLDER, BlockError, Settings, difference, read_settings, write_settings
+    from .blocks import FOLDER, Settings, begin, difference
     from .engine import BLOCK, Engine
     from .processes import Processes
     from .run import count, train_units
     from .single import LongRun
-    from .tally import EDGES, HELD_OUT_BINS, Tally, checkpoints
+    from .tally import EDGES, HELD_OUT_BINS, Tally
 
 __all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS"]
-__all__ += ["BlockError", "Engine", "LongRun", "Processes", "Settings", "Tally"]
-__all__ += ["checkpoints", "count", "difference", "read_settings"]
-__all__ += ["train_units", "write_settings"]
+__all__ += ["Engine", "LongRun", "Processes", "Settings", "Tally"]
+__all__ += ["begin", "count", "difference", "train_units"]
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds
 

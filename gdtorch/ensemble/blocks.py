@@ -2,18 +2,18 @@
 
 A unit is a few blocks of starts at one learning rate, some seconds of work. Its tally has a file
 of its own, named by the unit alone, so that it matters neither which process wrote it nor how many
-there were. The file holds integers under a checksum; reading it executes nothing.
+there were. The file holds integers under a checksum over them, the settings and the unit; reading
+it executes nothing. (An archive of NumPy's has bytes that no checksum covers.)
 """
 
 from __future__ import annotations
 
-__all__ = ["FOLDER", "BlockError", "Settings", "Unit", "difference", "read_settings",
-           "read_tally", "write_settings", "write_tally"]  # fmt: skip
+__all__ = ["FOLDER", "BlockError", "Settings", "Unit", "begin", "difference", "read_tally",
+           "write_tally"]  # fmt: skip
 
 import json
-import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -24,14 +24,13 @@ import numpy as np
 
 from ..rundir import OUR_SUFFIX, sync, write
 from .engine import BLOCK
-from .tally import Tally, checkpoints
+from .tally import Tally
 
 UNIT_WORK = 6_000_000_000  # networks × steps × hidden units: some ten seconds of one core
 UNIT_BLOCKS = 4  # at most, so that there are units for many processes
 FOLDER = "blocks"
 SETTINGS = "settings.json"
-MAGIC = b"gdtorch1"
-HEADER = struct.Struct("<8s16s16sQ")  # magic, settings and unit, checksum, length
+DIGEST = 16  # bytes of the checksum, with which a file begins
 
 
 class BlockError(ValueError):
@@ -61,6 +60,8 @@ class Settings:
 
     Args:
         starts: how many starts each learning rate has.
+        table: what the starts are to learn, by the name that the user gave.
+        table_checksum: of its rows.
         steps: how many steps each start is trained for.
         lr: learning rates.
         seed: which family of starts.
@@ -74,6 +75,8 @@ class Settings:
     """
 
     starts: int
+    table: str = "post"
+    table_checksum: str = ""
     steps: int = 1000
     lr: tuple[float, ...] = (1.0,)
     seed: int = 0
@@ -118,11 +121,10 @@ def write_tally(folder: Path, settings: Settings, unit: Unit, tally: Tally) -> N
         OSError: it cannot be written; then the file is as it was.
     """
     content = zlib.compress(tally.vector.astype("<i8").tobytes())
-    header = HEADER.pack(MAGIC, _owner(settings, unit), _digest(content), len(content))
     file = _file(folder, unit)
     file.parent.mkdir(exist_ok=True)
     sync(folder)  # which holds the name of that one
-    write(file, header + content, durable=True)
+    write(file, _digest(settings, unit, content) + content, durable=True)
 
 
 def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
@@ -137,50 +139,40 @@ def read_tally(folder: Path, settings: Settings, unit: Unit) -> Tally | None:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
-    if len(content) < HEADER.size:
-        raise BlockError(f"{file} is truncated")
-    magic, owner, checksum, length = HEADER.unpack_from(content)
-    content = content[HEADER.size :]
-    if magic != MAGIC:
-        raise BlockError(f"{file} is no block file of gdtorch's")
-    if owner != _owner(settings, unit):
-        raise BlockError(f"{file} belongs to other settings or starts")
-    if len(content) != length:
-        raise BlockError(f"{file} is {'truncated' if len(content) < length else 'too long'}")
-    if checksum != _digest(content):
-        raise BlockError(f"{file} is altered: its checksum is another")
+    checksum, content = content[:DIGEST], content[DIGEST:]
+    if checksum != _digest(settings, unit, content):
+        raise BlockError(f"{file} is damaged, or belongs to other settings or starts")
     vector = np.frombuffer(zlib.decompress(content), "<i8").astype(np.int64)
-    return Tally.of_vector(vector, len(checkpoints(settings.steps)))
+    return Tally.empty(settings.steps).like(vector)
 
 
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Write the settings of the run in a folder.
+def begin(folder: Path, settings: Settings, warn: Callable[[str], object]) -> None:
+    """Write the settings of the run in a folder, unless it was begun with others.
 
-    Raises:
-        OSError: they cannot be written.
-    """
-    content = json.dumps(settings.facts(), indent=2).encode() + b"\n"
-    write(folder / SETTINGS, content, durable=True)
-    sync(folder.parent)  # which holds the folder's own name
-
-
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder, as `Settings.facts`; None where there are none.
+    Args:
+        folder: the run's; there may be an earlier part of the run in it.
+        settings: of the run.
+        warn: called with a message if earlier settings are damaged. The blocks still serve: each
+            is checked against its settings.
 
     Raises:
-        BlockError: the file is damaged. The blocks still serve: each names its settings.
-        OSError: it cannot be read.
+        ValueError: the run was begun with other settings; the message says with which.
+        OSError: they cannot be read or written.
     """
-    file = folder / SETTINGS
+    file, facts = folder / SETTINGS, settings.facts()
+    earlier = facts
     try:
-        facts = json.loads(file.read_bytes())
+        earlier = dict(json.loads(file.read_bytes()))
     except FileNotFoundError:
-        return None
-    except ValueError:
-        facts = None
-    if not isinstance(facts, dict):
-        raise BlockError(f"{file} is damaged")
-    return facts
+        pass
+    except (ValueError, TypeError):
+        warn(f"{file} is damaged; it is written anew, and every block tells for itself whose it is")
+    if unlike := difference(earlier, facts):
+        raise ValueError(
+            f"{folder} was begun with {unlike}; repeat the former, or choose another --name"
+        )
+    write(file, json.dumps(facts, indent=2).encode() + b"\n", durable=True)
+    sync(folder.parent)  # which holds the folder's own name
 
 
 def difference(earlier: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -200,9 +192,6 @@ def _file(folder: Path, unit: Unit) -> Path:
     return folder / FOLDER / f"{unit.number:09d}{OUR_SUFFIX}"
 
 
-def _owner(settings: Settings, unit: Unit) -> bytes:
-    return _digest(_digest(json.dumps(settings.facts()).encode()) + repr(unit).encode())
-
-
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+def _digest(settings: Settings, unit: Unit, content: bytes) -> bytes:
+    owner = repr((settings.facts(), unit)).encode()
+    return blake2b(owner + content, digest_size=DIGEST).digest()

@@ -18,7 +18,7 @@ from .compiler import compiled, try_out
 from .step import Examples, Step, Weights, add_up, gradient, outputs, sgd_step
 
 BLOCK = 8192  # starts; so many that the cost of a call does not matter
-MOST_ROWS = 64  # the arithmetic of each row is written out in the compiled step
+MOST_NUMBERS = 128  # of a table: all are written out in the step; half a minute to compile
 
 
 @dataclass
@@ -135,8 +135,8 @@ class Engine:
         written_out = sgd_step(self.rule, partial(gradient, self.examples))
         if not compiled:
             return written_out, ""
-        if len(self.examples) > MOST_ROWS:
-            return written_out, f"a table of more than {MOST_ROWS} rows"
+        if self.inputs.numel() + self.targets.numel() > MOST_NUMBERS:
+            return written_out, f"a table of more than {MOST_NUMBERS} numbers"
         # One step serves all learning rates and dampenings.
         step = _compiled(replace(self.rule, lr=1.0, dampening=0.0), self.examples)
         size = (self.inputs.shape[1] + 1) * self.hidden

@@ -73,8 +73,7 @@ class Processes:
         mine = torch.from_numpy(tally.vector)
         gathered = [torch.empty_like(mine) for _ in range(self.count)]
         self._wait(dist.all_gather(gathered, mine, async_op=True))
-        checkpoints = len(tally.first_right)
-        return reduce(add, (Tally.of_vector(vector.numpy(), checkpoints) for vector in gathered))
+        return reduce(add, (tally.like(vector.numpy()) for vector in gathered))
 
     def _wait(self, work: dist.Work) -> None:
         # work.wait() alone would not do: Python handles no signal while it waits there.

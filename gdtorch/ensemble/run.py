@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["count", "train_units"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import Table
+from ..data import Rows, Table
 from ..net import initial_weights
 from .blocks import BlockError, Settings, Unit, read_tally, write_tally
 from .engine import Engine, State
 from .processes import Processes
 from .stuck import saddles, sample_size, stuck
-from .tally import Integers, Networks, Tally, checkpoints
+from .tally import Tally, checkpoints
 
 
 def train_units(
@@ -27,9 +27,9 @@ def train_units(
     settings: Settings,
     processes: Processes,
     table: Table,
-    make_engine: Callable[[float], Engine],
+    engines: Mapping[float, Engine],
     bar: tqdm[NoReturn],
-    damaged: Callable[[BlockError], None],
+    warn: Callable[[str], object],
 ) -> list[Tally]:
     """Train the units of this process that have no sound file; add up the tallies of all its units.
 
@@ -41,9 +41,9 @@ def train_units(
         processes: among which the units are shared. Their `check` is called between steps; if it
             raises, the files of the units done so far remain.
         table: the rows to learn and held out, in the engine's dtype and on its device.
-        make_engine: learning rate → engine.
+        engines: learning rate → engine.
         bar: the progress bar.
-        damaged: called with the error for each file that does not hold its unit's tally.
+        warn: called with a message for each file that does not hold its unit's tally.
 
     Returns:
         For each of `settings.lr` the sum over this process's units.
@@ -51,7 +51,7 @@ def train_units(
     Raises:
         OSError: a unit's file cannot be read or written.
     """
-    tallies = {lr: Tally.empty(len(checkpoints(settings.steps))) for lr in settings.lr}
+    tallies = {lr: Tally.empty(settings.steps) for lr in settings.lr}
 
     def tick(work: int) -> None:
         bar.update(work * processes.count)
@@ -62,10 +62,10 @@ def train_units(
         try:
             tally = read_tally(folder, settings, unit)
         except BlockError as error:
-            damaged(error)
+            warn(f"{error}; its starts are trained anew")
             tally = None
         if tally is None:
-            tally = count(make_engine(unit.lr), settings, unit, table, tick)
+            tally = count(engines[unit.lr], settings, unit, table, tick)
             write_tally(folder, settings, unit, tally)
         else:
             processes.check()
@@ -88,65 +88,53 @@ def count(
         table: the rows to learn and held out, in the engine's dtype and on its device.
         tick: called with the work done since its last call, in networks × steps.
     """
-    at = checkpoints(settings.steps)
-    tally = Tally.empty(len(at))
+    tally = Tally.empty(settings.steps)
     size = (table.features + 1) * settings.hidden
-    rows = table.learned.to(torch.float64, "cpu")
-    sample: list[Tensor] = []
-    sampled: list[int] = []
+    rows, unseen = (part.to(torch.float64, "cpu") for part in (table.learned, table.held_out))
+    everything = torch.cat([rows.inputs, unseen.inputs])
+    left = sample_size(size)  # Hessians
     for first in range(unit.first, unit.first + unit.starts, settings.block):
-        counted = min(settings.block, unit.first + unit.starts - first)
-        state = engine.begin(initial_weights(settings.seed, first, counted, size))
-        first_right, right = _train(engine, state, table, at, tick)
-        weights = engine.weights(state).cpu()
-        networks = _networks(engine, state, table, first, first_right, right)
-        wrong = np.flatnonzero(np.isfinite(networks.losses) & ~networks.learned)
-        losses = torch.from_numpy(networks.losses[wrong])
-        networks.stuck[wrong] = stuck(weights[wrong], losses, rows, settings, unit.lr).numpy()
-        tally += Tally.of(networks, len(at))
-        chosen = np.flatnonzero(networks.stuck)[: sample_size(size) - len(sampled)]
-        sample += weights[chosen].unbind()
-        sampled += networks.starts[chosen].tolist()
-    if sampled:
-        saddle = saddles(torch.stack(sample), rows, settings, unit.lr).numpy()
-        tally.note("saddle", np.array(sampled)[saddle])
-        tally.note("plateau", np.array(sampled)[~saddle])
+        starts = np.arange(first, min(first + settings.block, unit.first + unit.starts))
+        state = engine.begin(initial_weights(settings.seed, first, len(starts), size))
+        first_right = _train(engine, state, table.learned, settings.steps, tick)
+        outputs = engine.outputs(state, everything).double().cpu()
+        learned, held_out = outputs.split([len(rows.inputs), len(unseen.inputs)])
+        weights, losses = engine.weights(state).cpu(), engine.losses(state).double().cpu()
+        finite, right = losses.isfinite(), _right(learned, rows.targets)
+        (wrong,) = torch.where(finite & ~right)
+        still = stuck(weights[wrong], losses[wrong], rows, settings, unit.lr)
+        sample = wrong[still][:left]
+        left -= len(sample)
+        saddle = saddles(weights[sample], rows, settings, unit.lr)
+        kinds = {
+            "learned": finite & right,
+            "stuck": wrong[still],
+            "falling": wrong[~still],
+            "diverged": ~finite,
+            "held_out": finite & _right(held_out, unseen.targets),
+            "plateau": sample[~saddle],
+            "saddle": sample[saddle],
+        }
+        members = {kind: starts[chosen.numpy()] for kind, chosen in kinds.items()}
+        found = (losses.numpy(), held_out.numpy(), first_right.cpu().numpy())
+        tally += Tally.of(starts, *found, members, settings.steps)
     return tally
 
 
 def _train(
-    engine: Engine, state: State, table: Table, at: Integers, tick: Callable[[int], object]
-) -> tuple[Tensor, Tensor]:
-    """Train a block; the first checkpoint with all rows right, or −1, and if they are right now."""
-    inputs, targets = table.learned
-    right = _right(engine.outputs(state, inputs), targets).all(dim=0)
-    first_right = torch.where(right, 0, -1)
-    for index, steps in enumerate(np.diff(at).tolist(), start=1):
-        engine.advance(state, steps)
-        tick(steps * len(right))
-        if index == len(at) - 1 or (first_right < 0).any():
-            right = _right(engine.outputs(state, inputs), targets).all(dim=0)
+    engine: Engine, state: State, rows: Rows, steps: int, tick: Callable[[int], object]
+) -> Tensor:
+    """Train a block; for each network the first checkpoint with all rows right, or −1."""
+    first_right = torch.full((state.count,), -1, device=engine.device)
+    for index, more in enumerate(np.diff(checkpoints(steps), prepend=0).tolist()):
+        engine.advance(state, more)
+        tick(more * state.count)
+        if (first_right < 0).any():
+            right = _right(engine.outputs(state, rows.inputs), rows.targets)
             first_right[right & (first_right < 0)] = index
-    return first_right, right
-
-
-def _networks(
-    engine: Engine, state: State, table: Table, first: int, first_right: Tensor, right: Tensor
-) -> Networks:
-    """What became of a trained block's networks; `stuck` is filled in later."""
-    held_out = engine.outputs(state, table.held_out.inputs)
-    arrays = (
-        engine.losses(state).double(),
-        right,
-        held_out[0].double(),
-        _right(held_out, table.held_out.targets).all(dim=0),
-        first_right,
-        torch.zeros_like(right),
-    )
-    starts = np.arange(first, first + len(right))
-    return Networks(starts, *(array.cpu().numpy() for array in arrays))
+    return first_right
 
 
 def _right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether output (rows, count) and target (rows, 1) lie on the same side of ½."""
-    return (outputs > 0.5) == (targets > 0.5)
+    """Whether all outputs (rows, count) lie on the same side of ½ as their targets (rows, 1)."""
+    return ((outputs > 0.5) == (targets > 0.5)).all(dim=0)

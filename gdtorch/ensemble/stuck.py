@@ -73,23 +73,20 @@ def saddles(weights: Tensor, rows: Rows, settings: Settings, lr: float) -> Tenso
         Booleans of shape (count,).
     """
     net = SigmoidNet(rows.inputs.shape[1], settings.hidden).double()
-    ends = _extremes(net, rows, weights.double()) * _sign(settings)
-    return (ends.amin(dim=1) + settings.weight_decay) * reach(settings, lr) < -1
+    if len(weights) and weights.shape[1] <= EXACT:
+        ends = spectra(net, rows, weights.double())
+    else:
+        ends = torch.empty(len(weights), 2, dtype=torch.float64)
+        for theta, both in zip(weights.double(), ends, strict=True):
+            vector_to_parameters(theta, net.parameters())
+            both.copy_(torch.tensor(extremes(net, rows)))
+    lowest = (_sign(settings) * ends).amin(dim=1) + settings.weight_decay
+    return lowest * reach(settings, lr) < -1
 
 
 def sample_size(weights: int) -> int:
     """How many Hessians are computed for a unit, given how many weights a network has."""
     return max(1, min(SAMPLE, SAMPLE_WORK // weights**2))
-
-
-def _extremes(net: SigmoidNet, rows: Rows, thetas: Tensor) -> Tensor:
-    if thetas.shape[1] <= EXACT:
-        return spectra(net, rows, thetas)[:, [0, -1]]
-    ends = []
-    for theta in thetas:
-        vector_to_parameters(theta, net.parameters())
-        ends.append(extremes(net, rows))
-    return torch.tensor(ends, dtype=torch.float64)
 
 
 def _sign(settings: Settings) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Networks", "Tally", "checkpoints"]
+__all__ = ["COUNTS", "EDGES", "HELD_OUT_BINS", "QUANTILES", "Tally", "checkpoints"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,28 +35,6 @@ def checkpoints(steps: int) -> Integers:
     return np.array(at)
 
 
-class Networks(NamedTuple):
-    """What has become of networks, for `Tally.of` to count; each array has one entry a network.
-
-    Args:
-        starts: their numbers.
-        losses: L, perhaps not finite.
-        learned: whether all rows learned are right.
-        held_out: the output for the row held out.
-        held_out_right: whether that is right.
-        first_right: the checkpoint at which first all rows were right; −1 where none was.
-        stuck: whether further steps would change little (see `gdtorch.ensemble.stuck`).
-    """
-
-    starts: Integers
-    losses: Floats
-    learned: NDArray[np.bool_]
-    held_out: Floats
-    held_out_right: NDArray[np.bool_]
-    first_right: Integers
-    stuck: NDArray[np.bool_]
-
-
 @dataclass(eq=False)
 class Tally:
     """Counts of networks; `+` is exact, commutative and associative.
@@ -72,7 +50,7 @@ class Tally:
         lowest_by_loss: the lowest start in each bin of the loss.
         least: the least loss, and the lowest start that has it. A loss is here by the bits of its
             float64: of floats that are not negative, these are in the floats' order.
-        greatest: the greatest loss, likewise.
+        greatest: the greatest loss, its bits negated, so that the least of these is the greatest.
     """
 
     counted: Integers
@@ -85,49 +63,57 @@ class Tally:
     greatest: Integers
 
     @classmethod
-    def empty(cls, checkpoints: int) -> Tally:
-        """The tally of no networks."""
+    def empty(cls, steps: int) -> Tally:
+        """The tally of no networks that take so many steps."""
         kinds, bins = len(COUNTS), len(EDGES) + 1
         return cls(
             counted=np.zeros(kinds, np.int64),
             losses=np.zeros(bins, np.int64),
             held_out=np.zeros(HELD_OUT_BINS, np.int64),
-            first_right=np.zeros(checkpoints, np.int64),
+            first_right=np.zeros(len(checkpoints(steps)), np.int64),
             lowest_counted=np.full(kinds, NONE),
             lowest_by_loss=np.full(bins, NONE),
             least=np.array([NONE, NONE]),
-            greatest=np.array([-1, NONE]),
+            greatest=np.array([NONE, NONE]),
         )
 
     @classmethod
-    def of(cls, networks: Networks, checkpoints: int) -> Tally:
-        """The tally of networks."""
-        tally = cls.empty(checkpoints)
-        finite = np.isfinite(networks.losses)
-        losses = np.where(finite, networks.losses, np.inf)
+    def of(
+        cls,
+        starts: Integers,
+        losses: Floats,
+        held_out: Floats,
+        first_right: Integers,
+        kinds: Mapping[str, Integers],
+        steps: int,
+    ) -> Tally:
+        """The tally of networks, which are given by arrays with one entry for each.
+
+        Args:
+            starts: their numbers.
+            losses: L, perhaps not finite.
+            held_out: the outputs for the rows held out, of shape (rows, networks).
+            first_right: the checkpoint at which first all rows were right; −1 where none was.
+            kinds: for each of `COUNTS`, the numbers of the starts that are of that kind.
+            steps: how many they have taken.
+        """
+        tally = cls.empty(steps)
+        for number, kind in enumerate(COUNTS):
+            tally.counted[number] = len(kinds[kind])
+            tally.lowest_counted[number] = kinds[kind].min(initial=NONE)
+        finite = np.isfinite(losses)
+        losses = np.where(finite, losses, np.inf)
         bins = np.searchsorted(EDGES, losses, side="right")
         np.add.at(tally.losses, bins, 1)
-        np.minimum.at(tally.lowest_by_loss, bins, networks.starts)
-        held_out = (networks.held_out[finite] * HELD_OUT_BINS).astype(np.int64)
-        np.add.at(tally.held_out, held_out.clip(0, HELD_OUT_BINS - 1), 1)
-        np.add.at(tally.first_right, networks.first_right[networks.first_right >= 0], 1)
-        wrong = finite & ~networks.learned
-        tally.note("learned", networks.starts[finite & networks.learned])
-        tally.note("stuck", networks.starts[wrong & networks.stuck])
-        tally.note("falling", networks.starts[wrong & ~networks.stuck])
-        tally.note("diverged", networks.starts[~finite])
-        tally.note("held_out", networks.starts[finite & networks.held_out_right])
-        if len(losses):
-            bits = losses.view(np.int64)
-            for end, value in ((tally.least, bits.min()), (tally.greatest, bits.max())):
-                end[:] = value, networks.starts[bits == value].min()
+        np.minimum.at(tally.lowest_by_loss, bins, starts)
+        outputs = (held_out[:, finite] * HELD_OUT_BINS).astype(np.int64)
+        np.add.at(tally.held_out, outputs.clip(0, HELD_OUT_BINS - 1), 1)
+        np.add.at(tally.first_right, first_right[first_right >= 0], 1)
+        bits = losses.view(np.int64)
+        for end, keys in ((tally.least, bits), (tally.greatest, -bits)):
+            end[0] = keys.min(initial=NONE)
+            end[1] = starts[keys == end[0]].min(initial=NONE)
         return tally
-
-    def note(self, kind: str, starts: Integers) -> None:
-        """Count these starts as of a kind, one of `COUNTS`, in place."""
-        at = COUNTS.index(kind)
-        self.counted[at] += len(starts)
-        self.lowest_counted[at] = min([self.lowest_counted[at], *starts.tolist()])
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -138,7 +124,7 @@ class Tally:
             np.minimum(self.lowest_counted, other.lowest_counted),
             np.minimum(self.lowest_by_loss, other.lowest_by_loss),
             min(self.least, other.least, key=tuple),
-            max(self.greatest, other.greatest, key=lambda end: (end[0], -end[1])),
+            min(self.greatest, other.greatest, key=tuple),
         )
 
     @property
@@ -146,11 +132,10 @@ class Tally:
         """All the integers one after the other, to write and to send."""
         return np.concatenate(list(vars(self).values()))
 
-    @classmethod
-    def of_vector(cls, vector: Integers, checkpoints: int) -> Tally:
-        """The tally whose `vector` this is."""
-        sizes = [len(part) for part in vars(cls.empty(checkpoints)).values()]
-        return cls(*np.split(vector, np.cumsum(sizes)[:-1]))
+    def like(self, vector: Integers) -> Tally:
+        """The tally whose `vector` this is, of as many steps as this one."""
+        sizes = [len(part) for part in vars(self).values()]
+        return Tally(*np.split(vector, np.cumsum(sizes)[:-1]))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -162,27 +147,16 @@ class Tally:
         """How many networks have been counted."""
         return int(self.losses.sum())
 
-    def lowest(self, kind: str) -> int | None:
-        """The lowest start of a kind, one of `COUNTS`; None where there is none."""
-        start = int(self.lowest_counted[COUNTS.index(kind)])
-        return start if start < NONE else None
-
-    @property
-    def worst(self) -> int:
-        """The lowest start of those with the greatest loss."""
-        return int(self.greatest[1])
-
-    @property
-    def median(self) -> int:
-        """The lowest start of those in the median's bin of the loss."""
-        return int(self.lowest_by_loss[_bin(self.losses, 50)])
-
     def telling(self) -> dict[str, int]:
-        """The starts that are worth a run of their own, by what each stands for."""
-        starts = {"the worst": self.worst, "the median": self.median}
-        for kind in ("plateau", "saddle"):
-            start = self.lowest(kind)
-            if start is not None:
+        """The starts that are worth a run of their own, by what each stands for.
+
+        Each is the lowest of its kind: of those with the greatest loss, those in the median's bin
+        of the loss, those on a plateau, and those at a saddle, if there are any.
+        """
+        at_median = self.lowest_by_loss[_bin(self.losses, 50)]
+        starts = {"the worst": int(self.greatest[1]), "the median": int(at_median)}
+        for kind, start in zip(COUNTS, self.lowest_counted.tolist(), strict=True):
+            if kind in {"plateau", "saddle"} and start < NONE:
                 starts[f"stuck on a {kind}"] = start
         return starts
 
@@ -193,7 +167,7 @@ class Tally:
             "starts": self.starts,
             "counts": counts,
             "shares": {kind: counts[kind] / self.starts for kind in SHARES},
-            "median_steps": self.median_steps(checkpoints(steps).tolist()),
+            "median_steps": self.median_steps(steps),
             "loss": {str(percent): self.loss(percent) for percent in QUANTILES},
         }
 
@@ -203,7 +177,7 @@ class Tally:
         Exact for 0 and 100; else the middle of a bin 1 % wide, hence within 0.5 %, from
         10⁻¹⁶ on.
         """
-        least, greatest = np.array([self.least[0], self.greatest[0]]).view(np.float64).tolist()
+        least, greatest = np.array([self.least[0], -self.greatest[0]]).view(np.float64).tolist()
         if percent in (0, 100):
             return float(greatest if percent else least)
         at = _bin(self.losses, percent)
@@ -213,8 +187,9 @@ class Tally:
             middle = math.sqrt(EDGES[at - 1] * EDGES[at])
         return float(min(max(middle, least), greatest))
 
-    def median_steps(self, at: Sequence[int]) -> int | None:
+    def median_steps(self, steps: int) -> int | None:
         """The median of the first checkpoint with all rows right, of those that had one."""
+        at = checkpoints(steps)
         return int(at[_bin(self.first_right, 50)]) if self.first_right.any() else None
 
 

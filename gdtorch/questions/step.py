@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call, jacrev
 from torch.nn.utils import vector_to_parameters
 
-from ..data import Rows
+from ..data import Rows, Table
 from ..net import SigmoidNet
 from ..trainers import Manual
 from .answer import Answer, aligned, bound
@@ -20,29 +20,29 @@ ALPHA = 1.0
 POINTS = (0, 1, 10, 100)  # steps of training before the step that is measured
 
 
-def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
+def one_step(net: SigmoidNet, table: Table, path: Tensor) -> Answer:
     """Question 2: one step at each of several points of training, and one of a linear layer.
 
     Args:
         net: the post's network.
-        rows: the rows that the loss is over.
+        table: its rows to learn are those that the loss is over.
         path: weights after 0, 1, 2 … steps of training, of shape (steps + 1, n).
 
     Returns:
         An answer with these facts:
 
-        - rows: each row's bits.
+        - rows: each row's label.
         - targets: y of each row.
         - points: a step at each of several points of training, see `step_at`.
         - linear_error: of 1.4.2 for one linear layer: the largest difference of any row.
         - linear_right: how many rows a step on a linear layer moves towards their target.
         - linear_still: how many rows it cannot move, for their x·xᵀ is 0.
     """
-    theta = net.syn0.detach()[:, :1]
+    rows, theta = table.learned, net.syn0.detach()[:, :1]
     predicted, happened = linear_step(rows, theta)
     wanted = rows.targets - rows.inputs @ theta
     facts: dict[str, Any] = {
-        "rows": ["".join(f"{bit:g}" for bit in row) for row in rows.inputs.tolist()],
+        "rows": list(table.learned_labels),
         "targets": rows.targets.flatten().tolist(),
         "points": [step_at(net, rows, path[before], before) for before in POINTS],
         "linear_error": (predicted - happened).abs().max().item(),
@@ -51,12 +51,14 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
     }
     count = len(rows.targets)
     heads = (f"{row}: {y:g}" for row, y in zip(facts["rows"], facts["targets"], strict=True))
-    table = [["row: target", "", *heads, "right", "alone"]]
+    cells = [["row: target", "", *heads, "right", "alone"]]
     for point in facts["points"]:
         shares = [f"{point['right']} of {count}", f"{point['alone_right']} of {count}"]
         predictions = map(_signed, point["predicted"])
-        table.append([f"step {point['before'] + 1}", "1.4.2", *predictions, "", ""])
-        table.append(["", "real", *map(_signed, point["happened"]), *shares])
+        cells.append([f"step {point['before'] + 1}", "1.4.2", *predictions, "", ""])
+        cells.append(["", "real", *map(_signed, point["happened"]), *shares])
+    still = facts["linear_still"]
+    zero = f", and {still} cannot move at all: its x·xᵀ is 0" if still else ""
     return Answer(
         "2-one-step",
         "Question 2: why may the gradient of δ be used for θ?",
@@ -66,10 +68,10 @@ def one_step(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
             f"1.4.2 with J·Jᵀ (J = ∂δ/∂θ) in place of x·xᵀ, against one real step at alpha "
             f"{ALPHA:g}. right: rows that moved the right way; alone: rows that do so in a step "
             "that sees no other row.",
-            aligned(table),
+            aligned(cells),
             f"One linear layer, for which 1.4.2 is exact: difference "
             f"{bound(facts['linear_error'])}; {facts['linear_right']} of {count} rows move the "
-            f"right way, and {facts['linear_still']} cannot move at all: its x·xᵀ is 0.",
+            f"right way{zero}.",
         ],
     )
 
