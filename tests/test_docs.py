@@ -94,6 +94,7 @@ def test_the_table_has_every_cause_and_no_other():
     }
     source = Path(edits.__file__).read_text()
     known = {"shape", *MEANING, *edits.CAUSES.values(), *breaks.CAUSES, *parting.CAUSES}
+    known |= {edits.SCALES}
     known |= set(re.findall(r'Candidate\(\s*"([a-z].*?)"', source))
     known |= set(re.findall(r'return "([a-z].*)"', source)) | {"decay outside the velocity"}
     assert known - told <= options  # of which the table names some

@@ -450,8 +450,8 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
     "scales": lambda mine, _: (
         f"makes {', '.join(f'{rate:.4g}' for rate in mine[:4])}, … times theirs' update",
-        "look for what changes from step to step: lr, what the loss of a batch is divided by (rows, "
-        "tokens, weights of classes), or how gradients are clipped",
+        "look for what changes from step to step: lr, what the loss of a batch is divided by "
+        "(rows, tokens, weights of classes), or how gradients are clipped",
     ),
     "optimizer": lambda mine, theirs: (f"is {mine}", f"use {theirs}"),
 }
