@@ -303,9 +303,14 @@ def test_a_table_of_ones_own_is_counted_as_manual_trains_it(main, tmp_path):
 
 
 def test_where_no_row_is_held_out_nothing_is_said_of_one(main, tmp_path):
-    drawn = []
+    drawn, draw = [], figures.ensemble
+
+    def ensemble(rates, shares, *rest):
+        drawn.append((shares, rest))
+        return draw(rates, shares, *rest)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "ensemble", lambda _, shares, *rest: drawn.append((shares, rest)))
+        patch.setattr(figures, "ensemble", ensemble)
         facts, _ = run(main, "--table", "xor", "--name", "x")
     ((shares, (_, title)),) = drawn
     assert list(shares) == ["all rows right", "stuck", "still falling"]

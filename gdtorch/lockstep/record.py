@@ -170,9 +170,11 @@ class Record:
 
     @property
     def sees_mines_rules(self) -> bool:
-        """Whether, besides, optimizers were seen to step all of mine's weights with them."""
-        return self.sees_mine and all(
-            step.rules_of_mine.keys() >= self.parts.keys() for step in self.steps
+        """Whether, besides, optimizers of torch.optim were seen to step all of mine with them."""
+        rules = [step.rules_of_mine for step in self.steps]
+        seen = all(one.keys() >= self.parts.keys() for one in rules)
+        return (
+            self.sees_mine and seen and all(has_page(r[0]) for one in rules for r in one.values())
         )
 
     @property
