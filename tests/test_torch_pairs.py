@@ -158,6 +158,26 @@ class Stateful(Recurrent):
         return self.last(made[:, -1])
 
 
+class Sequences(nn.Module):
+    """As many sequences as they have steps, so that the two can be mistaken for each other."""
+
+    def __init__(self, *, batch_first):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRU(5, 3, batch_first=batch_first)
+
+    def forward(self, rows):
+        return self.cell(rows[:36].reshape(6, 6, 5))[0].reshape(36, 3)[torch.arange(48) % 36]
+
+
+def attended(net, rows, labels, future):
+    """Each feature looks at those before it."""
+    hidden = net[0](rows)[:, :5]
+    hidden = hidden[:, :, None] * hidden[:, None, :]
+    mask = torch.ones(5, 5, dtype=torch.bool).triu(future)
+    return F.cross_entropy(hidden.masked_fill(mask, -torch.inf).softmax(-1).sum(1)[:, :3], labels)
+
+
 class Table(nn.Sequential):
     def __init__(self, padding=None):
         torch.manual_seed(0)
@@ -230,6 +250,18 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {},
         "other rows",
         "another array of shape (48, 5): 2 times theirs, plus 1",
+    ),
+    "another mask": (
+        {"loss": lambda *given: attended(*given, future=2)},
+        {"loss": lambda *given: attended(*given, future=1)},
+        "other rows",
+        "gives masked_fill (after module 0) another array of shape (5, 5)",
+    ),
+    "by steps first": (
+        {"make": lambda: Sequences(batch_first=False).double()},
+        {"make": lambda: Sequences(batch_first=True).double()},
+        "another function",
+        "has gru (after module cell) with batch_first False, theirs has True",
     ),
     "more passes": (
         {"between": lambda net: cross_entropy(net, ROWS[:10], LABELS[:10]).backward()},

@@ -31,11 +31,14 @@ CAUSES = {  # the words for it
 IDLE = {"inplace", "momentum", "sparse"}  # options of functions that change no gradient
 SCALED = {"mul", "div", "truediv", "__mul__", "__rmul__", "__truediv__"}  # as losses are
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
+LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+RECURRENT = (  # the arguments of these
+    *("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional"),
+    "batch_first",
+)
 PLAIN = bool | int | float | str | None  # values of options
 SAME_ROWS = "give both the same rows, in the same order"
-OTHER_NUMBERS = (
-    "see how both make that array: of which rows, in which order, and how they are scaled"
-)
+OTHER_NUMBERS = "see how both make that array: its rows, their order, a scaling, a mask"
 STATE = "see where both take that array from: a state may be made anew, or carried over"
 
 
@@ -289,11 +292,14 @@ class _Tapes:
             return False
         if not one.is_floating_point() or not other.is_floating_point():
             return one.shape == other.shape and torch.equal(one, other)
-        off = of_gradients(self.record.epsilon) * float(other.detach().abs().max())
         one, other = one.detach().squeeze(), other.detach().squeeze()
+        sizes = other.abs()
+        largest = sizes.where(sizes.isfinite(), 0.0).max()
+        off = float(of_gradients(self.record.epsilon) * largest)
         ways = (other, other.mT) if other.ndim == 2 else (other,)
         return any(
-            way.shape == one.shape and bool(((one - way).abs() <= off).all()) for way in ways
+            way.shape == one.shape and torch.allclose(one, way, rtol=0, atol=off, equal_nan=True)
+            for way in ways
         )
 
     def _call(self, side: int, call: _Call) -> str:
@@ -441,8 +447,9 @@ def _arguments(function: Function) -> dict[str, Any]:
     try:
         bound = inspect.signature(function.call).bind(*function.args, **function.kwargs)
     except (ValueError, TypeError):  # of a function in C
-        places = {f"argument {k}": one for k, one in enumerate(function.args, start=1)}
-        return {**places, **function.kwargs}
+        known = RECURRENT if function.name in LAYERS else ()
+        names = [*known, *(f"argument {k + 1}" for k in range(len(known), len(function.args)))]
+        return {**dict(zip(names, function.args, strict=False)), **function.kwargs}
     bound.apply_defaults()
     return dict(bound.arguments)
 
