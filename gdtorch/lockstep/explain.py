@@ -10,7 +10,7 @@ import torch
 
 from .diagnosis import Diagnosis, listed
 from .distance import Difference
-from .words import describe, heading
+from .words import phrase, source
 
 MEANING = {
     "identical": "The two are the same, bit for bit. There is nothing to change.",
@@ -76,12 +76,53 @@ def explain(
         steps: how many steps were compared.
     """
     if diagnosis.edits:
-        return describe(diagnosis, _where(first), rows)
+        return _describe(diagnosis, _where(first), rows)
     seen = f"Seen: {_seen(diagnosis, precisions, steps)}."
-    lines = [*heading(diagnosis), seen, _where(first), f"Means: {_meaning(diagnosis)}"]
+    lines = [*_heading(diagnosis), seen, _where(first), f"Means: {_meaning(diagnosis)}"]
     if precisions[0] != precisions[1] and diagnosis.cause != "precision":
         lines.append(f"Also: {_precisions(precisions)}.")
     return "\n".join(line for line in lines if line)
+
+
+def _describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
+    """The report on what a replay has found, line by line."""
+    phrases = [phrase(edit, diagnosis.bare) for edit in diagnosis.edits]
+    said = [
+        ": ".join(filter(None, [mine, source(edit, diagnosis, rows)]))
+        for edit, (mine, _) in zip(diagnosis.edits, phrases, strict=True)
+    ]
+    changes = dict.fromkeys(change for _, change in phrases)
+    lines = [
+        *_heading(diagnosis),
+        f"mine:   the same, but it {', and it '.join(said)}",
+        *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
+        where,
+        f"Shown:  with {_given(diagnosis)}, theirs takes mine's next step from mine's weights in "
+        f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "
+        "rounding.",
+        f"Change: {'; '.join(changes)}.",
+        "Compare the two again then: this is the first function in which they part, and more may."
+        if diagnosis.other_gradients
+        else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _heading(diagnosis: Diagnosis) -> list[str]:
+    """The cause, and the optimizers that were seen."""
+    lines = [f"cause: {diagnosis.cause}"]
+    if diagnosis.theirs:
+        lines.append(f"theirs: {diagnosis.theirs}")
+    if diagnosis.optimizer_of_mine:
+        lines.append(f"seen in mine: {diagnosis.optimizer_of_mine}")
+    return lines
+
+
+def _given(diagnosis: Diagnosis) -> str:
+    """With what theirs takes mine's steps."""
+    if not diagnosis.other_gradients:
+        return "that"
+    return "mine's gradients and the rest" if diagnosis.second else "mine's gradients"
 
 
 def _meaning(diagnosis: Diagnosis) -> str:

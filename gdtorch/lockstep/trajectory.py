@@ -22,12 +22,12 @@ from .distance import Comparison, Difference, WeightDifference, Weights, farthes
 from .edits import SECONDS_OF_BREAKS as SECONDS
 from .edits import Progress, silent
 from .explain import explain
+from .findings import diagnose
 from .observe import Observer
 from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper, has_page
 from .start import Start
-from .words import diagnose
 
 AGREEING = {"identical", "rounding"}  # causes
 SURE = 32  # bits; numbers with fewer tell little
