@@ -885,7 +885,7 @@ class _Search:
         """A schedule by its word; by another one, where it has no shape and need not be lr's."""
         name, steps = self.parted[0], range(len(schedule.numbers))
         seen = {lr_at(self.record, self.theirs, name, step) for step in steps}
-        if len(seen) > 1 or self._is_plain(schedule.numbers):
+        if self.sees_mines_rules or len(seen) > 1 or self._is_plain(schedule.numbers):
             return schedule
         build = _changed(rates=schedule.numbers, scales=True)
         return replace(schedule, candidate=replace(schedule.candidate, cause=SCALES, build=build))

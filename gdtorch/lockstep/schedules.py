@@ -61,6 +61,8 @@ def _shape(rates: Sequence[float]) -> str:
         grow = 1 / rates[1] - 1
         if near([1 / rate for rate in rates], [1 + grow * k for k in range(count)]):
             return f"is divided by 1 + {grow:.6g} t"
+    if near(rates, [(1 + k) ** -0.5 for k in range(count)]):
+        return "is divided by the root of t"
     slope = rates[1] - 1
     if near(rates, [1 + slope * k for k in range(count)]):
         return f"changes by {slope:.6g} of it at each step"
