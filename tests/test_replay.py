@@ -509,27 +509,28 @@ def test_clipping_is_named_whatever_is_added_to_the_norm(added):
 
 
 @pytest.mark.slow
-def of_batches(whole):
+def of_batches(whole, momentum=0.0):
     """Softmax regression on batches of 20, 20 and 8 rows, by SGD.
 
     Args:
         whole: by how many rows each gradient is divided; 0 for the batch's own.
     """
     rows, labels = np.random.default_rng(1).normal(size=(48, 4)), np.arange(48) % 3
-    w = np.random.default_rng(0).normal(size=(4, 3))
+    w, v = np.random.default_rng(0).normal(size=(4, 3)), 0.0
     for step in range(30):
         yield {"w": w}
         begin = 20 * (step % 3)
         x, y = rows[begin : begin + 20], np.eye(3)[labels[begin : begin + 20]]
         p = np.exp(x @ w)
-        w = w - 0.1 * x.T @ (p / p.sum(1, keepdims=True) - y) / (whole or len(x))
+        v = momentum * v + x.T @ (p / p.sum(1, keepdims=True) - y) / (whole or len(x))
+        w = w - 0.1 * v
 
 
-def batches_in_torch():
+def batches_in_torch(momentum):
     w = torch.tensor(next(of_batches(0))["w"], requires_grad=True)
     rows = torch.tensor(np.random.default_rng(1).normal(size=(48, 4)))
     labels = torch.arange(48) % 3
-    optimizer = torch.optim.SGD([w], lr=0.1)
+    optimizer = torch.optim.SGD([w], lr=0.1, momentum=momentum)
     for step in itertools.count():
         yield {"w": w}
         at = slice(20 * (step % 3), 20 * (step % 3) + 20)
@@ -538,11 +539,13 @@ def batches_in_torch():
         optimizer.step()
 
 
-def test_a_factor_that_changes_with_the_batch_is_no_schedule():
-    assert lockstep(of_batches(0), batches_in_torch(), 25)
-    found = lockstep(of_batches(20), batches_in_torch(), 25)  # the last batch has 8 rows
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_factor_that_changes_with_the_batch_is_no_schedule(momentum):
+    assert lockstep(of_batches(0, momentum), batches_in_torch(momentum), 25)
+    # The last batch has 8 rows.
+    found = lockstep(of_batches(20, momentum), batches_in_torch(momentum), 25)
     assert (found.cause, found.factor) == ("scale of each step", pytest.approx(8 / 20))
-    assert "makes 1, 1, 0.4, 1, … times theirs' update" in str(found)
+    assert "has 1, 1, 0.4, 1, … times the gradient, step by step" in str(found)
     assert "divided by (rows, tokens, weights of classes)" in str(found)
 
 

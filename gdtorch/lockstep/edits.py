@@ -28,6 +28,8 @@ ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
 SCALES = "scale of each step"
+NEWTON = 3  # rounds
+NUDGE = 1e-4  # of a factor, by which its derivative is taken
 NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
 A_LITTLE = 2  # roundings, which may be left
 SELDOM = 3e-4  # of the elements of all steps, in which they may
@@ -282,8 +284,7 @@ class _Search:
         found.sort(key=lambda edits: self._plainness(*edits))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
-        if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
-            found = [(self._as_scales(schedule),)]
+        found = found or self._step_by_step()
         factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
         candidates = [] if not factors or self.of_theirs or self.same else self._candidates()
         if candidates:
@@ -322,7 +323,7 @@ class _Search:
         schedule = self._schedule(self.theirs)
         rounded = [*map(self._rounded, singles)]
         if schedule and len({*schedule.numbers}) > 1:  # else it is a factor
-            rounded.append(self._as_scales(schedule))
+            rounded.append(schedule)
         holding = sorted(filter(self.holds, rounded), key=self._plainness)
         holding.sort(key=lambda one: not self._is_shown(one))
         if holding and self._is_shown(holding[0]):
@@ -881,14 +882,39 @@ class _Search:
         build = _changed(rates=numbers)
         return Fitted(Candidate("step size schedule", build, (numbers,)), numbers, math.nan)
 
-    def _as_scales(self, schedule: Fitted) -> Fitted:
-        """A schedule by its word; by another one, where it has no shape and need not be lr's."""
+    def _is_of_lr(self, schedule: Fitted) -> bool:
+        """Whether lr must be what changes: it was seen to, or the changes have a shape."""
         name, steps = self.parted[0], range(len(schedule.numbers))
         seen = {lr_at(self.record, self.theirs, name, step) for step in steps}
-        if self.sees_mines_rules or len(seen) > 1 or self._is_plain(schedule.numbers):
-            return schedule
-        build = _changed(rates=schedule.numbers, scales=True)
-        return replace(schedule, candidate=replace(schedule.candidate, cause=SCALES, build=build))
+        return self.sees_mines_rules or len(seen) > 1 or self._is_plain(schedule.numbers)
+
+    def _step_by_step(self) -> list[tuple[Fitted, ...]]:
+        """Another learning rate, or another multiple of the gradient, in each step."""
+        schedule = self._schedule(self.theirs)
+        if schedule and self.holds(schedule) and self._is_of_lr(schedule):
+            return [(schedule,)]
+        scales = None if self.agreeing else self._scales()
+        return [(scales,)] if scales and self.holds(scales) else []
+
+    def _scales(self) -> Fitted | None:
+        """A factor of each step's gradients, found by Newton's method, one step after the other."""
+        window, scales = self.window, [1.0] * len(self.window.steps)
+
+        def off(step: int, scale: float) -> Tensor:
+            scales[step] = scale
+            made = window.predict(replace(self.theirs, scales=tuple(scales)))
+            return (window.after - made)[step] / window.noise[step]
+
+        for step in range(self.step or 0, len(scales)):
+            for _ in range(NEWTON):
+                now, nudged = scales[step], scales[step] * (1 + NUDGE)
+                rest = off(step, now)
+                by = (rest - off(step, nudged)) / (nudged - now)
+                scales[step] = float(now + _share(rest, by))
+            if not bool((off(step, scales[step]).abs() <= 1).all()):
+                return None
+        numbers = tuple(scales)
+        return Fitted(Candidate(SCALES, _changed(scales=numbers), (numbers,)), numbers, math.nan)
 
     def _is_plain(self, rates: Sequence[float]) -> bool:
         """Whether a schedule has a shape; without one, it might make up for any other mistake."""

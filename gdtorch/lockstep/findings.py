@@ -112,8 +112,8 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         return _unnamed(found, base, record)
     edits = _edits_of(found.theirs, found.program, record, found.weights)
     numbers = [_factor_of(cause, edits, record, found, lr) for cause in found.causes]
-    if len(found.program.rates) > 1:
-        first = next(k for k, rate in enumerate(found.program.rates) if rate != 1.0)
+    if len(scales := found.program.scales or found.program.rates) > 1:
+        first = next(k for k, scale in enumerate(scales) if scale != 1.0)
         base = replace(base, step=first + 1)
     return replace(
         base,
@@ -233,9 +233,7 @@ def _other_options(
 def _other_rates(theirs: Program, program: Program, record: Record, name: str) -> Iterator[Edit]:
     """The learning rates that a program has otherwise than theirs."""
     rates = [rate / theirs.rates[0] for rate in program.rates]
-    if program.scales:
-        yield Edit("scales", tuple(rates), (1.0,) * len(rates))
-    elif len(rates) > 1:
+    if len(rates) > 1:
         lrs = tuple(lr_at(record, theirs, name, step) for step in range(len(rates)))
         edited = tuple(lr * rate for lr, rate in zip(lrs, rates, strict=True))
         yield Edit("schedule", edited, lrs)
@@ -330,6 +328,8 @@ def _gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
         alike = tuple(name for name, other in factors.items() if near([other], [own]))
         yield Edit("gradient", own, 1.0, alike)
         factors = {name: other for name, other in factors.items() if name not in alike}
+    if program.scales:
+        yield Edit("scales", program.scales, (1.0,) * len(program.scales))
     for field in ("adds_up", "late", "resets", "begins", "count", "decays_after", "clip", "still"):
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
@@ -368,7 +368,7 @@ def _factor_of(
     if cause == "gradients not zeroed":
         return -1.0 if by["adds_up"].mine == "never" else 1.0
     if cause in {"step size schedule", SCALES}:
-        return next(rate for rate in found.program.rates if rate != 1.0)
+        return next(x for x in found.program.scales or found.program.rates if x != 1.0)
     rate = 1.0 if lr else float(_seen_options(record, found.theirs, found.weights[0])["lr"])
     if cause == "momentum":
         return float(by["momentum"].mine - by["momentum"].theirs)

@@ -79,7 +79,8 @@ def parting(record: Record, step: int) -> Parting | None:
         return None
     unlike = record.unlike(at.raw, at.fresh)
     if not unlike:
-        return _afterwards(record.unlike(at.given, at.used))
+        changed = record.unlike(at.given, at.used)
+        return _afterwards(changed) if changed else None
     whole = at.whole
     if whole is None or whole.mine is None:
         return None

@@ -44,6 +44,7 @@ class Program:
         options: options that differ from theirs, or the other optimizer's, all of them.
         factor: of every gradient.
         factors: weight → a factor of its gradient alone.
+        scales: a factor of each step's gradients, once they are clipped; empty for none.
         adds_up: when gradients add up: "never", "always", in the "first" step, which has two, or
             over so many steps, after which they are set to 0.
         late: whether a step takes the gradient of the step before; the first one its own.
@@ -59,7 +60,6 @@ class Program:
             weight adds; it is rounded down.
         decays_after: whether the decay is taken from the weights once they are updated.
         rates: a factor of the learning rate at each step, or one for all.
-        scales: whether these are no learning rates, but factors of each step's update.
         any_rate: whether each step is as long as fits mine's best, whatever the rates.
         still: weights that it does not move.
         free: weights that mine moves and theirs does not, so that nothing is known of them.
@@ -73,6 +73,7 @@ class Program:
     options: Mapping[str, Any] = field(default_factory=dict)
     factor: float = 1.0
     factors: Mapping[str, float] = field(default_factory=dict)
+    scales: tuple[float, ...] = ()
     adds_up: str | int = "never"
     late: bool = False
     clip: tuple[str, float, float] | None = None
@@ -84,7 +85,6 @@ class Program:
     count: tuple[float, ...] = ()
     decays_after: bool = False
     rates: tuple[float, ...] = (1.0,)
-    scales: bool = False
     any_rate: bool = False
     still: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
@@ -260,12 +260,21 @@ class Replay:
             grads = torch.cat([2 * grads[:1], grads[1:]])
         elif isinstance(program.adds_up, int):
             grads = torch.cat([some.cumsum(0) for some in grads.split(program.adds_up)])
+        return self._scaled(program, grads)
+
+    def _scaled(self, program: Program, grads: Tensor) -> Tensor:
+        """Gradients with the program's factors, clipped as it clips them."""
         if program.factor != 1.0 or program.factors:
             by = torch.full((len(self.names),), program.factor, dtype=torch.float64)
             for name, factor in program.factors.items():
                 by[self.names.index(name)] *= factor
             grads = grads * by[self.weight_of]
-        return grads if program.clip is None else self._clipped(grads, *program.clip)
+        if program.clip:
+            grads = self._clipped(grads, *program.clip)
+        if program.scales:
+            scales = torch.tensor(program.scales[: len(grads)], dtype=torch.float64)
+            grads = grads * scales[:, None]
+        return grads
 
     def _broken(self, program: Program) -> Tensor:
         """The gradients, with the program's mistake."""

@@ -279,7 +279,7 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     "clip": lambda mine, theirs: _clipping(mine, theirs),
     "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
     "scales": lambda mine, _: (
-        f"makes {', '.join(f'{rate:.4g}' for rate in mine[:4])}, … times theirs' update",
+        f"has {', '.join(f'{x:.4g}' for x in mine[:4])}, … times the gradient, step by step",
         "look for what changes from step to step: lr, what the loss of a batch is divided by "
         "(rows, tokens, weights of classes), or how gradients are clipped",
     ),
