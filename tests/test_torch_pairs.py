@@ -178,6 +178,26 @@ def attended(net, rows, labels, future):
     return F.cross_entropy(hidden.masked_fill(mask, -torch.inf).softmax(-1).sum(1)[:, :3], labels)
 
 
+TEACHER = nn.Linear(5, 3).double()  # its weights take gradients, though nobody trains them
+
+
+def distilled(net, rows, _, teacher_first):
+    teacher, own = TEACHER(rows).log_softmax(1).detach(), net(rows).log_softmax(1)
+    both = (teacher, own) if teacher_first else (own, teacher)
+    return F.kl_div(*both, reduction="batchmean", log_target=True)
+
+
+class ByHand(nn.LayerNorm):
+    """LayerNorm with PyTorch's eps, written out."""
+
+    def __init__(self):
+        super().__init__(8)
+
+    def forward(self, rows):
+        var, mean = torch.var_mean(rows, 1, unbiased=False, keepdim=True)
+        return (rows - mean) / (var + 1e-5).sqrt() * self.weight + self.bias
+
+
 class Table(nn.Sequential):
     def __init__(self, padding=None):
         torch.manual_seed(0)
@@ -262,6 +282,24 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: Sequences(batch_first=True).double()},
         "another function",
         "has gru (after module cell) with batch_first False, theirs has True",
+    ),
+    "a teacher's outputs first": (
+        {"loss": lambda *given: distilled(*given, teacher_first=True)},
+        {"loss": lambda *given: distilled(*given, teacher_first=False)},
+        "another function",
+        "has other values after kl_div",
+    ),
+    "theirs alone clips": (
+        {},
+        {"between": clip_the_first_layer},
+        "changed gradients",
+        "does not change the gradients of 0.weight and 0.bias after backward(), where theirs does",
+    ),
+    "an eps that is lost in float32": (
+        {"make": lambda: network(nn.LayerNorm(8, 1e-6)).float(), "batches": FLOATS},
+        {"make": lambda: network(ByHand()).float(), "batches": FLOATS},
+        "another function",
+        "has values so near theirs' that where the two part is not seen",
     ),
     "more passes": (
         {"between": lambda net: cross_entropy(net, ROWS[:10], LABELS[:10]).backward()},
@@ -736,7 +774,7 @@ class Wrong(nn.Module):
 def test_a_function_that_is_not_looked_into_is_told():
     report = lockstep(train(lambda: network(Wrong())), train(lambda: network(nn.SiLU())), 20)
     assert report.cause == "unexplained"
-    assert "what WrongSiLUBackward does was not seen" in report.text
+    assert "what is done in WrongSiLUBackward was not seen" in report.text
     assert "gradcheck" in report.text
 
 

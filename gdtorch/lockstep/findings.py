@@ -153,8 +153,8 @@ def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     one = parting(record, found.step - 1)
     if one is None:
         seen = "with mine's gradients theirs takes mine's steps: the gradient is what differs"
-        strange = listed(record.steps[found.step - 1].strange)
-        seen += f"; what {strange} does was not seen" if strange else ""
+        strange = listed(list(dict.fromkeys(record.steps[found.step - 1].strange)))
+        seen += f"; what is done in {strange} was not seen" if strange else ""
         return replace(base, evidence=seen, other_gradients=True)
     return replace(
         shown,
@@ -181,7 +181,7 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
         )
     if not found.agreeing:
         return replace(base, evidence=f"{tried} mine's steps{_outside(record)}")
-    seen = f"{listed(found.agreeing)} take the same steps in both; {tried} those of the others"
+    seen = f"the steps of {listed(found.agreeing)} are the same in both; {tried} the others'"
     return replace(base, cause="one weight's update", evidence=seen + _outside(record))
 
 

@@ -226,8 +226,9 @@ class Observer(TorchFunctionMode):
             self.recording.backward(found, _listed(given) or [None] * len(found))
             self.seen.tape = tape = self.recording.tape()
             self.seen.strange = self.recording.strange
-            for parameter in tape.frozen.values() if tape else ():
-                self.parameters[id(parameter)] = parameter
+            if tape:
+                frozen = [tape.parameters[slot] for slot in tape.frozen]
+                self.parameters |= {id(parameter): parameter for parameter in frozen}
 
     def _backward(
         self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

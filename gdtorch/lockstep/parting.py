@@ -37,7 +37,7 @@ RECURRENT = (  # the arguments of these
     "batch_first",
 )
 PLAIN = bool | int | float | str | None  # values of options
-SAME_ROWS = "give both the same rows, in the same order"
+SAME_ROWS = "give both the same rows, in the same order; or see what is made a step too early"
 OTHER_NUMBERS = "see how both make that array: its rows, their order, a scaling, a mask"
 STATE = "see where both take that array from: a state may be made anew, or carried over"
 
@@ -80,7 +80,8 @@ def parting(record: Record, step: int) -> Parting | None:
     unlike = record.unlike(at.raw, at.fresh)
     if not unlike:
         changed = record.unlike(at.given, at.used)
-        return _afterwards(changed) if changed else None
+        own = [name for name in record.unlike(at.given, at.raw) if name in changed]
+        return _afterwards(own or changed, by_mine=bool(own)) if changed else None
     whole = at.whole
     if whole is None or whole.mine is None:
         return None
@@ -107,12 +108,14 @@ def updated_before(record: Record, step: int) -> bool:
     return not unlike & {*record.unlike(at.raw, found)}
 
 
-def _afterwards(weights: Sequence[str]) -> Parting:
-    """What mine makes of its gradients between backward() and step()."""
+def _afterwards(weights: Sequence[str], *, by_mine: bool) -> Parting:
+    """What one of the two makes of its gradients between backward() and step()."""
+    mine, theirs = "changes", "does not, or does otherwise"
+    if not by_mine:
+        mine, theirs = "does not change", "does"
     return Parting(
         "changed gradients",
-        f"changes the gradients of {listed(weights)} after backward(), where theirs does not, or "
-        "does otherwise",
+        f"{mine} the gradients of {listed(weights)} after backward(), where theirs {theirs}",
         "look at what stands between backward() and step() in both, or within step()",
         tuple(weights),
     )
@@ -195,31 +198,36 @@ class _Tapes:
                 "look for a hook, for weights that change before backward(), or for zero_grad() "
                 "between two backward passes of a step",
             )
-        both = f"all rows at once, where theirs takes {len(self.parts)} micro-batches"
-        if self.single:
-            both = f"{len(self.parts)} micro-batches, where theirs takes all rows at once"
-        if mixing := self._mixes_rows():
-            return "another function", f"takes {mixing} over {both}", "take it over the same rows"
         if self.parts:
-            return (
-                "unequal micro-batches",
-                f"takes its loss over {both}, and these do not add up to that",
-                "weigh each micro-batch by what its loss is a mean over: its rows, or its targets",
-            )
+            return self._in_micro_batches()
         for ours in self.calls[0]:
             others = self._counterpart(0, ours)
             if others and (told := self._otherwise(ours, others)):
                 return told
+        if float((at.raw - at.fresh).abs().max()) <= NEAR * float(at.fresh.abs().max()):
+            said = "has values so near theirs' that where the two part is not seen"
+            return "another function", said, "compare both in float64: look for an eps, say"
         return (
             "another function",
             "computes the same loss, but hands another gradient on",
             "look for detach(), no_grad(), .data, or a backward() of its own",
         )
 
+    def _in_micro_batches(self) -> tuple[str, str, str]:
+        """What differs where one of the two takes its rows in micro-batches."""
+        both = f"all rows at once, where theirs takes {len(self.parts)} micro-batches"
+        if self.single:
+            both = f"{len(self.parts)} micro-batches, where theirs takes all rows at once"
+        if mixing := self._mixes_rows():
+            return "another function", f"takes {mixing} over {both}", "take it over the same rows"
+        return (
+            "unequal micro-batches",
+            f"takes its loss over {both}, and these do not add up to that",
+            "weigh each micro-batch by what its loss is a mean over: its rows, or its targets",
+        )
+
     def _mixes_rows(self) -> str:
         """The first function of all rows that does not take them one by one, if any."""
-        if not self.parts:
-            return ""
         order = torch.cat([torch.arange(part.start, part.stop) for part in self.parts])
         for number, call in enumerate(self.all_rows):
             rows, alike = call.made[0], self.calls[self.single][number :: len(self.all_rows)]
@@ -357,7 +365,7 @@ class _Tapes:
             return "other rows", f"gives {call} what theirs gives another call", OTHER_NUMBERS
         for number, there in arrays.items():
             if self._among(mine, there):
-                said = f"gives {call} the rows that theirs has in step {number}"
+                said = f"gives {call} the array that theirs gives it in step {number}"
                 return "rows of another step", said, SAME_ROWS
         said = f"gives {call} another array of shape {tuple(mine.shape)}"
         if mine.shape != theirs.shape:

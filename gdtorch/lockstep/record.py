@@ -292,9 +292,7 @@ class Record:
         rates = {keys[n]: options["lr"] for n, (_, options) in rules if "lr" in options}
         now, after = self.values(base), self.values(whole.after)
         found = gradient(tape, now, after, names, one, rates, known if one else None)
-        if found is None or not set(found) <= set(names):
-            return None
-        return self.sampled(found, self.parameters)
+        return None if found is None else self.sampled(found, self.parameters)
 
     def sampled(self, found: Mapping[int, Tensor], parameters: Mapping[str, Tensor]) -> Tensor:
         """The sample of gradients by their parameters' `id`, of theirs or of mine; else 0."""

@@ -55,10 +55,9 @@ class Start:
     def _compared(self) -> Diagnosis | None:
         """Do they begin at the same weights, but for rounding?"""
         epsilon = max(torch.finfo(dtype).eps for dtype in self.precisions)
-        for name, theirs in self.theirs.items() if self.distance else ():
-            if not close(self.mine[name], theirs, epsilon):
-                return Diagnosis("initial weights", weights=(name,))
-        return None
+        pairs = self.theirs.items() if self.distance else ()
+        unlike = tuple(n for n, theirs in pairs if not close(self.mine[n], theirs, epsilon))
+        return Diagnosis("initial weights", weights=unlike) if unlike else None
 
     def _look_for_shift(self, mine: Weights, theirs: Weights) -> None:
         """See whether one begins where the other is after its first step."""

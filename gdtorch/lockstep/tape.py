@@ -103,7 +103,8 @@ class Tape:
     Args:
         functions: the calls on which the loss depends.
         leaves: slot → `id` of the parameter that stood there.
-        frozen: slot → the parameter, of those that take no gradient.
+        parameters: slot → that parameter.
+        frozen: the slots of those that take no gradient.
         losses: the slots of which the gradient was taken, each with the gradient that it was
             given; None for a loss that is one number.
         makers: slot → the call that it is from.
@@ -112,7 +113,8 @@ class Tape:
 
     functions: tuple[Function, ...]
     leaves: Mapping[int, int]
-    frozen: Mapping[int, Tensor]
+    parameters: Mapping[int, Tensor]
+    frozen: Collection[int]
     losses: tuple[tuple[int, Any], ...]
     makers: Mapping[int, Function]
     value: float
@@ -160,12 +162,11 @@ class Tape:
         return [slot for slot in self.leaves if slot not in self.frozen]
 
     def beginning(self, weights: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """The weights by their slots."""
-        values = {
-            s: weights[self.leaves[s]].detach().clone().requires_grad_() for s in self.trained
-        }
-        for slot, parameter in self.frozen.items():
-            values[slot] = weights.get(id(parameter), parameter).detach()
+        """The weights by their slots; those not given, as a teacher's, are as they are now."""
+        values = {}
+        for slot, key in self.leaves.items():
+            value = weights.get(key, self.parameters[slot]).detach()
+            values[slot] = value if slot in self.frozen else value.clone().requires_grad_()
         return values
 
     def forward(
@@ -292,7 +293,7 @@ class Recording(TorchFunctionMode):
         self.slots: dict[int, int] = {}
         self.kept: list[Tensor] = []  # so that no other tensor gets the `id` of one of these
         self.leaves: dict[int, int] = {}
-        self.frozen: dict[int, Tensor] = {}
+        self.frozen: set[int] = set()
         self.functions: list[Function] = []
         self.losses: list[tuple[int, Any]] = []
         self.value = 0.0
@@ -359,9 +360,10 @@ class Recording(TorchFunctionMode):
             place = counts[function.name] = counts.get(function.name, -1) + 1
             placed.append(replace(function, place=place))
         leaves = {slot: key for slot, key in self.leaves.items() if slot in needed}
-        frozen = {slot: one for slot, one in self.frozen.items() if slot in needed}
+        parameters = {slot: self.kept[slot] for slot in leaves}
         makers = {slot: function for function in placed for slot in function.outputs}
-        return Tape(tuple(placed), leaves, frozen, tuple(self.losses), makers, self.value)
+        losses, frozen = tuple(self.losses), self.frozen & leaves.keys()
+        return Tape(tuple(placed), leaves, parameters, frozen, losses, makers, self.value)
 
     def _slotted(self, tensor: Tensor) -> Tensor | Slot:
         number = self.slots.get(id(tensor))
@@ -371,7 +373,7 @@ class Recording(TorchFunctionMode):
             if tensor.is_leaf:
                 self.leaves[number] = id(tensor)
                 if not tensor.requires_grad:
-                    self.frozen[number] = tensor
+                    self.frozen.add(number)
         return tensor if number is None else Slot(number)
 
     def _new(self, tensor: Tensor) -> int:
