@@ -332,10 +332,11 @@ class _Tapes:
             if lacking or (plain and here != there):
                 said = f"has {call} with {argument} {_shown(here)}, theirs has {_shown(there)}"
                 return "another function", said, f"give both the same {argument}"
-        for _, here, there in both:
+        for argument, here, there in both:
             arrays = isinstance(here, Tensor) and isinstance(there, Tensor)
             if arrays and not self._same(here, there):
-                return self._other_array(call, here, there)
+                what = "array" if argument.startswith("argument ") else argument
+                return self._other_array(call, what, here, there)
             kinds = [{type(each) for each in flattened([one])} for one in (here, there)]
             if Slot in kinds[1] - kinds[0]:
                 said = f"gives {call} a constant, where theirs has what comes of its weights"
@@ -349,7 +350,9 @@ class _Tapes:
             )
         return None
 
-    def _other_array(self, call: str, mine: Tensor, theirs: Tensor) -> tuple[str, str, str]:
+    def _other_array(
+        self, call: str, what: str, mine: Tensor, theirs: Tensor
+    ) -> tuple[str, str, str]:
         """Other numbers that a function is given: rows of data, targets, a state, a mask."""
         arrays = {
             number: [one for f in step.whole.tape.functions for one in _constants(f)]
@@ -367,7 +370,7 @@ class _Tapes:
             if self._among(mine, there):
                 said = f"gives {call} the array that theirs gives it in step {number}"
                 return "rows of another step", said, SAME_ROWS
-        said = f"gives {call} another array of shape {tuple(mine.shape)}"
+        said = f"gives {call} another {what} of shape {tuple(mine.shape)}"
         if mine.shape != theirs.shape:
             said = f"{said}; theirs is of shape {tuple(theirs.shape)}"
             return "other rows", said, OTHER_NUMBERS
