@@ -58,6 +58,8 @@ def _of_updates(record: Record, lr: float | None) -> Diagnosis:
 
     Mine's are made of theirs', or else theirs' of mine's, where that has more momentum, say.
     """
+    if record.apart_by_rounding:  # which takes no replay to see
+        return Diagnosis("rounding")
     rate = lr or 1.0
     theirs = Program(optimizer="SGD", options={"lr": rate})
     way = record.by_updates(rate)

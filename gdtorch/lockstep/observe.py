@@ -36,6 +36,7 @@ BARE = {  # losses without a square, and so without a ½
     *("l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
 }
 REDUCTIONS = {*BARE, "mean", "sum", "mse_loss", "smooth_l1_loss", "huber_loss"}
+LOOKED_AT = {"backward", UNSCALE, *REDUCTIONS, *KINKED}
 MOST_KINKS = 32  # looked at one by one in a step; more of them are no accident
 ROUNDINGS = 64  # of the largest input, within which an input is on the kink
 
@@ -153,10 +154,12 @@ class Observer(TorchFunctionMode):
         if name == "grad" and args:
             return self._grad(function, args, kwargs or {})
         if not self.taping or not torch.is_grad_enabled():
-            return self._called(name, function, args, kwargs)
+            look = self._called if name in LOOKED_AT else _plainly
+            return look(name, function, args, kwargs)
         self.seen.cast = self.seen.cast or _cast()
         generator = self.recording.state_before(name)
-        made = self._called(name, function, args, kwargs)
+        look = self._called if name in LOOKED_AT else _plainly
+        made = look(name, function, args, kwargs)
         if name != "backward":
             self.recording.note(function, args, kwargs or {}, made, generator)
         return made
@@ -323,6 +326,15 @@ class Observer(TorchFunctionMode):
                 if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
                     fresh = self.keep(key, used)
                 self.seen.used[key] = fresh
+
+
+def _plainly(
+    _: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+) -> Any:  # noqa: ANN401 (whatever the function returns)
+    return function(*args, **(kwargs or {}))
 
 
 def _version(parameter: Tensor) -> int:

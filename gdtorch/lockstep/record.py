@@ -191,6 +191,20 @@ class Record:
                 return number, names
         return None
 
+    @property
+    def apart_by_rounding(self) -> bool:
+        """Whether all weights are kept, and no update of mine differs but by its own rounding."""
+        if any(len(self.places[n]) < math.prod(shape) for n, shape in self.shapes.items()):
+            return False
+        before, after = self.stack("before"), self.stack("after")
+        update = self.stack("predicted") - self.stack("base")
+        off = 2 * self.epsilon * torch.maximum(before.abs(), after.abs())
+        off += (1 + GROWTH) * torch.tensor([[step.carried] for step in self.steps])
+        for part in self.parts.values():
+            largest = update[:, part].abs().amax(1, keepdim=True)
+            off[:, part] += of_gradients(self.epsilon) * largest
+        return bool(((after - before - update).abs() <= off).all())
+
     def by_updates(self, lr: float) -> Record:
         """The same with theirs' updates, divided by lr, for its gradients: theirs is then SGD."""
         steps = []

@@ -324,9 +324,9 @@ class Recording(TorchFunctionMode):
         generator: Tensor | None,
     ) -> None:
         """Note one call, if one of its arguments depends on a weight."""
+        if not any(map(self._depends, tensors((args, kwargs)))):
+            return  # which most are
         slotted, named = _replaced((args, dict(kwargs)), Tensor, self._slotted)
-        if not any(isinstance(one, Slot) for one in flattened((slotted, named))):
-            return
         name = getattr(call, "__name__", "")
         outputs = [args[0]] if name == "__setitem__" else [*tensors(made)]
         if any(self.slots.get(id(output)) in self.leaves for output in outputs):
@@ -365,10 +365,15 @@ class Recording(TorchFunctionMode):
         losses, frozen = tuple(self.losses), self.frozen & leaves.keys()
         return Tape(tuple(placed), leaves, parameters, frozen, losses, makers, self.value)
 
+    def _depends(self, tensor: Tensor) -> bool:
+        """Whether it is a weight, or was computed from one."""
+        # A frozen weight is one that mine may train: its values are to be mine's in a replay.
+        known = id(tensor) in self.slots or tensor.requires_grad
+        return known or isinstance(tensor, Parameter)
+
     def _slotted(self, tensor: Tensor) -> Tensor | Slot:
         number = self.slots.get(id(tensor))
-        # A frozen weight is one that mine may train: its values are to be mine's in a replay.
-        if number is None and (tensor.requires_grad or isinstance(tensor, Parameter)):
+        if number is None and self._depends(tensor):
             number = self._new(tensor)
             if tensor.is_leaf:
                 self.leaves[number] = id(tensor)
