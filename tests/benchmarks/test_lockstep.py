@@ -97,7 +97,7 @@ def observed(factor):
 @pytest.mark.parametrize(
     ("name", "make", "steps", "aim"),
     [
-        # Both are PyTorch: each of some 90 calls a step is noted, though it takes little time itself.
+        # Both are PyTorch: each of some 90 calls a step is noted, which itself takes little time.
         ("60 weights", sixty, 100, 10.0),
         ("10 million weights, the same bits", lambda: ten_million(apart=False), 100, 1.5),
         ("10 million weights, apart by rounding", lambda: ten_million(apart=True), 100, 1.5),
