@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ LIMITS = WHOLE | {"eps"}
 ALONG = 1e-6  # of the cosine of two steps that may be the same
 MOST_SAID = 4  # steps that take the rows of others
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
+RIDGE = 1e-12  # of least squares, for vectors that are nearly the same
+LIKELY = 100  # pairs of other edits, likewise
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
@@ -112,20 +115,6 @@ ZERO = {  # cause → what a number near 0 may as well be
     **{CAUSES.get(option, option.replace("_", " ")): (0.0,) for option in NONE_AT_0},
     "eps": (1e-8, 1e-10, 1e-6),
 }
-NEED = {
-    "momentum": (
-        *("dampening", "nesterov", "dampening in the first step", "velocity a step late"),
-        "lr within the velocity",
-    ),
-    "weight decay": (
-        "decoupled weight decay",
-        "decay outside the velocity",
-        "decay without lr",
-        "decay after the step",
-    ),
-}
-
-
 SECONDS_OF_BREAKS = 30.0
 Progress = Callable[[int, int], object]
 
@@ -503,18 +492,7 @@ class _Search:
 
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time: the first that hold, or others with rounder numbers."""
-        fixed = [one for one in singles if not one.numbers or one.candidate.build is _counted]
-        for pair in itertools.combinations(fixed, 2):
-            if time.thread_time() < self.deadline and self.holds(*pair):
-                return [tuple(sorted(pair, key=lambda one: one.left))]
-        ranked = [
-            replace(one, left=_left_at_any_rate(self.small, one.apply(self.theirs)))
-            for one in singles
-            if one.left < math.inf
-        ]
-        # One of two is nearly always among the first few.
-        likely = itertools.combinations(sorted(ranked, key=_rank), 2)
-        pairs = [*_that_need_one_another(singles), *likely]
+        pairs = self._likely(singles)
         found = next(self._that_hold(pairs), None)
         if found is None or all(map(_is_round, found)):
             return [found] if found else []
@@ -524,6 +502,41 @@ class _Search:
         self.deadline = time.thread_time() + ROUNDER
         rounder = (pair for pair in self._that_hold(others) if all(map(_is_round, pair)))
         return [next(rounder, found)]
+
+    def _likely(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, Fitted]]:
+        """Pairs of edits, those first whose changes of theirs' steps nearly add up to mine's.
+
+        How nearly is told to first order, by least squares: each change may be taken any number of
+        times, and the numbers of both edits may move.
+        """
+        replay, pairs = self.small, []
+
+        def missed(*edits: Fitted) -> Tensor | None:
+            return replay.rest(lambda _: _edited(self.theirs, edits), torch.zeros(0))
+
+        rest = missed()
+        if rest is None:
+            return []
+        shown: list[tuple[Fitted, list[Tensor]]] = []
+        mute = []
+        for one in sorted(singles, key=_rank):
+            there = missed(one)
+            if there is None or torch.equal(there, rest):
+                mute.append(one)
+                continue
+            build = partial(one.candidate.build, self.theirs)
+            numbers = torch.tensor(one.numbers, dtype=torch.float64)
+            slopes = replay.jacobian(build, numbers, there) if one.numbers else None
+            shown.append((one, [there - rest, *(() if slopes is None else slopes.T)]))
+        for (one, ways), (two, others) in itertools.combinations(shown, 2):
+            pairs.append((one, two, _left_beside(rest, [*ways, *others])))
+        for (one, ways), two in itertools.product(shown, mute):
+            # It may show beside the first, as dampening does beside momentum; or in later steps.
+            both = missed(one, two)
+            if both is not None:
+                pairs.append((one, two, _left_beside(rest, [*ways, both - rest - ways[0]])))
+        pairs.sort(key=lambda pair: float(f"{pair[2] * _less_plain(*pair[:2]):.3g}"))
+        return [(one, two) for one, two, _ in pairs[:LIKELY]]
 
     def _that_hold(self, pairs: Iterable[tuple[Fitted, Fitted]]) -> Iterator[tuple[Fitted, ...]]:
         """Pairs that take mine's steps, or the one of them that does alone, until time is up."""
@@ -542,13 +555,14 @@ class _Search:
             ) -> Program:
                 return two.build(one.build(program, numbers[:count]), numbers[count:])
 
-            starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
             causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
-            both = Candidate("", build, starts)
+            both = Candidate("", build, tuple(a + two.numbers for a in one.wide()))
+            firsts = [x[:count] for x in self._promising(both, self.few)]
+            both = replace(both, starts=tuple(a + b for a in firsts for b in two.wide()))
             begun = self._fit(both, self.few)
             if begun.left > near:
                 continue
-            both = replace(both, starts=(begun.numbers, *starts))
+            both = replace(both, starts=(begun.numbers,))
             fitted = self._rounded(self._fit(both), causes)
             if self.holds(fitted):
                 numbers = fitted.numbers
@@ -603,6 +617,8 @@ class _Search:
         if fitted.numbers and not self.holds(fitted):  # what later steps alone tell
             again = self._fit(replace(fitted.candidate, starts=(fitted.numbers,)), self.window)
             fitted = replace(again, left=self._left(again))
+            if not self.largest(fitted) <= NEARLY_HELD:
+                return fitted
         most = AS_WELL * fitted.left + 0.01
         for digits in range(1, 7):  # all at once, as one may make up for another
             plain = tuple(float(f"{number:.{digits}g}") for number in fitted.numbers)
@@ -984,6 +1000,15 @@ def _share(one: Tensor, other: Tensor) -> Tensor:
     return one @ other / other.square().sum().clamp(min=SMALLEST)
 
 
+def _left_beside(rest: Tensor, ways: Sequence[Tensor]) -> float:
+    """The size of what vectors cannot make up of another one."""
+    basis = torch.nn.functional.normalize(torch.stack([*ways]))
+    along = basis @ rest
+    gram = basis @ basis.T + RIDGE * torch.eye(len(ways), dtype=rest.dtype)
+    size, made = rest @ rest, along @ torch.linalg.solve(gram, along)
+    return math.sqrt(max(RIDGE * float(size), float(size - made)))
+
+
 def _left_at_any_rate(replay: Replay, program: Program) -> float:
     """What a program leaves; or more than that with each step as long as fits mine's best.
 
@@ -1002,15 +1027,6 @@ def _edited(program: Program, edits: Sequence[Fitted]) -> Program:
     return program
 
 
-def _that_need_one_another(singles: Sequence[Fitted]) -> Iterator[tuple[Fitted, Fitted]]:
-    """Edits of which the second shows only where there is the first, as a momentum's dampening."""
-    by_cause = {fitted.candidate.cause: fitted for fitted in reversed(singles)}
-    for first, seconds in NEED.items():
-        for second in seconds:
-            if first in by_cause and second in by_cause:
-                yield by_cause[first], by_cause[second]
-
-
 def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
     """The rates, each 1 or as the one before where rounding leaves that open."""
     settled, last = [], 1.0
@@ -1024,7 +1040,7 @@ def _settled(rates: Sequence[float], off: Sequence[float]) -> list[float]:
 def _is_round(edit: Fitted) -> bool:
     """Whether an option's numbers are of few digits, or a clipping's; a factor may be of any."""
     factor = edit.candidate.cause in FACTORS - {"clipping"}
-    return factor or all(x == float(f"{x:.4g}") for x in edit.numbers)
+    return factor or all(x == float(f"{x:.3g}") for x in edit.numbers)
 
 
 def _plain_cause(edit: Fitted) -> str:
@@ -1037,10 +1053,15 @@ def _plain_cause(edit: Fitted) -> str:
 
 
 def _rank(fitted: Fitted) -> float:
-    """What it leaves; of two that leave about the same, the one with fewer numbers is better."""
-    broken = LESS_PLAIN if fitted.candidate.cause in BROKEN_CAUSES else 1
-    numbers = sum(abs(number) > NOTHING for number in fitted.numbers)
-    return float(f"{fitted.left * broken * 1.1**numbers:.3g}")
+    """What it leaves; of two that leave about the same, the plainer one is better."""
+    return float(f"{fitted.left * _less_plain(fitted):.3g}")
+
+
+def _less_plain(*edits: Fitted) -> float:
+    """The more numbers edits have, the less plain they are; beside others, a wrong gradient is."""
+    broken = sum(one.candidate.cause in BROKEN_CAUSES for one in edits)
+    numbers = sum(abs(number) > NOTHING for one in edits for number in one.numbers)
+    return float(LESS_PLAIN**broken * 1.1**numbers)
 
 
 def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401

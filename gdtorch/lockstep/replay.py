@@ -313,33 +313,36 @@ class Replay:
         return squares.index_add_(1, self.weight_of, grads.square()).sqrt()
 
     def predict(
-        self, program: Program, shift: Tensor | None = None, rounded: Tensor | None = None
+        self, program: Program, shifts: Tensor | None = None, rounded: Tensor | None = None
     ) -> Tensor:
-        """What a program makes of mine's weights, of shape (steps, elements).
+        """What a program makes of mine's weights, of shape (…, steps, elements).
 
         Args:
             program: the program.
-            shift: is added to the gradients.
-            rounded: by which share is off what a step passes on to the next.
+            shifts: are added to the gradients; of shape (…, steps, elements), each on its own.
+            rounded: by which share is off what a step passes on to the next, of the same shape.
         """
-        grads = self.gradients(program, shift)
-        made = self.before.clone()
+        if shifts is None:
+            grads = self.gradients(program)
+        else:
+            grads = torch.stack([self.gradients(program, shift) for shift in shifts])
+        made = self.before.expand(grads.shape).clone()
         for at, name in self._groups(program):
-            if len(at) == made.shape[1]:
+            if len(at) == made.shape[-1]:
                 self._take(program, name, made, grads, rounded)
             else:
-                weights, off = made[:, at], None if rounded is None else rounded[:, at]
-                self._take(program, name, weights, grads[:, at], off)
-                made[:, at] = weights
+                weights, off = made[..., at], None if rounded is None else rounded[..., at]
+                self._take(program, name, weights, grads[..., at], off)
+                made[..., at] = weights
         if program.any_rate:
-            made = self.before + self.best_rates(made)[:, None] * (made - self.before)
+            made = self.before + self.best_rates(made)[..., None] * (made - self.before)
         for name in program.still:
-            made[:, self.of(name)] = self.before[:, self.of(name)]
+            made[..., self.of(name)] = self.before[:, self.of(name)]
         for name in program.free:
-            made[:, self.of(name)] = self.after[:, self.of(name)]
+            made[..., self.of(name)] = self.after[:, self.of(name)]
         last = len(self.steps) - 1
         if program.broken and rows_of(program.broken, last) > last:
-            made[-1] = self.after[-1]  # the rows of the step after it are not known
+            made[..., -1, :] = self.after[-1]  # the rows of the step after it are not known
         return made
 
     def _take(
@@ -352,7 +355,7 @@ class Replay:
     ) -> None:
         """Take all steps of weights that are stepped alike, in place."""
         state: dict[str, Any] = {}
-        steps = zip(self.rules(program, name), weights.unbind(), grads.unbind(), strict=True)
+        steps = zip(self.rules(program, name), weights.unbind(-2), grads.unbind(-2), strict=True)
         for step, (rule, weight, grad) in enumerate(steps):
             if rule is None:
                 continue
@@ -360,7 +363,7 @@ class Replay:
             if program.resets and (step + 1) % program.resets == 0:
                 state = {}
             if rounded is not None:
-                off = rounded[step]
+                off = rounded[..., step, :]
                 for kept in state.values():
                     if isinstance(kept, Tensor) and kept.shape == off.shape:
                         kept.mul_(1 + off)
@@ -399,7 +402,7 @@ class Replay:
         """The factor of each step by which it fits mine's best, by least squares in roundings."""
         steps = (made - self.before) / self.noise
         mine = (self.after - self.before) / self.noise
-        return (mine * steps).sum(dim=1) / steps.square().sum(dim=1).clamp(min=SMALLEST)
+        return (mine * steps).sum(dim=-1) / steps.square().sum(dim=-1).clamp(min=SMALLEST)
 
     def rounding(self, program: Program) -> Tensor:
         """By how much rounding may move what a program makes of mine's weights.
@@ -411,13 +414,12 @@ class Replay:
         epsilon = self.record.epsilon
         off = self._rounding_of_gradients(program)
         nominal = self.predict(program)
-        moved = torch.zeros_like(nominal)
         chance = torch.Generator().manual_seed(0)
         signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
         same = torch.ones_like(off)
-        for sign in (same, -same, signs, -signs):
-            made = self.predict(program, off * sign, 2 * epsilon * sign)
-            moved = torch.fmax(moved, (made - nominal).abs())  # unless it is nan
+        ways = torch.stack([same, -same, signs, -signs])
+        made = self.predict(program, off * ways, 2 * epsilon * ways)
+        moved = (made - nominal).abs().nan_to_num(nan=0.0, posinf=math.inf).amax(dim=0)
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
         updates = program.broken.updates if program.broken else 1
         stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())
@@ -503,12 +505,12 @@ class Replay:
             The numbers, and the root of the mean square of what is missed, in roundings.
         """
         x = torch.tensor(start, dtype=torch.float64)
-        now = self._rest(build, x)
+        now = self.rest(build, x)
         if now is None:
             return list(start), math.inf
         damping = 1e-3
         for number in range(ROUNDS if start else 0):
-            jacobian = self._jacobian(build, x, now)
+            jacobian = self.jacobian(build, x, now)
             if jacobian is None:
                 break
             error = float(now.square().mean())
@@ -545,14 +547,14 @@ class Replay:
             if free.any():
                 downhill = slope + gram @ (moved - x)
                 moved[free] -= torch.linalg.solve(damped[free][:, free], downhill[free])
-            there = self._rest(build, moved)
+            there = self.rest(build, moved)
             if there is not None:
                 break
             ends = free & (x >= 0) & (moved < 0)
             moved, free = torch.where(ends, 0.0, x), free & ~ends
         return moved, there
 
-    def _rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
+    def rest(self, build: Callable[[Sequence[float]], Program], x: Tensor) -> Tensor | None:
         """What a program with these numbers misses, in roundings; None if it cannot be run."""
         try:
             rest = ((self.predict(build(x.tolist())) - self.after) / self.noise).flatten()
@@ -560,7 +562,7 @@ class Replay:
             return None
         return rest if bool(rest.isfinite().all()) else None
 
-    def _jacobian(
+    def jacobian(
         self, build: Callable[[Sequence[float]], Program], x: Tensor, now: Tensor
     ) -> Tensor | None:
         """How what is missed depends on each number, by differences; None if on one it does not."""
@@ -570,7 +572,7 @@ class Replay:
             for by in (small, -small):
                 moved = x.clone()
                 moved[k] += by
-                there = self._rest(build, moved)
+                there = self.rest(build, moved)
                 if there is not None:
                     columns.append((there - now) / by)
                     break
