@@ -349,8 +349,12 @@ def in_other_words(optimizer, names, said):
         words.add("eps")
     if optimizer == "SGD":
         words |= {"velocity a step late", "nesterov", "dampening", "state reset"}
+    if optimizer == "ASGD":  # whose lr is a factor of the gradient and of lambd
+        words.add("lambd")
     if any(name in {"still", "moves"} for name in names):
         words.add("branch cut off")
+    if "reset" in names:  # which makes them one that keeps nothing, as another one without betas
+        words.add("optimizer")
     return said & words
 
 

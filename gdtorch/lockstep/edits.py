@@ -509,7 +509,7 @@ class _Search:
         How nearly is told to first order, by least squares: each change may be taken any number of
         times, and the numbers of both edits may move.
         """
-        replay, pairs = self.small, []
+        replay = self.small
 
         def missed(*edits: Fitted) -> Tensor | None:
             return replay.rest(lambda _: _edited(self.theirs, edits), torch.zeros(0))
@@ -517,7 +517,7 @@ class _Search:
         rest = missed()
         if rest is None:
             return []
-        shown: list[tuple[Fitted, list[Tensor]]] = []
+        shown: list[tuple[Fitted, Tensor]] = []  # with its change, and that by each of its numbers
         mute = []
         for one in sorted(singles, key=_rank):
             there = missed(one)
@@ -527,15 +527,18 @@ class _Search:
             build = partial(one.candidate.build, self.theirs)
             numbers = torch.tensor(one.numbers, dtype=torch.float64)
             slopes = replay.jacobian(build, numbers, there) if one.numbers else None
-            shown.append((one, [there - rest, *(() if slopes is None else slopes.T)]))
-        for (one, ways), (two, others) in itertools.combinations(shown, 2):
-            pairs.append((one, two, _left_beside(rest, [*ways, *others])))
-        for (one, ways), two in itertools.product(shown, mute):
+            shown.append((one, torch.stack([there - rest, *(() if slopes is None else slopes.T)])))
+        pairs = [
+            (one, two, _left_by(rest, changes, others))
+            for (one, changes), (two, others) in itertools.combinations(shown, 2)
+        ]
+        for (one, changes), two in itertools.product(shown, mute):
             # It may show beside the first, as dampening does beside momentum; or in later steps.
             both = missed(one, two)
             if both is not None:
-                pairs.append((one, two, _left_beside(rest, [*ways, both - rest - ways[0]])))
-        pairs.sort(key=lambda pair: float(f"{pair[2] * _less_plain(*pair[:2]):.3g}"))
+                other = both - rest - changes[0]
+                pairs.append((one, two, _left_by(rest, changes, other[None])))
+        pairs.sort(key=lambda pair: _plainly(pair[2], *pair[:2]))
         return [(one, two) for one, two, _ in pairs[:LIKELY]]
 
     def _that_hold(self, pairs: Iterable[tuple[Fitted, Fitted]]) -> Iterator[tuple[Fitted, ...]]:
@@ -1000,13 +1003,13 @@ def _share(one: Tensor, other: Tensor) -> Tensor:
     return one @ other / other.square().sum().clamp(min=SMALLEST)
 
 
-def _left_beside(rest: Tensor, ways: Sequence[Tensor]) -> float:
-    """The size of what vectors cannot make up of another one."""
-    basis = torch.nn.functional.normalize(torch.stack([*ways]))
-    along = basis @ rest
-    gram = basis @ basis.T + RIDGE * torch.eye(len(ways), dtype=rest.dtype)
-    size, made = rest @ rest, along @ torch.linalg.solve(gram, along)
-    return math.sqrt(max(RIDGE * float(size), float(size - made)))
+def _left_by(rest: Tensor, *changes: Tensor) -> float:
+    """The size of what is left of a vector by the rows of matrices, each with any factor."""
+    basis = torch.nn.functional.normalize(torch.cat(changes))
+    along, size = basis @ rest, float(rest @ rest)
+    gram = basis @ basis.T + RIDGE * torch.eye(len(basis), dtype=basis.dtype)
+    made = float(along @ torch.linalg.solve(gram, along))
+    return math.sqrt(max(RIDGE * size, size - made))
 
 
 def _left_at_any_rate(replay: Replay, program: Program) -> float:
@@ -1054,14 +1057,14 @@ def _plain_cause(edit: Fitted) -> str:
 
 def _rank(fitted: Fitted) -> float:
     """What it leaves; of two that leave about the same, the plainer one is better."""
-    return float(f"{fitted.left * _less_plain(fitted):.3g}")
+    return _plainly(fitted.left, fitted)
 
 
-def _less_plain(*edits: Fitted) -> float:
-    """The more numbers edits have, the less plain they are; beside others, a wrong gradient is."""
+def _plainly(left: float, *edits: Fitted) -> float:
+    """What edits leave, and more the more numbers they have, and for a wrong gradient."""
     broken = sum(one.candidate.cause in BROKEN_CAUSES for one in edits)
     numbers = sum(abs(number) > NOTHING for one in edits for number in one.numbers)
-    return float(LESS_PLAIN**broken * 1.1**numbers)
+    return float(f"{left * LESS_PLAIN**broken * 1.1**numbers:.3g}")
 
 
 def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401

@@ -313,14 +313,14 @@ class Replay:
         return squares.index_add_(1, self.weight_of, grads.square()).sqrt()
 
     def predict(
-        self, program: Program, shifts: Tensor | None = None, rounded: Tensor | None = None
+        self, program: Program, shifts: Tensor | None = None, rounded: float = 0.0
     ) -> Tensor:
-        """What a program makes of mine's weights, of shape (…, steps, elements).
+        """What a program makes of mine's weights, of shape (steps, elements), or of the shifts'.
 
         Args:
             program: the program.
-            shifts: are added to the gradients; of shape (…, steps, elements), each on its own.
-            rounded: by which share is off what a step passes on to the next, of the same shape.
+            shifts: are added to the gradients, of shape (ways, steps, elements): one way each time.
+            rounded: by which share is off what a step passes on to the next, to the shift's side.
         """
         if shifts is None:
             grads = self.gradients(program)
@@ -329,10 +329,10 @@ class Replay:
         made = self.before.expand(grads.shape).clone()
         for at, name in self._groups(program):
             if len(at) == made.shape[-1]:
-                self._take(program, name, made, grads, rounded)
+                self._take(program, name, made, grads, shifts, rounded)
             else:
-                weights, off = made[..., at], None if rounded is None else rounded[..., at]
-                self._take(program, name, weights, grads[..., at], off)
+                weights, off = made[..., at], None if shifts is None else shifts[..., at]
+                self._take(program, name, weights, grads[..., at], off, rounded)
                 made[..., at] = weights
         if program.any_rate:
             made = self.before + self.best_rates(made)[..., None] * (made - self.before)
@@ -351,7 +351,8 @@ class Replay:
         name: str,
         weights: Tensor,
         grads: Tensor,
-        rounded: Tensor | None,
+        shifts: Tensor | None,
+        rounded: float,
     ) -> None:
         """Take all steps of weights that are stepped alike, in place."""
         state: dict[str, Any] = {}
@@ -362,8 +363,8 @@ class Replay:
             self._step(program, rule, weight, grad, state, step, name)
             if program.resets and (step + 1) % program.resets == 0:
                 state = {}
-            if rounded is not None:
-                off = rounded[..., step, :]
+            if shifts is not None:
+                off = rounded * shifts[..., step, :].sign()
                 for kept in state.values():
                     if isinstance(kept, Tensor) and kept.shape == off.shape:
                         kept.mul_(1 + off)
@@ -418,8 +419,8 @@ class Replay:
         signs = (torch.randint(0, 2, off.shape, generator=chance) * 2 - 1).double()
         same = torch.ones_like(off)
         ways = torch.stack([same, -same, signs, -signs])
-        made = self.predict(program, off * ways, 2 * epsilon * ways)
-        moved = (made - nominal).abs().nan_to_num(nan=0.0, posinf=math.inf).amax(dim=0)
+        made = self.predict(program, off * ways, 2 * epsilon).sub_(nominal).abs_()
+        moved = made.nan_to_num_(nan=0.0, posinf=math.inf).amax(dim=0)
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
         updates = program.broken.updates if program.broken else 1
         stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())
