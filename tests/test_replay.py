@@ -353,6 +353,8 @@ def in_other_words(optimizer, names, said):
         words.add("lambd")
     if any(name in {"still", "moves"} for name in names):
         words.add("branch cut off")
+    if any(name.startswith("lr_decay") for name in names):  # a schedule beside another one
+        words.add("scale of each step")
     if "reset" in names:  # which makes them one that keeps nothing, as another one without betas
         words.add("optimizer")
     return said & words

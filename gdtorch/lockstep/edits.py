@@ -23,8 +23,7 @@ from .replay import IMPOSSIBLE, SMALLEST, Program, Replay, options_of
 from .rounding import of_gradients
 from .schedules import is_plain, lr_at
 
-FIRST = 4  # steps from the first that differs on, by which the numbers of a pair are fitted first
-SCREEN = 12  # by which numbers are fitted first
+SCREEN = 12  # steps from the first that differs on, by which numbers are fitted first
 ELEMENTS = 256  # by which they are fitted first
 NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
@@ -48,11 +47,10 @@ ALONG = 1e-6  # of the cosine of two steps that may be the same
 MOST_SAID = 4  # steps that take the rows of others
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 RIDGE = 1e-12  # of least squares, for vectors that are nearly the same
-LIKELY = 100  # pairs of other edits, likewise
+LIKELY = 50  # pairs of other edits that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
-GAINED = 0.01  # of what theirs leaves: a pair that leaves more in a few steps is not looked at
 AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
 LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
 ROUNDER = 1.0  # seconds in which a pair of rounder numbers is looked for
@@ -248,10 +246,8 @@ class _Search:
             if n not in self.parted and bool(moves[:, self.window.of(n)].any())
         )
         chosen = self._telling(missed.amax(dim=0))
-        self.few, self.small = (
-            Replay(record, theirs, min(last, self.step + steps), chosen, of_theirs=of_theirs)
-            for steps in (FIRST, SCREEN)
-        )
+        screen = min(last, self.step + SCREEN)
+        self.small = Replay(record, theirs, screen, chosen, of_theirs=of_theirs)
 
     def _telling(self, missed: Tensor) -> Tensor:
         """Elements to fit by: the half of them that differs most, and an even half."""
@@ -404,6 +400,8 @@ class _Search:
                 return  # all have the same rows
             if not best[step - first]:
                 places[step] = first + int(best.int().argmax())
+        if not places:
+            return
         pairs = [f"step {place + 1} in step {step + 1}" for step, place in places.items()]
         said = ", ".join([*pairs[:MOST_SAID], *(["…"] if len(pairs) > MOST_SAID else [])])
         one = other_rows(f"another one: of {said}", places)
@@ -493,7 +491,8 @@ class _Search:
     def _pairs(self, singles: Sequence[Fitted]) -> list[tuple[Fitted, ...]]:
         """Two edits at a time: the first that hold, or others with rounder numbers."""
         pairs = self._likely(singles)
-        found = next(self._that_hold(pairs), None)
+        fixed = [pair for pair in pairs if not any(one.numbers for one in pair)]  # soon tried
+        found = next(self._that_hold([*fixed, *pairs[:LIKELY]]), None)
         if found is None or all(map(_is_round, found)):
             return [found] if found else []
         # A number that is not round may have made up for another edit.
@@ -539,11 +538,10 @@ class _Search:
                 other = both - rest - changes[0]
                 pairs.append((one, two, _left_by(rest, changes, other[None])))
         pairs.sort(key=lambda pair: _plainly(pair[2], *pair[:2]))
-        return [(one, two) for one, two, _ in pairs[:LIKELY]]
+        return [(one, two) for one, two, _ in pairs]
 
     def _that_hold(self, pairs: Iterable[tuple[Fitted, Fitted]]) -> Iterator[tuple[Fitted, ...]]:
         """Pairs that take mine's steps, or the one of them that does alone, until time is up."""
-        near = min(NEARLY_HELD, max(1.0, GAINED * self.few.left(self.theirs)))
         for one, two in pairs:
             if time.thread_time() > self.deadline:
                 break
@@ -560,12 +558,8 @@ class _Search:
 
             causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
             both = Candidate("", build, tuple(a + two.numbers for a in one.wide()))
-            firsts = [x[:count] for x in self._promising(both, self.few)]
+            firsts = [x[:count] for x in self._promising(both)]
             both = replace(both, starts=tuple(a + b for a in firsts for b in two.wide()))
-            begun = self._fit(both, self.few)
-            if begun.left > near:
-                continue
-            both = replace(both, starts=(begun.numbers,))
             fitted = self._rounded(self._fit(both), causes)
             if self.holds(fitted):
                 numbers = fitted.numbers
@@ -685,10 +679,10 @@ class _Search:
                 return True
         return False
 
-    def _left(self, fitted: Fitted, replay: Replay | None = None) -> float:
+    def _left(self, fitted: Fitted) -> float:
         """The root mean square of what it leaves, in roundings."""
         try:
-            return (replay or self.small).left(fitted.apply(self.theirs))
+            return self.small.left(fitted.apply(self.theirs))
         except IMPOSSIBLE:
             return math.inf
 
@@ -719,7 +713,7 @@ class _Search:
         replay = replay or self.small
         self.tried += replay is self.small
         best = Fitted(candidate, candidate.starts[0], math.inf)
-        for start in self._promising(candidate, replay):
+        for start in self._promising(candidate):
             numbers, left = replay.fit(lambda x: candidate.build(self.theirs, x), start)
             if left < best.left:
                 best = Fitted(candidate, tuple(numbers), left)
@@ -727,11 +721,11 @@ class _Search:
                 break
         return best
 
-    def _promising(self, candidate: Candidate, replay: Replay) -> Sequence[tuple[float, ...]]:
+    def _promising(self, candidate: Candidate) -> Sequence[tuple[float, ...]]:
         """Of many numbers to begin with those that leave the least, first."""
         if len(candidate.starts) <= FITTED:
             return candidate.starts
-        left = {x: self._left(Fitted(candidate, x, math.nan), replay) for x in candidate.starts}
+        left = {x: self._left(Fitted(candidate, x, math.nan)) for x in candidate.starts}
         return sorted(candidate.starts, key=left.__getitem__)[:FITTED]
 
     def _singles(self) -> Iterator[Candidate]:
@@ -964,7 +958,7 @@ class _Search:
 
             if time.thread_time() > self.deadline:
                 break
-            if one.candidate.cause != "scale":
+            if one.candidate.build is not _rate:
                 tried.append((self._rounded(self._fit(replace(one.candidate, build=free))), one))
         tried.sort(key=lambda pair: _rank(pair[0]))
         held = (self._beside_a_schedule(*pair) for pair in tried if pair[0].left <= NEARLY_HELD)

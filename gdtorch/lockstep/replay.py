@@ -334,10 +334,10 @@ class Replay:
                 weights, off = made[..., at], None if shifts is None else shifts[..., at]
                 self._take(program, name, weights, grads[..., at], off, rounded)
                 made[..., at] = weights
-        if program.any_rate:
-            made = self.before + self.best_rates(made)[..., None] * (made - self.before)
         for name in program.still:
             made[..., self.of(name)] = self.before[:, self.of(name)]
+        if program.any_rate:
+            made = self.before + self.best_rates(made)[..., None] * (made - self.before)
         for name in program.free:
             made[..., self.of(name)] = self.after[:, self.of(name)]
         last = len(self.steps) - 1
