@@ -412,6 +412,12 @@ BOTH_NAMED = [
     ("NAdam", "batches", "float64", 439, "betas[0] 0.8 for 0.9", "first zeroed"),
     # Theirs divides by that variance.
     ("RMSprop", "batches", "float32", 400, "centered False", "zeroed"),
+    # Each leaves so much alone that hundreds of pairs would be tried first, but for their sum.
+    ("RMSprop", "batches", "float32", 339430, "zeroed", "momentum 0.9 for 0.5"),
+    # Alone, the decay is best left at 0: only how it would change theirs' steps tells of it.
+    ("ASGD", "batches", "float32", 52106, "factor of rows", "weight_decay 0.1 for 0.0"),
+    # Theirs' gradients come to 0, where a step goes either way.
+    ("Rprop", "post", "float32", 725591, "stale", "zeroed"),
 ]
 BESIDE_A_SCHEDULE = [
     ("Adagrad", "linear", "float32", 400, "moves", "ExponentialLR for constant"),
@@ -419,6 +425,9 @@ BESIDE_A_SCHEDULE = [
     ("SGD", "linear", "float32", 314, "dampening 0.5 for 0.0", "behind: StepLR"),
     ("RAdam", "batches", "float32", 398, "betas[1] 0.999 for 0.99", "behind: ExponentialLR"),
     ("Adam", "linear", "float64", 870, "eps 1e-08 for 0.001", "constant: CosineAnnealingLR"),
+    ("AdamW", "post", "float64", 339026, "still", "ExponentialLR for constant"),
+    # A factor of the gradient is none of lr.
+    ("Adadelta", "linear", "float32", 142382, "factor 1/2", "ahead: CosineAnnealingLR"),
 ]
 
 
@@ -435,6 +444,14 @@ def test_two_edits_are_both_named(optimizer, problem, dtype, seed, first, second
     one, two = known[first], known[second]
     found = lockstep(*pair(p, dtype, optimizer, one[3] | two[3], one[4] | two[4]), 40)
     assert {found.cause, *(found.diagnosis.second or ())[:1]} == {one[1], two[1]}, str(found)
+
+
+@pytest.mark.slow
+def test_rows_of_other_steps_are_not_named_where_none_are_taken():
+    """Theirs clips the sum of its gradients; mine takes each step's, whose rows are theirs'."""
+    tried = two_at_once("ASGD", "batches", "float64", (14, 20), 115487)
+    assert tried[2][3:] == ("does not clip together", "zeroed")
+    assert "rows" not in tried[0].cause, str(tried[0])
 
 
 # Adam as people write it: what each reports, and the mistake in NumPy.

@@ -47,7 +47,7 @@ ALONG = 1e-6  # of the cosine of two steps that may be the same
 MOST_SAID = 4  # steps that take the rows of others
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 RIDGE = 1e-12  # of least squares, for vectors that are nearly the same
-LIKELY = 50  # pairs of other edits that are tried
+LIKELY = 100  # pairs of other edits that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 BROKEN = 8  # mistakes in the gradient that are tried with another edit
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
@@ -519,14 +519,16 @@ class _Search:
         shown: list[tuple[Fitted, Tensor]] = []  # with its change, and that by each of its numbers
         mute = []
         for one in sorted(singles, key=_rank):
-            there = missed(one)
-            if there is None or torch.equal(there, rest):
+            there, slopes = missed(one), None
+            if there is not None and one.numbers:
+                build = partial(one.candidate.build, self.theirs)
+                numbers = torch.tensor(one.numbers, dtype=torch.float64)
+                slopes = replay.jacobian(build, numbers, there)
+            if there is None or (slopes is None and torch.equal(there, rest)):
                 mute.append(one)
-                continue
-            build = partial(one.candidate.build, self.theirs)
-            numbers = torch.tensor(one.numbers, dtype=torch.float64)
-            slopes = replay.jacobian(build, numbers, there) if one.numbers else None
-            shown.append((one, torch.stack([there - rest, *(() if slopes is None else slopes.T)])))
+            else:
+                rows = [there - rest, *(() if slopes is None else slopes.T)]
+                shown.append((one, torch.stack(rows)))
         pairs = [
             (one, two, _left_by(rest, changes, others))
             for (one, changes), (two, others) in itertools.combinations(shown, 2)
