@@ -115,6 +115,7 @@ ZERO = {  # cause → what a number near 0 may as well be
 }
 SECONDS_OF_BREAKS = 30.0
 Progress = Callable[[int, int], object]
+Build = Callable[[Program, Sequence[float]], Program]  # numbers → a program edited
 
 
 def silent(_tried: int, _of: int) -> None:
@@ -126,7 +127,7 @@ class Candidate:
     """An edit to try: a program and numbers → the program edited, and where numbers begin."""
 
     cause: str
-    build: Callable[[Program, Sequence[float]], Program]
+    build: Build
     starts: tuple[tuple[float, ...], ...] = ((),)
     partial: bool = False  # whether it concerns some weights alone
     broken: Break | None = None  # the mistake in the gradient that it is
@@ -548,17 +549,8 @@ class _Search:
             if time.thread_time() > self.deadline:
                 break
             count = len(one.numbers)
-
-            def build(
-                program: Program,
-                numbers: Sequence[float],
-                one: Candidate = one.candidate,
-                two: Candidate = two.candidate,
-                count: int = count,
-            ) -> Program:
-                return two.build(one.build(program, numbers[:count]), numbers[count:])
-
             causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
+            build = _one_after_the_other(one.candidate.build, two.candidate.build, count)
             both = Candidate("", build, tuple(a + two.numbers for a in one.wide()))
             firsts = [x[:count] for x in self._promising(both)]
             both = replace(both, starts=tuple(a + b for a in firsts for b in two.wide()))
@@ -582,21 +574,11 @@ class _Search:
             options = {o: known.get(o, x) for o, x in usual.items()}
             numbers = [o for o, value in options.items() if isinstance(value, float)]
 
-            def build(
-                program: Program,
-                x: Sequence[float],
-                kind: str = kind,
-                options: Mapping[str, Any] = options,
-                numbers: Sequence[str] = numbers,
-            ) -> Program:
-                values = {**options, **dict(zip(numbers, x, strict=False))}
-                return replace(program, optimizer=kind, options=values, rates=(1.0,))
-
             base, own = ({o: of[o] for o in numbers} for of in (options, usual))
             begun = base, own, {**own, "lr": 10 * own["lr"]}
             moved = [{**b, o: x} for b in begun for o in numbers for x in STARTS.get(o, ())]
             starts = tuple(tuple(start.values()) for start in (*begun, *moved))
-            candidate = Candidate("optimizer", build, starts)
+            candidate = Candidate("optimizer", _is_another(kind, options, numbers), starts)
             causes = [CAUSES.get(o, o.replace("_", " ")) for o in numbers]
             fitted = self._rounded(self._fit(candidate), causes)
             keeps_all = WHOLE & {o for o, x in zip(numbers, fitted.numbers, strict=True) if x == 1}
@@ -857,15 +839,9 @@ class _Search:
             ("each", 0.0, known | by_own),
             ("value", 0.0, known | {largest * x for x in CUTS}),
         ):
-
-            def build(
-                program: Program, numbers: Sequence[float], how: str = how, added: float = added
-            ) -> Program:
-                return replace(program, clip=(how, abs(numbers[0]), added))
-
             found = sorted(start for start in starts if start > 0)
             if found:
-                yield Candidate("clipping", build, tuple((start,) for start in found))
+                yield Candidate("clipping", _clipped(how, added), tuple((x,) for x in found))
 
     def _borrowed(self) -> Iterator[Candidate]:
         """A gradient that is another weight's of the same shape."""
@@ -949,19 +925,11 @@ class _Search:
         """Another edit beside a schedule: fitted with each step as long as suits it best."""
         tried = []
         for one in singles:
-            build = one.candidate.build
-
-            def free(
-                program: Program,
-                numbers: Sequence[float],
-                build: Callable[[Program, Sequence[float]], Program] = build,
-            ) -> Program:
-                return replace(build(program, numbers), any_rate=True)
-
             if time.thread_time() > self.deadline:
                 break
             if one.candidate.build is not _rate:
-                tried.append((self._rounded(self._fit(replace(one.candidate, build=free))), one))
+                free = replace(one.candidate, build=_at_any_rate(one.candidate.build))
+                tried.append((self._rounded(self._fit(free)), one))
         tried.sort(key=lambda pair: _rank(pair[0]))
         held = (self._beside_a_schedule(*pair) for pair in tried if pair[0].left <= NEARLY_HELD)
         found = [pair for pair in held if pair]
@@ -1063,13 +1031,36 @@ def _plainly(left: float, *edits: Fitted) -> float:
     return float(f"{left * LESS_PLAIN**broken * 1.1**numbers:.3g}")
 
 
-def _changed(**changes: Any) -> Callable[[Program, Sequence[float]], Program]:  # noqa: ANN401
+def _changed(**changes: Any) -> Build:  # noqa: ANN401
     """Other fields of a program."""
 
     def build(program: Program, _: Sequence[float]) -> Program:
         return replace(program, **changes)
 
     return build
+
+
+def _one_after_the_other(one: Build, two: Build, count: int) -> Build:
+    """Two edits, the first one with so many of the numbers."""
+    return lambda program, x: two(one(program, x[:count]), x[count:])
+
+
+def _at_any_rate(build: Build) -> Build:
+    return lambda program, x: replace(build(program, x), any_rate=True)
+
+
+def _is_another(kind: str, options: Mapping[str, Any], numbers: Sequence[str]) -> Build:
+    """Another optimizer, with these options but for some that are numbers."""
+    return lambda program, x: replace(
+        program,
+        optimizer=kind,
+        options={**options, **dict(zip(numbers, x, strict=False))},
+        rates=(1.0,),
+    )
+
+
+def _clipped(how: str, added: float) -> Build:
+    return lambda program, x: replace(program, clip=(how, abs(x[0]), added))
 
 
 def _counted(program: Program, numbers: Sequence[float]) -> Program:
@@ -1080,9 +1071,7 @@ def _rate(program: Program, numbers: Sequence[float]) -> Program:
     return replace(program, rates=tuple(rate * numbers[0] for rate in program.rates))
 
 
-def _with(
-    option: str, only: frozenset[str], value: bool | None = None
-) -> Callable[[Program, Sequence[float]], Program]:
+def _with(option: str, only: frozenset[str], value: bool | None = None) -> Build:
     """Another value of an option; without one, the first number."""
 
     def build(program: Program, numbers: Sequence[float]) -> Program:
@@ -1094,9 +1083,7 @@ def _with(
     return build
 
 
-def _with_eps(
-    flip: Callable[[Program, Sequence[float]], Program],
-) -> Callable[[Program, Sequence[float]], Program]:
+def _with_eps(flip: Build) -> Build:
     """Another place of eps, and another eps."""
     return lambda program, numbers: flip(program, ()).with_option("eps", numbers[0])
 
