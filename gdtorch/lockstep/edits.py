@@ -464,7 +464,8 @@ class _Search:
             if not holding:
                 break
             left = holding
-        left.sort(key=lambda pair: pair[1])
+        # Of those that hold, those that leave the other weights right.
+        left.sort(key=lambda pair: (pair[1] > 1, pair[0].candidate.partial, pair[1]))
         return [replace(one, left=rest) for one, rest in left[:BROKEN]]
 
     def _right_weights(self, candidate: Candidate) -> int:
@@ -1091,6 +1092,8 @@ def _with_eps(flip: Build) -> Build:
 def theirs_program(record: Record) -> Program | None:
     """The program that theirs was seen to be; None where its own steps are not explained."""
     program = Program()
+    if record.foreign:
+        return None
     if not record.known:  # it has none of torch.optim's optimizers, or one of its own
         grads, moved = record.stack("fresh"), record.stack("predicted") - record.stack("base")
         lr = -float((grads * moved).sum() / grads.square().sum().clamp(min=1e-300))

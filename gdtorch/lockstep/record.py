@@ -183,6 +183,14 @@ class Record:
         return any(has_page(kind) for step in self.steps for kind, _ in step.rules.values())
 
     @property
+    def foreign(self) -> bool:
+        """Whether theirs was seen to step by a rule of torch.optim's that `optimizers/` has not."""
+        kinds = {kind for step in self.steps for kind, _ in step.rules.values()}
+        return any(
+            kind.__module__.startswith("torch.optim.") and not has_page(kind) for kind in kinds
+        )
+
+    @property
     def broken(self) -> tuple[int, tuple[str, ...]] | None:
         """The first step after which only one is finite somewhere, and the weights."""
         for number, step in enumerate(self.steps, start=1):
