@@ -552,9 +552,8 @@ class _Search:
             count = len(one.numbers)
             causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
             build = _one_after_the_other(one.candidate.build, two.candidate.build, count)
-            both = Candidate("", build, tuple(a + two.numbers for a in one.wide()))
-            firsts = [x[:count] for x in self._promising(both)]
-            both = replace(both, starts=tuple(a + b for a in firsts for b in two.wide()))
+            starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
+            both = Candidate("", build, starts)
             fitted = self._rounded(self._fit(both), causes)
             if self.holds(fitted):
                 numbers = fitted.numbers
