@@ -270,7 +270,8 @@ class _Search:
         found.sort(key=lambda edits: self._plainness(*edits))
         if not found and self.agreeing:  # then no edit of all weights can be the cause
             singles = [fitted for fitted in singles if fitted.candidate.partial]
-        found = found or self._step_by_step()
+        if not found and (schedule := self._schedule(self.theirs)) and self.holds(schedule):
+            found = [(schedule,)] if self._is_of_lr(schedule) else []
         factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
         candidates = [] if not factors or self.of_theirs or self.same else self._candidates()
         if candidates:
@@ -283,7 +284,7 @@ class _Search:
             found = self._now_and_then() or self._as_seen_in_mine()
         if not found:
             self.deadline = time.thread_time() + SECONDS
-            found = self._pairs(singles)
+            found = self._pairs(singles) or self._scales()
         # Some pairs of options make one rule of another: then that one is the plainer word.
         of = LIMITS if found and len(found[0]) > 1 else WHOLE
         if not self.agreeing and (not found or self._is_a_limit(*found[0], of=of)):
@@ -879,16 +880,10 @@ class _Search:
         seen = {lr_at(self.record, self.theirs, name, step) for step in steps}
         return self.sees_mines_rules or len(seen) > 1 or self._is_plain(schedule.numbers)
 
-    def _step_by_step(self) -> list[tuple[Fitted, ...]]:
-        """Another learning rate, or another multiple of the gradient, in each step."""
-        schedule = self._schedule(self.theirs)
-        if schedule and self.holds(schedule) and self._is_of_lr(schedule):
-            return [(schedule,)]
-        scales = None if self.agreeing else self._scales()
-        return [(scales,)] if scales and self.holds(scales) else []
-
-    def _scales(self) -> Fitted | None:
+    def _scales(self) -> list[tuple[Fitted, ...]]:
         """A factor of each step's gradients, found by Newton's method, one step after the other."""
+        if self.agreeing:
+            return []
         window, scales = self.window, [1.0] * len(self.window.steps)
 
         def off(step: int, scale: float) -> Tensor:
@@ -903,9 +898,10 @@ class _Search:
                 by = (rest - off(step, nudged)) / (nudged - now)
                 scales[step] = float(now + _share(rest, by))
             if not bool((off(step, scales[step]).abs() <= 1).all()):
-                return None
+                return []
         numbers = tuple(scales)
-        return Fitted(Candidate(SCALES, _changed(scales=numbers), (numbers,)), numbers, math.nan)
+        found = Fitted(Candidate(SCALES, _changed(scales=numbers), (numbers,)), numbers, math.nan)
+        return [(found,)] if self.holds(found) else []
 
     def _is_plain(self, rates: Sequence[float]) -> bool:
         """Whether a schedule has a shape; without one, it might make up for any other mistake."""
