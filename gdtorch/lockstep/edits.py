@@ -438,8 +438,8 @@ class _Search:
             if same and not (one.breadth < same.breadth and one.in_all() == same.in_all()):
                 continue  # unless it is the same in fewer places
             build = _changed(broken=one, spoiled=frozenset(self.parted))
-            partial = self._differs(made, true, self.agreeing)
-            known[key] = Candidate(one.cause, build, ((),), partial, one)
+            spoils = self._differs(made, true, self.agreeing)
+            known[key] = Candidate(one.cause, build, ((),), spoils, one)
             if first == 0:  # else the steps before have it, too, if they do not show it
                 self.first.suppose(build(self.theirs, ()), {first: made})
         return [*known.values()]

@@ -154,12 +154,10 @@ class Observer(TorchFunctionMode):
         if name == "grad" and args:
             return self._grad(function, args, kwargs or {})
         if not self.taping or not torch.is_grad_enabled():
-            look = self._called if name in LOOKED_AT else _plainly
-            return look(name, function, args, kwargs)
+            return self._called(name, function, args, kwargs)
         self.seen.cast = self.seen.cast or _cast()
         generator = self.recording.state_before(name)
-        look = self._called if name in LOOKED_AT else _plainly
-        made = look(name, function, args, kwargs)
+        made = self._called(name, function, args, kwargs)
         if name != "backward":
             self.recording.note(function, args, kwargs or {}, made, generator)
         return made
@@ -171,6 +169,8 @@ class Observer(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any] | None,
     ) -> Any:  # noqa: ANN401
+        if name not in LOOKED_AT:
+            return function(*args, **(kwargs or {}))
         call: Callable[..., Any] = partial(function, **(kwargs or {}))
         if name == "backward" and args:
             return self._backward(call, args, kwargs or {})
@@ -326,15 +326,6 @@ class Observer(TorchFunctionMode):
                 if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
                     fresh = self.keep(key, used)
                 self.seen.used[key] = fresh
-
-
-def _plainly(
-    _: str,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any] | None,
-) -> Any:  # noqa: ANN401 (whatever the function returns)
-    return function(*args, **(kwargs or {}))
 
 
 def _version(parameter: Tensor) -> int:

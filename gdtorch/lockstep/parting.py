@@ -361,9 +361,9 @@ class _Tapes:
         }
         at, other = _throughout(mine), _throughout(theirs)
         if at != other and None in (at, other):
-            both = (f"{one:g}" if one is not None else "other numbers" for one in (at, other))
-            said = "gives {} {} throughout, where theirs gives it {}".format(call, *both)
-            return "other rows", said.replace("other numbers throughout", "other numbers"), STATE
+            own = "other numbers" if at is None else f"{at:g} throughout"
+            others = "other numbers" if other is None else f"{other:g}"
+            return "other rows", f"gives {call} {own}, where theirs gives it {others}", STATE
         if self._among(mine, arrays.pop(self.step + 1)):
             return "other rows", f"gives {call} what theirs gives another call", OTHER_NUMBERS
         for number, there in arrays.items():

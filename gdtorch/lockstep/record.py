@@ -171,24 +171,27 @@ class Record:
     @property
     def sees_mines_rules(self) -> bool:
         """Whether, besides, optimizers of torch.optim were seen to step all of mine with them."""
+        if not self.sees_mine:
+            return False
         rules = [step.rules_of_mine for step in self.steps]
-        seen = all(one.keys() >= self.parts.keys() for one in rules)
-        return (
-            self.sees_mine and seen and all(has_page(r[0]) for one in rules for r in one.values())
-        )
+        known = all(has_page(kind) for one in rules for kind, _ in one.values())
+        return known and all(one.keys() >= self.parts.keys() for one in rules)
+
+    @property
+    def kinds(self) -> set[type[Optimizer]]:
+        """The classes of the optimizers that theirs was seen to step by."""
+        return {kind for step in self.steps for kind, _ in step.rules.values()}
 
     @property
     def known(self) -> bool:
         """Whether theirs was seen to step by an optimizer that has a page in `optimizers/`."""
-        return any(has_page(kind) for step in self.steps for kind, _ in step.rules.values())
+        return any(map(has_page, self.kinds))
 
     @property
     def foreign(self) -> bool:
         """Whether theirs was seen to step by a rule of torch.optim's that `optimizers/` has not."""
-        kinds = {kind for step in self.steps for kind, _ in step.rules.values()}
-        return any(
-            kind.__module__.startswith("torch.optim.") and not has_page(kind) for kind in kinds
-        )
+        own = (kind for kind in self.kinds if kind.__module__.startswith("torch.optim."))
+        return not all(map(has_page, own))
 
     @property
     def broken(self) -> tuple[int, tuple[str, ...]] | None:

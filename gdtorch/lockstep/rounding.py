@@ -4,13 +4,14 @@ from __future__ import annotations
 
 __all__ = [
     "GROWTH",
+    "coarser",
     "coarsest_dtype",
     "moved",
     "of_gradients",
     "precision",
 ]
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -28,6 +29,11 @@ GROWTH = 10  # how much a step may stretch the distance of two trajectories, and
 def of_gradients(epsilon: float) -> float:
     """Rounding of a gradient, relative to its largest element."""
     return min(GRADIENT * epsilon, COARSEST)
+
+
+def coarser(precisions: Iterable[torch.dtype]) -> float:
+    """Relative rounding error of the lowest of some precisions."""
+    return max(torch.finfo(dtype).eps for dtype in precisions)
 
 
 def coarsest_dtype(weights: Weights) -> torch.dtype:

@@ -6,12 +6,11 @@ __all__ = ["Start"]
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from .diagnosis import Diagnosis
 from .distance import Weights, close
-from .rounding import coarsest_dtype, moved, of_gradients, precision
+from .rounding import coarser, coarsest_dtype, moved, of_gradients, precision
 
 
 class Start:
@@ -54,7 +53,7 @@ class Start:
 
     def _compared(self) -> Diagnosis | None:
         """Do they begin at the same weights, but for rounding?"""
-        epsilon = max(torch.finfo(dtype).eps for dtype in self.precisions)
+        epsilon = coarser(self.precisions)
         pairs = self.theirs.items() if self.distance else ()
         unlike = tuple(n for n, theirs in pairs if not close(self.mine[n], theirs, epsilon))
         return Diagnosis("initial weights", weights=unlike) if unlike else None
@@ -74,6 +73,6 @@ class Start:
 
     def _near(self, start: Tensor, second: Tensor) -> bool:
         """Whether they are the same, but for the rounding of one step."""
-        epsilon = max(torch.finfo(dtype).eps for dtype in self.precisions)
+        epsilon = coarser(self.precisions)
         rounding = of_gradients(epsilon) * float(second.abs().max())
         return float((start - second).abs().max()) <= rounding

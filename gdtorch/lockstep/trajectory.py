@@ -27,6 +27,7 @@ from .observe import Observer
 from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper, has_page
+from .rounding import coarser
 from .start import Start
 
 AGREEING = {"identical", "rounding"}  # causes
@@ -236,7 +237,7 @@ class Inspection:
 
     def _look(self, step: int, mine: Weights, theirs: Weights) -> None:
         """Keep a step for the replay, and note where the two part."""
-        self.keeper.look(mine, theirs, self.differences, self.epsilon)
+        self.keeper.look(mine, theirs, self.differences, coarser(self.precisions))
         if self.keeper.parting and self.parting is None:
             name = max(self.differences, key=lambda name: self.differences[name])
             self.parting = farthest(step, name, mine[name], theirs[name])
@@ -289,11 +290,6 @@ class Inspection:
             "\n".join([text, *self._notes(diagnosis)]),
         )
 
-    @property
-    def epsilon(self) -> float:
-        """Relative rounding error of the lower of both precisions."""
-        return max(torch.finfo(dtype).eps for dtype in self.precisions)
-
     def _diagnosis(self, seconds: float, progress: Progress) -> Diagnosis:
         """Why the two part, if they do."""
         if self.refusal:
@@ -314,7 +310,7 @@ class Inspection:
     def _have_drifted(self) -> bool:
         """Whether two that run free are farther apart than rounding may have carried them."""
         size = max(float(weight.abs().max()) for weight in self.weights[1].values())
-        most = DRIFT * self.epsilon * max(1.0, size)
+        most = DRIFT * coarser(self.precisions) * max(1.0, size)
         return self.keeper.parted or self.keeper.distance > most
 
     def _notes(self, diagnosis: Diagnosis) -> Iterator[str]:
