@@ -270,7 +270,7 @@ def kinds_of(number):
 )
 def test_every_mistake_is_named(mistake, problem, dtype, seeds, monkeypatch):
     if mistake in (other_rule, other_rows, wrong_formula):  # which no search finds
-        monkeypatch.setattr(sys.modules["gdtorch.lockstep.edits"], "SECONDS", 0.3)
+        monkeypatch.setattr(sys.modules["gdtorch.lockstep.search"], "SECONDS", 0.3)
     for seed in seeds:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))

@@ -12,11 +12,14 @@ from typing import Any
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
-from .edits import SCALES, SECONDS_OF_BREAKS, Finding, Progress, find, silent, theirs_program
 from .parting import PLAIN, parting, updated_before
+from .rates import SCALES
 from .record import Record, has_page
 from .replay import Program, make_rule, options_of
 from .schedules import lr_at, near
+from .screening import Progress, silent
+from .search import SECONDS_OF_BREAKS, Finding, find
+from .theirs import theirs_program
 from .words import in_words, phrase, signature, signatures
 
 MOST_ALIKE = 3  # named

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
-from .edits import SECONDS_OF_BREAKS as SECONDS
-from .edits import Progress, silent
 from .explain import explain
 from .findings import diagnose
 from .observe import Observer
@@ -28,6 +26,8 @@ from .pairing import Pairing, pair
 from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
 from .record import Keeper, has_page
 from .rounding import coarser
+from .screening import Progress, silent
+from .search import SECONDS_OF_BREAKS as SECONDS
 from .start import Start
 
 AGREEING = {"identical", "rounding"}  # causes

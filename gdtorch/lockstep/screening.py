@@ -1,0 +1,200 @@
+"""Of the many mistakes that a gradient may have: those that leave the least of mine's steps."""
+
+from __future__ import annotations
+
+__all__ = ["Progress", "Screening", "ahead", "silent"]
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
+from .plainness import NEARLY_HELD
+from .replay import Program, Replay
+from .rounding import of_gradients
+from .trial import SECONDS, Candidate, Fitted, Trial, changed, share
+
+LATER = 3  # more steps than the first that differs, by which mistakes are screened
+BROKEN = 8  # of them, that are tried with another edit
+MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
+PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
+AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
+ALONG = 1e-6  # of the cosine of two steps that may be the same
+MOST_SAID = 4  # steps that take the rows of others
+
+Progress = Callable[[int, int], object]
+
+
+def silent(_tried: int, _of: int) -> None:
+    """Nothing is shown of how far the search has come."""
+
+
+class Screening:
+    """Mistakes in the gradient, tried on the first step that differs, then on some more.
+
+    Args:
+        trial: what is to be explained.
+        seconds: how long to try them.
+        progress: called with how many were tried, and how many there are.
+
+    Attributes:
+        candidates: the mistakes that change the first step's gradient.
+        looked: how many were tried, and of how many, where time was up.
+    """
+
+    def __init__(self, trial: Trial, seconds: float, progress: Progress) -> None:
+        self.trial, self.record, self.progress = trial, trial.record, progress
+        self.looked: tuple[int, int] | None = None
+        self.limit = time.monotonic() + seconds
+        self.candidates: list[Candidate] = []
+        tape, true = self.record.tape(trial.first), self.record.gradient(trial.first, None)
+        if not tape or true is None:
+            return
+        if not self.record.same(true, self.record.steps[trial.first].fresh):
+            return
+        self.true = true
+        self.first = Replay(self.record, trial.theirs, trial.first + 1, trial.small.chosen)
+        names = {id(parameter): name for name, parameter in self.record.parameters.items()}
+        self.candidates = [*self._made(list(breaks(tape, names))), *ahead(trial)]
+
+    def least(self, candidates: Sequence[Candidate] | None = None) -> list[Fitted]:
+        """Of the candidates those that leave the least, the ones that concern all weights first."""
+        trial, count = self.trial, len(self.first.steps) + LATER
+        few = Replay(self.record, trial.theirs, count, trial.small.chosen)
+        candidates = self.candidates if candidates is None else candidates
+        left = [(Fitted(candidate), math.nan) for candidate in candidates]
+        for replay in (self.first, few, trial.small):
+            left = [(one, _left_at_any_rate(replay, one.apply(trial.theirs))) for one, _ in left]
+            holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
+            if not holding:
+                break
+            left = holding
+        # Of those that hold, those that leave the other weights right.
+        left.sort(key=lambda pair: (pair[1] > 1, pair[0].candidate.partial, pair[1]))
+        found = [replace(one, left=rest) for one, rest in left[:BROKEN]]
+        return sorted(found, key=lambda one: one.candidate.partial)
+
+    def two_at_a_time(self) -> list[Fitted]:
+        """Two mistakes at a time, for a while, that leave the least."""
+        own = [one for one in self.candidates if one.broken and one.broken.what != "other_rows"]
+        right = {one: self._right_weights(one) for one in own}
+        most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
+        # Where one mistake explains some weights, the other one is sought for the rest.
+        both = itertools.product(most[:PARTLY], own) if most else itertools.combinations(own, 2)
+        two = [
+            replace(one.broken, beside=other.broken)
+            for other, one in itertools.islice(both, MOST_PAIRS)
+            if one.broken
+        ]
+        looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
+        found = self.least(self._made(two))
+        self.looked = looked  # of single ones
+        return found
+
+    def reordered(self) -> Iterator[Fitted]:
+        """Theirs with the rows in another order: in each step those that go mine's way most."""
+        trial, record = self.trial, self.record
+        every = range(trial.first, len(trial.window.steps))
+        moved = torch.nn.functional.normalize(record.stack("after") - record.stack("before"))
+        places: dict[int, int] = {}
+        for step in every:
+            if trial.agreeing or time.monotonic() > self.limit + SECONDS:
+                return
+            taken = record.gradients(step, [other_rows("", {step: other}) for other in every])
+            ways = torch.stack([moved[step] if made is None else made for made in taken])
+            along = -(torch.nn.functional.normalize(ways) @ moved[step])
+            best = along.isclose(along.max(), rtol=0, atol=ALONG)
+            if bool(best.all()):
+                return  # all have the same rows
+            if not best[step - trial.first]:
+                places[step] = trial.first + int(best.int().argmax())
+        if places:
+            pairs = [f"step {place + 1} in step {step + 1}" for step, place in places.items()]
+            said = ", ".join([*pairs[:MOST_SAID], *(["…"] if len(pairs) > MOST_SAID else [])])
+            yield Fitted(self._candidate(other_rows(f"another one: of {said}", places)))
+
+    def _candidate(self, one: Break, *, partial: bool = False) -> Candidate:
+        build = changed(broken=one, spoiled=frozenset(self.trial.parted))
+        return Candidate(one.cause, build, ((),), partial, one)
+
+    def _made(self, tried: Sequence[Break]) -> list[Candidate]:
+        """Mistakes that change the first step's gradient, each another; until time is up."""
+        trial, record, true = self.trial, self.record, self.true
+        whole, raw = record.steps[trial.first].whole, None
+        if trial.sees_mine and whole and whole.mine:
+            raw = record.steps[trial.first].raw  # then no other one can be the cause
+        known: dict[tuple[float, ...], Candidate] = {}
+        chance = torch.Generator().manual_seed(0)
+        # Two gradients are taken for the same where these products are, to rounding.
+        onto = torch.randn(len(true), 2, generator=chance, dtype=true.dtype)
+        rounding = of_gradients(record.epsilon) * true.norm()
+        for number, made in enumerate(record.gradients(trial.first, tried)):
+            one = tried[number]
+            if time.monotonic() > self.limit or self.progress(number + 1, len(tried)):
+                self.looked = self.looked or (number, len(tried))
+                break
+            if made is None or not self._differs(made, trial.parted):
+                continue
+            if record.same(made, share(made, true) * true):
+                continue  # a factor of the gradient is the plainer word
+            if raw is not None and not self._can_be_mines(one, made, raw):
+                continue
+            trial.tried += 1
+            key = tuple((made @ onto / rounding).round().tolist())
+            same = known[key].broken if key in known else None
+            if same and not (one.breadth < same.breadth and one.in_all() == same.in_all()):
+                continue  # unless it is the same in fewer places
+            known[key] = self._candidate(one, partial=self._differs(made, trial.agreeing))
+            if trial.first == 0:  # else the steps before have it, too, if they do not show it
+                self.first.suppose(known[key].build(trial.theirs, ()), {0: made})
+        return [*known.values()]
+
+    def _can_be_mines(self, one: Break, made: Tensor, raw: Tensor) -> bool:
+        """Whether mine's gradient, which was seen, is the one with this mistake, or a multiple."""
+        whole, factor = self.record.steps[self.trial.first].whole, share(raw, made)
+        if not whole or not whole.mine or self.record.unlike(factor * made, raw):
+            return False
+        close = math.sqrt(self.record.epsilon)
+        same_loss = math.isclose(
+            whole.mine.value, float(factor) * whole.tape.value, rel_tol=close, abs_tol=close
+        )
+        return same_loss or one.alters_loss
+
+    def _right_weights(self, candidate: Candidate) -> int:
+        """How many of the weights that have parted a candidate explains in the first step."""
+        missed = self.first.missed(candidate.build(self.trial.theirs, ()))[-1]
+        return sum(bool((missed[self.first.of(n)] <= 1).all()) for n in self.trial.parted)
+
+    def _differs(self, made: Tensor, names: Sequence[str]) -> bool:
+        """Whether a gradient differs from the true one in some of these weights."""
+        parts = (self.record.parts[name] for name in names)
+        finite = bool(made.isfinite().all())
+        return finite and any(not self.record.same(made[part], self.true[part]) for part in parts)
+
+
+def ahead(trial: Trial) -> Iterator[Candidate]:
+    """The gradient at w + μ * v, with the velocity as it is or as Nesterov's papers have it."""
+    every = frozenset(trial.record.parts)
+    rules = trial.record.steps[trial.first].rules.values()
+    if any(options.get("momentum") for _, options in rules):
+        yield Candidate("look-ahead", changed(broken=LOOK_AHEAD, spoiled=every))
+        elsewhere = changed(broken=SHOWN_ELSEWHERE, spoiled=every)
+        yield Candidate(
+            "look-ahead", lambda p, x: elsewhere(p, x).with_option("nesterov", value=False)
+        )
+
+
+def _left_at_any_rate(replay: Replay, program: Program) -> float:
+    """What a program leaves; or more than that with each step as long as fits mine's best.
+
+    A loss that is ½ of a sum where theirs is a mean is often there beside a wrong derivative.
+    """
+    left = replay.left(program)
+    if left <= 1:
+        return left
+    return min(left, AT_ANY_RATE * replay.left(replace(program, any_rate=True)))

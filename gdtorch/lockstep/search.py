@@ -1,0 +1,354 @@
+"""The search for the smallest edit with which theirs takes mine's steps.
+
+First come single edits of the rule and of the loop, then mistakes in the gradient, then two edits
+at a time, another optimizer, another edit beside a schedule, and two mistakes in the gradient.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SECONDS_OF_BREAKS", "Finding", "find", "search"]
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from . import candidates, rates
+from .candidates import cause_of
+from .plainness import (
+    LIMITS,
+    WHOLE,
+    is_a_limit,
+    is_round,
+    order,
+    plain_cause,
+    rank,
+    rounded,
+)
+from .record import Record, has_page
+from .replay import Program, Replay
+from .screening import Progress, Screening, silent
+from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
+
+SECONDS_OF_BREAKS = 30.0
+ROUNDER = 1.0  # seconds in which a pair of rounder numbers is looked for
+LIKELY = 100  # pairs of other edits that are tried
+RIDGE = 1e-12  # of least squares, for vectors that are nearly the same
+WEAK = 4  # roundings: a smaller difference tells no cause from another
+WEAK_UPDATES = 10  # the same, where theirs' updates are all that is known of its rounding
+FEW = 3  # steps, from the first that differs on, which cannot tell a memory from a decay
+AT_ONCE = {  # causes that the first such steps show whole
+    *("sign", "scale", "scale of one weight", "gradients not zeroed", "weight that never moves"),
+}
+BEYOND = 10  # times the rounding of a sample, times elements in all for one of the sample
+NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
+
+Edits = tuple[Fitted, ...]
+# With all that mine makes of its gradients, as its optimizer was given them.
+MINES_GRADIENTS = Fitted(
+    Candidate("", lambda p, _: replace(p, own=True, clip=None, adds_up="never"))
+)
+MINES_RULE = Fitted(Candidate("optimizer", changed(mines_rule=True)))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the replay has found.
+
+    Args:
+        causes: the words for it, the first one the report's; empty where nothing was found.
+        program: theirs with the edits.
+        theirs: the program that theirs was seen to be.
+        step: the first step that rounding does not explain.
+        weights: the weights that show it.
+        steps: how many steps the program was shown to take as mine does.
+        largest: the most that it leaves in any of them, in roundings.
+        agreeing: weights that rounding explains, though they move.
+        tried: how many edits were tried.
+        weak: whether the difference is hardly more than rounding, so that much would explain it.
+        several: the words, where so few steps cannot tell them apart.
+        alike: other programs that do the same.
+        same: whether mine was seen to have theirs' gradients.
+        beyond: the first step in which elements differ that are not in the sample, and the weight.
+        looked: how many mistakes in the gradient were tried, and of how many, where time was up.
+    """
+
+    causes: tuple[str, ...]
+    program: Program
+    theirs: Program
+    step: int = 0
+    weights: tuple[str, ...] = ()
+    steps: int = 0
+    largest: float = 0.0
+    alike: tuple[tuple[str, Program], ...] = ()
+    looked: tuple[int, int] | None = None
+    same: bool = False
+    beyond: tuple[int, str] | None = None
+    agreeing: tuple[str, ...] = ()
+    several: tuple[str, ...] = ()
+    tried: int = 0
+    weak: bool = False
+
+
+def find(
+    record: Record,
+    theirs: Program,
+    seconds: float = SECONDS_OF_BREAKS,
+    progress: Progress = silent,
+) -> Finding:
+    """What makes theirs' steps mine's.
+
+    Args:
+        record: what was kept of both.
+        theirs: the program that theirs was seen to be.
+        seconds: how long to look for mistakes in the gradient.
+        progress: called with how many of these were tried, and how many there are.
+    """
+    trial = Trial(record.rounded_as_mine(), theirs)
+    nothing = Finding((), theirs, theirs, largest=trial.worst)
+    if trial.step is None:
+        return replace(nothing, steps=len(record.steps), beyond=_beyond(trial.all))
+    found, looked = search(trial, seconds, progress)
+    base = replace(nothing, step=trial.step + 1, weights=trial.parted, agreeing=trial.agreeing)
+    if trial.worst < (WEAK_UPDATES if record.bare else WEAK):
+        return replace(base, weak=True)
+    if not found:
+        return replace(base, tried=trial.tried, looked=looked, same=trial.same)
+    causes = {one.candidate.cause for edits in found for one in edits}
+    few = len(trial.window.steps) - trial.step < FEW
+    unclear = len(found if record.bare else causes) > 1
+    if few and unclear and found[0][0].candidate.cause not in AT_ONCE:
+        return replace(base, several=tuple(sorted(causes)))
+    return replace(
+        base,
+        causes=tuple(filter(None, map(plain_cause, found[0]))),
+        program=edited(theirs, found[0]),
+        steps=len(trial.window.steps),
+        largest=trial.largest(*found[0]),
+        alike=tuple((one[0].candidate.cause, one[0].apply(theirs)) for one in found[1:]),
+    )
+
+
+def _beyond(replay: Replay) -> tuple[int, str] | None:
+    """The first step in which a weight differs, in elements outside the sample, and the weight."""
+    record = replay.record
+    rounding = {name: replay.noise[:, replay.of(name)].amax(dim=1) for name in record.parts}
+    for number, step in enumerate(record.steps):
+        for name, places in record.places.items():
+            most = BEYOND * math.prod(record.shapes[name]) / len(places) * rounding[name][number]
+            if step.apart.get(name, 0.0) > most:
+                return number + 1, name
+    return None
+
+
+def search(
+    trial: Trial, seconds: float = 0.0, progress: Progress = silent
+) -> tuple[list[Edits], tuple[int, int] | None]:
+    """The smallest edits that take mine's steps, alike ones all.
+
+    Args:
+        trial: what is to be explained.
+        seconds: how long to look for mistakes in the gradient.
+        progress: called with how many of these were tried, and how many there are.
+
+    Returns:
+        The edits, none where none is found; and how many mistakes in the gradient were tried, of
+        how many, where time was up.
+    """
+    if trial.record.bare:
+        return _of_updates(trial), None
+    singles = [trial.fit(candidate) for candidate in candidates.singles(trial)]
+    found: list[Edits] = _each([rounded(trial, one) for one in singles], trial)
+    found.sort(key=lambda edits: order(trial, *edits))
+    if not found and trial.agreeing:  # then no edit of all weights can be the cause
+        singles = [one for one in singles if one.candidate.partial]
+    if not found and (schedule := rates.schedule(trial, trial.theirs)) and trial.holds(schedule):
+        found = [(schedule,)] if rates.is_of_lr(trial, schedule) else []
+    screening = None
+    factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
+    if factors and not trial.of_theirs and not trial.same:
+        screening = Screening(trial, seconds, progress)
+    looked = screening.looked if screening else None
+    if screening and screening.candidates:
+        broken = screening.least()
+        # One mistake that leaves the other weights right is plainer than some factors.
+        plain = [one for one in broken if not (found and one.candidate.partial)]
+        found = [*_each(plain, trial), *found]
+        singles += broken
+    adjustable = not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE
+    found = found or _now_and_then(trial) or _as_seen_in_mine(trial)
+    found = found or _pairs(trial, singles) or rates.scales(trial)
+    # Some pairs of options make one rule of another: then that one is the plainer word.
+    of = LIMITS if found and len(found[0]) > 1 else WHOLE
+    if not trial.agreeing and (not found or is_a_limit(trial, *found[0], of=of)):
+        found = _other_optimizer(trial) or found
+    if not found and adjustable:
+        found = rates.beside(trial, singles, time.thread_time() + SECONDS)
+    if not found and screening and screening.candidates:
+        found = _each(screening.two_at_a_time(), trial) or _each(screening.reordered(), trial)
+    return found or _beside_mines_gradients(trial), looked
+
+
+def _each(edits: Iterable[Fitted], trial: Trial) -> list[Edits]:
+    """Those that take mine's steps, each by itself."""
+    return [(one,) for one in edits if trial.holds(one)]
+
+
+def _of_updates(trial: Trial) -> list[Edits]:
+    """What can be told from theirs' updates alone, whatever rule has made them."""
+    singles = [trial.fit(candidate) for candidate in candidates.of_updates(trial)]
+    schedule = rates.schedule(trial, trial.theirs)
+    tried = [rounded(trial, one) for one in singles]
+    if schedule and len({*schedule.numbers}) > 1:  # else it is a factor
+        tried.append(schedule)
+    holding = sorted(filter(trial.holds, tried), key=partial(order, trial))
+    holding.sort(key=lambda one: not _is_shown(trial, one))
+    if holding and _is_shown(trial, holding[0]):
+        return [(one,) for one in holding]
+    of = {one.candidate.cause: one for one in singles}
+    pairs = (of["scale"], of["weight decay"]), (of["momentum"], of["dampening"])
+    held = (pair for pair in _that_hold(trial, pairs, SECONDS) if _is_shown(trial, *pair))
+    return [*itertools.islice(held, 1)]
+
+
+def _is_shown(trial: Trial, *edits: Fitted) -> bool:
+    """Whether edits that hold explain more numbers than they have; a factor of all need not."""
+    numbers = sum(len(one.numbers) for one in edits if one.candidate.cause != "scale")
+    dampening = (x for one in edits if one.candidate.cause == "dampening" for x in one.numbers)
+    if not all(0 < share < 1 for share in dampening):
+        return False
+    return int((trial.window.apart > trial.window.noise).sum()) > numbers
+
+
+def _now_and_then(trial: Trial) -> list[Edits]:
+    """What mine does once in several steps, as at the end of an epoch."""
+    tried = (Fitted(one) for one in candidates.now_and_then(trial))
+    return [*itertools.islice(((one,) for one in tried if trial.holds(one)), 1)]
+
+
+def _as_seen_in_mine(trial: Trial) -> list[Edits]:
+    """Mine's gradients, or else its optimizer, as they were seen, in the place of theirs."""
+    if trial.sees_mine and trial.holds(MINES_GRADIENTS):
+        return [(MINES_GRADIENTS,)]
+    rules = trial.record.steps[trial.first].rules_of_mine
+    known = all(n in rules and has_page(rules[n][0]) for n in trial.parted)
+    return [(MINES_RULE,)] if known and not trial.of_theirs and trial.holds(MINES_RULE) else []
+
+
+def _beside_mines_gradients(trial: Trial) -> list[Edits]:
+    """What mine's optimizer makes of mine's gradients otherwise than theirs would."""
+    if not trial.sees_mine or trial.same:
+        return []
+    inner = Trial(trial.record, MINES_GRADIENTS.apply(trial.theirs))
+    found = [] if inner.step is None else search(inner)[0]
+    return [(MINES_GRADIENTS, *edits) for edits in found]
+
+
+def _other_optimizer(trial: Trial) -> list[Edits]:
+    """Another optimizer, with all of its numbers fitted."""
+    deadline = time.thread_time() + SECONDS
+    for candidate, numbers in candidates.other_optimizers(trial):
+        if time.thread_time() > deadline:
+            break
+        fitted = rounded(trial, trial.fit(candidate), [*map(cause_of, numbers)])
+        keeps_all = WHOLE & {o for o, x in zip(numbers, fitted.numbers, strict=True) if x == 1}
+        if trial.holds(fitted) and not keeps_all:
+            return [(fitted,)]
+    return []
+
+
+def _pairs(trial: Trial, singles: Sequence[Fitted]) -> list[Edits]:
+    """Two edits at a time: the first that hold, or others with rounder numbers."""
+    pairs = _likely(trial, singles)
+    fixed = [pair for pair in pairs if not any(one.numbers for one in pair)]  # soon tried
+    found = next(_that_hold(trial, [*fixed, *pairs[:LIKELY]], SECONDS), None)
+    if found is None or all(map(is_round, found)):
+        return [found] if found else []
+    # A number that is not round may have made up for another edit.
+    kept = {id(edit.candidate) for edit in found if is_round(edit)}
+    others = [pair for pair in pairs if kept & {id(one.candidate) for one in pair}]
+    rounder = (pair for pair in _that_hold(trial, others, ROUNDER) if all(map(is_round, pair)))
+    return [next(rounder, found)]
+
+
+def _likely(trial: Trial, singles: Sequence[Fitted]) -> list[tuple[Fitted, Fitted]]:
+    """Pairs of edits, those first whose changes of theirs' steps nearly add up to mine's.
+
+    How nearly is told to first order, by least squares: each change may be taken any number of
+    times, and the numbers of both edits may move.
+    """
+    replay = trial.small
+
+    def missed(*edits: Fitted) -> Tensor | None:
+        return replay.rest(lambda _: edited(trial.theirs, edits), torch.zeros(0))
+
+    rest = missed()
+    if rest is None:
+        return []
+    shown: list[tuple[Fitted, Tensor]] = []  # with its change, and that by each of its numbers
+    mute = []
+    for one in sorted(singles, key=lambda one: rank(one.left, one)):
+        there, slopes = missed(one), None
+        if there is not None and one.numbers:
+            build = partial(one.candidate.build, trial.theirs)
+            numbers = torch.tensor(one.numbers, dtype=torch.float64)
+            slopes = replay.jacobian(build, numbers, there)
+        if there is None or (slopes is None and torch.equal(there, rest)):
+            mute.append(one)
+        else:
+            rows = [there - rest, *(() if slopes is None else slopes.T)]
+            shown.append((one, torch.stack(rows)))
+    pairs = [
+        (one, two, _left_by(rest, changes, others))
+        for (one, changes), (two, others) in itertools.combinations(shown, 2)
+    ]
+    for (one, changes), two in itertools.product(shown, mute):
+        # It may show beside the first, as dampening does beside momentum; or in later steps.
+        both = missed(one, two)
+        if both is not None:
+            other = both - rest - changes[0]
+            pairs.append((one, two, _left_by(rest, changes, other[None])))
+    pairs.sort(key=lambda pair: rank(pair[2], *pair[:2]))
+    return [(one, two) for one, two, _ in pairs]
+
+
+def _left_by(rest: Tensor, *changes: Tensor) -> float:
+    """The size of what is left of a vector by the rows of matrices, each with any factor."""
+    basis = torch.nn.functional.normalize(torch.cat(changes))
+    along, size = basis @ rest, float(rest @ rest)
+    gram = basis @ basis.T + RIDGE * torch.eye(len(basis), dtype=basis.dtype)
+    made = float(along @ torch.linalg.solve(gram, along))
+    return math.sqrt(max(RIDGE * size, size - made))
+
+
+def _that_hold(
+    trial: Trial, pairs: Iterable[tuple[Fitted, Fitted]], seconds: float
+) -> Iterator[Edits]:
+    """Pairs that take mine's steps, or the one of them that does alone, until time is up."""
+    deadline = time.thread_time() + seconds
+    for one, two in pairs:
+        if time.thread_time() > deadline:
+            break
+        count = len(one.numbers)
+        causes = [e.candidate.cause for e in (one, two) for _ in e.numbers]
+        build = _one_after_the_other(one.candidate.build, two.candidate.build, count)
+        starts = tuple(a + b for a, b in itertools.product(one.wide(), two.wide()))
+        fitted = rounded(trial, trial.fit(Candidate("", build, starts)), causes)
+        if trial.holds(fitted):
+            numbers = fitted.numbers
+            pair = replace(one, numbers=numbers[:count]), replace(two, numbers=numbers[count:])
+            alone = [(part,) for part in pair if trial.holds(part)]
+            if alone:  # its numbers were found beside the other edit
+                yield alone[0]
+            else:  # that a part of each fresh gradient is left out is the plainer word
+                yield pair[::-1] if two.candidate.cause == "dampening" else pair
+
+
+def _one_after_the_other(one: Build, two: Build, count: int) -> Build:
+    """Two edits, the first one with so many of the numbers."""
+    return lambda program, x: two(one(program, x[:count]), x[count:])
