@@ -292,6 +292,9 @@ class _Maker:
             return NotImplemented
         index = whole[0]
         made, flat = self._run(self.args), index.flatten().tolist()
+        if self.one.detail == "in each row":
+            length = index[0].numel()
+            flat = [(number // length, row) for number, row in enumerate(flat)]
         last = {row: number for number, row in enumerate(flat)}
         keep = torch.tensor([last[row] == number for number, row in enumerate(flat)]).to(made)
         return self._with(made * keep.reshape(index.shape + (1,) * (made.ndim - index.ndim)))
@@ -315,6 +318,11 @@ class _Maker:
     def cut(self) -> Any:  # noqa: ANN401
         here = self.one.detail < len(self.function.slots())
         return self._cut({self.one.detail}) if here else NotImplemented
+
+    def truncated(self) -> Any:  # noqa: ANN401
+        here = self.function.name, self.function.place
+        numbers = {number for *place, number in self.one.detail if tuple(place) == here}
+        return self._cut(numbers) if numbers else NotImplemented
 
     def _product(self, function: Function | None = None) -> tuple[int, int]:
         """The places of a product's two inputs: what is handed through, and the weight."""
@@ -522,6 +530,10 @@ class _Maker:
         affine = dict(zip(("weight", "bias"), self.args[3 if batch else 2 :], strict=False))
         given = affine | kwargs
         across = [0, *range(2, x.ndim)] if batch else list(range(-len(self.args[1]), 0))
+        if "rows" in self.one.detail:
+            across = [0]
+        elif "more" in self.one.detail:
+            across = [across[0] - 1, *across]
         mean = x.mean(across, keepdim=True)
         var = x.var(across, keepdim=True, unbiased="unbiased" in self.one.detail)
         if "mean" in self.one.detail:

@@ -20,15 +20,18 @@ __all__ = [
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import or_
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
+from .derivatives import slips
 from .diagnosis import listed
 from .tape import Function, Slot, Tape, flattened
 
@@ -44,7 +47,7 @@ OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
     *WHOLE,
 }
-OF_STATISTICS = [("unbiased",), ("outside",)]  # likewise, of those of a norm
+OF_STATISTICS = [("unbiased",), ("outside",), ("rows",), ("more",)]  # likewise, of those of a norm
 FEW = 8  # places that are said one by one
 MOST_ROWS = 64  # that are taken one by one, or in micro-batches
 
@@ -335,6 +338,7 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         **LEFT_OUT,
         "leaves the sum out of the derivative of {name}": lambda g, at: g * at.y,
         "reduces the softmax's Jacobian to its diagonal": lambda g, at: g * at.y * (1 - at.y),
+        "has 1 − p for the derivative of {name}": lambda g, at: g * (1 - at.y),
         **OVER_AN_AXIS,
     },
     ("formula", ("log_softmax",), "derivative", "write {right}"): {
@@ -395,6 +399,13 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         # There alone p − y is below 0.
         "has the derivative in the target's column alone": lambda g, at: g * at.d.clamp(max=0),
     },
+    ("formula", tuple(OF_ERRORS), "derivative", "leave that out: no activation is there"): {
+        "multiplies the error of {name} by σ′, a(1 − a),": lambda g, at: (
+            g * at.d * at.x * (1 - at.x)
+        ),
+        "multiplies the error of {name} by tanh′, 1 − a²,": lambda g, at: g * at.d * (1 - at.x**2),
+        "multiplies the error of {name} by relu's mask": lambda g, at: g * at.d * (at.x > 0),
+    },
     ("flat", tuple(BROADCASTING), "broadcast", ONE_SHAPE): {
         "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)": None,
     },
@@ -409,6 +420,12 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     },
     ("statistics", NORMS, "batch statistics", "divide by sqrt(var + eps)"): {
         "adds {name}'s eps to the root of the variance": ("outside",),
+    },
+    ("statistics", ("batch_norm",), "batch statistics", "take them over all places, too"): {
+        "takes {name}'s mean and variance over the rows alone, for each place": ("rows",),
+    },
+    ("statistics", ("layer_norm",), "batch statistics", "take them over the last axes alone"): {
+        "takes {name}'s mean and variance over one axis more": ("more",),
     },
     ("statistics", NORMS, "batch statistics", "divide it by n"): {
         "divides the variance of {name} by n − 1": ("unbiased",),
@@ -431,7 +448,8 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     },
     ("scaled", ("square",), "derivative", EXPONENT): {"leaves the exponent out": lambda _: 0.5},
     ("last_of_index", tuple(TAKING), "overwritten gradient", ADD_UP): {
-        "keeps the last gradient alone of rows that are taken several times": None,
+        "keeps the last gradient alone of rows that are taken several times": "in all",
+        "keeps one gradient alone of what is taken several times for a row of data": "in each row",
     },
     ("formula", ELEMENTWISE - ACROSS - BY_CONSTANTS, "derivative", "write {right}"): OF_AN_ELEMENT,
     ("formula", BY_CONSTANTS, "derivative", "multiply by {plain}"): OF_A_CONSTANT,
@@ -457,6 +475,7 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
         groups.setdefault(function.name, []).append(function)
     of_weights = _of_weights(tape, names)
     mistakes = [one for name in groups for one in _of_the_table(name)]
+    mistakes += [one for name in groups for one in _of_a_formula(name)]
     mistakes += [one for some in groups.values() for one in _options(some[0])]
     mistakes += [one for some in groups.values() for one in _cuts(some)]
     everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
@@ -472,6 +491,7 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
             "one_use",
             detail=end,
         )
+    yield from _truncated(tape)
     yield from (other_rows(f"the step {which}", {}, by) for which, by in BESIDE.items())
     yield from _of_rows(tape)
     order = {(function.name, function.place): k for k, function in enumerate(tape.functions)}
@@ -516,6 +536,37 @@ def _cuts(functions: list[Function]) -> Iterator[Break]:
             "cut",
             name,
             detail=number,
+        )
+
+
+def _truncated(tape: Tape) -> Iterator[Break]:
+    """No gradient goes from one step of a recurrence, which uses its weights again, to the last."""
+    uses: dict[int, Counter[int]] = {}  # slot → how often each weight was used on the way there
+    for function in tape.functions:
+        before = [uses.get(slot, Counter()) for slot in function.slots()]
+        here: Counter[int] = reduce(or_, before, Counter()) + Counter(
+            {*function.slots()} & {*tape.leaves}
+        )
+        uses |= dict.fromkeys(function.outputs, here)
+    used: Counter[int] = reduce(or_, uses.values(), Counter())
+    again = {slot for slot, times in used.items() if times > 1}
+    states: set[int] = set()  # what a later use of such a weight depends on
+    for function in reversed(tape.functions):
+        if function.inputs() & again or not states.isdisjoint(function.outputs):
+            states |= function.inputs() - {*tape.leaves}
+    passed = tuple(
+        (function.name, function.place, number)
+        for function in tape.functions
+        for number, slot in enumerate(function.slots())
+        if slot in states and 0 < max(uses[slot].values()) < max(uses[function.outputs[0]].values())
+    )
+    if passed:
+        yield Break(
+            "branch cut off",
+            "hands no gradient on from one step of the recurrence to the step before",
+            "carry it on: what comes back to a state (h, c) is added to that of the step before",
+            "truncated",
+            detail=passed,
         )
 
 
@@ -646,6 +697,14 @@ def _of_the_table(name: str) -> Iterator[Break]:
             told = mine if "{place}" in mine else f"{mine} {{place}}"
             said, does, write = (text.format(**words) for text in (cause, told, change))
             yield Break(said, does, write, what, name, detail=detail)
+
+
+def _of_a_formula(name: str) -> Iterator[Break]:
+    """A slip in the derivative of a function."""
+    for right, wrong, formula in slips(name):
+        said = f"has `{wrong}` for the derivative of y = {name}(x) ({{place}})"
+        change = f"{right}, where g is what comes back"
+        yield Break("derivative", said, change, "formula", name, detail=formula)
 
 
 def _options(function: Function) -> Iterator[Break]:

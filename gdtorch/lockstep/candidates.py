@@ -10,6 +10,7 @@ __all__ = [
     "cause_of",
     "counts",
     "factors",
+    "mutated",
     "now_and_then",
     "of_updates",
     "other_optimizers",
@@ -25,7 +26,9 @@ from typing import Any
 from torch import Tensor
 
 from ..optimizers import RULES
+from .mutations import assigned, mutants
 from .replay import Program, options_of
+from .rules import text_of
 from .trial import Build, Candidate, Trial, changed
 
 CUTS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)  # of the first gradient, at which it may be clipped
@@ -104,6 +107,18 @@ def of_updates(trial: Trial) -> Iterator[Candidate]:
     yield from factors(trial)
     for option, start in (("momentum", 0.5), ("weight_decay", 0.01), ("dampening", 0.5)):
         yield Candidate(cause_of(option), _with(option, frozenset()), ((start,),))
+
+
+def mutated(trial: Trial) -> Iterator[Candidate]:
+    """Theirs' rule with a slip in it, where all weights have one rule."""
+    rule = trial.rule()
+    kinds = {kind for step in trial.window.steps for kind, _ in step.rules.values()}
+    if rule is None or len(kinds) > 1 or trial.agreeing:
+        return
+    text = text_of(rule)
+    arrays = ("w", "g", *(name for name in assigned(text) if name not in {"w", "g"}))
+    for mutant in mutants(text, (arrays, ("beta1", "beta2"))):
+        yield Candidate("update rule", changed(text=mutant))
 
 
 def now_and_then(trial: Trial) -> Iterator[Candidate]:
@@ -233,6 +248,7 @@ def _counters(trial: Trial) -> tuple[tuple[float, float, float], ...]:
     many = len(trial.window.names)
     return (
         *((many, 0, 1), (many, many - 1, -1), (0, 0, 0), (0, 1, 0), (1, 1, 0), (1, -1, 0)),
+        (2, 1, 0),
         *((1 / steps, 0, 0) for steps in range(2, trial.record.window)),
     )
 

@@ -40,6 +40,8 @@ class Diagnosis:
         weights: the weights that show it.
         second: a second cause that is there as well, with its factor.
         evidence: what was seen, in words, beyond what the cause says.
+        way: of theirs' functions those through which the gradient of these weights goes, and of no
+            others, from the loss backwards; empty where that is not known.
         bare: where theirs' updates are all that is known of it, and not its gradients, the learning
             rate by which they were divided, 1 if that is not known; else 0.
         several: whether it is unexplained because more than one cause explains it.
@@ -62,6 +64,7 @@ class Diagnosis:
     weights: tuple[str, ...] = ()
     second: tuple[str, Factor] | None = None
     evidence: str = ""
+    way: tuple[str, ...] = ()
     bare: float = 0.0
     several: bool = False
     edits: tuple[Edit, ...] = ()

@@ -38,6 +38,10 @@ REPLAYED = {  # where so much has been tried that no more is guessed
     "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
     "it, in a way that was not found; the others are right.",
 }
+ON_THE_WAY = (
+    "The others' gradients are right. Look first at the functions on the way back to these weights "
+    "alone, and at what mine gives them: {}."
+)
 SAME_GRADIENTS = (
     "Both optimizers are given the same gradients. Look at what mine's makes of them, and at what "
     "else changes its weights: before step(), after it, or in its state."
@@ -134,6 +138,8 @@ def _meaning(diagnosis: Diagnosis) -> str:
         return SAME_GRADIENTS
     if diagnosis.other_gradients:
         return OTHER_GRADIENTS
+    if diagnosis.way:
+        return ON_THE_WAY.format(listed(diagnosis.way))
     if diagnosis.theirs and not diagnosis.bare and cause in REPLAYED:
         return REPLAYED[cause]
     if cause == "unexplained":

@@ -12,10 +12,12 @@ from typing import Any
 from .breaks import SHOWN_ELSEWHERE, Break
 from .breaks import in_words as broken_in_words
 from .diagnosis import Diagnosis, Edit, Factor, listed
+from .mutations import changed_lines
 from .parting import PLAIN, parting, updated_before
 from .rates import SCALES
 from .record import Record, has_page
 from .replay import Program, make_rule, options_of
+from .rules import text_of
 from .schedules import lr_at, near
 from .screening import Progress, silent
 from .search import SECONDS_OF_BREAKS, Finding, find
@@ -187,7 +189,18 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     if not found.agreeing:
         return replace(base, evidence=f"{tried} mine's steps{_outside(record)}")
     seen = f"the steps of {listed(found.agreeing)} are the same in both; {tried} the others'"
-    return replace(base, cause="one weight's update", evidence=seen + _outside(record))
+    seen += _outside(record)
+    return replace(base, cause="one weight's update", evidence=seen, way=_way(found, record))
+
+
+def _way(found: Finding, record: Record) -> tuple[str, ...]:
+    """The functions through which the gradient of the weights that part goes, and of no others."""
+    tape = record.tape(found.step - 1)
+    keys = {name: id(parameter) for name, parameter in record.parameters.items()}
+    if tape is None or not keys:
+        return ()
+    wrong, right = ({keys[name] for name in names} for names in (found.weights, found.agreeing))
+    return tuple(tape.leading_to(wrong, right))
 
 
 def _outside(record: Record) -> str:
@@ -212,6 +225,10 @@ def _edits_of(
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     elif program.broken != SHOWN_ELSEWHERE:
         edits += _other_options(program, _seen_options(record, theirs, parted[0]), only)
+    if program.text:
+        kind, options = _rule_seen(record, theirs, parted[0])
+        there, here = changed_lines(text_of(make_rule(kind, options)), program.text)
+        edits.append(Edit("update rule", here, there))
     edits += _other_rates(theirs, program, record, parted[0])
     if program.broken:
         for one in program.broken.parts:
@@ -348,13 +365,17 @@ def _gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
 
 def _seen_options(record: Record, theirs: Program, name: str) -> dict[str, Any]:
     """The options with which theirs steps a weight, of the first step that it does."""
+    kind, options = _rule_seen(record, theirs, name)
+    return options_of(make_rule(kind, options)) if kind else {"lr": 1.0}
+
+
+def _rule_seen(record: Record, theirs: Program, name: str) -> tuple[str, Mapping[str, Any]]:
+    """The optimizer's name and options, of the first step in which theirs steps a weight."""
     if theirs.optimizer:
-        return options_of(make_rule(theirs.optimizer, theirs.options))
-    for step in record.steps:
-        if name in step.rules:
-            kind, options = step.rules[name]
-            return options_of(make_rule(kind.__name__, {**options, **theirs.options}))
-    return {"lr": 1.0}
+        return theirs.optimizer, theirs.options
+    seen = (step.rules[name] for step in record.steps if name in step.rules)
+    kind, options = next(seen, (None, {}))
+    return (kind.__name__, {**options, **theirs.options}) if kind else ("", {})
 
 
 def _factor_of(

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -29,6 +30,7 @@ from .tape import Recording, Tape
 
 # Functions with a kink: name → by how much the derivative jumps there.
 KINKED = {"relu": 1.0, "leaky_relu": 1.0, "abs": 2.0, "clamp": 1.0, "clamp_min": 1.0}
+POOLS = {"max_pool1d": 1, "max_pool2d": 2, "max_pool3d": 3}  # name → over how many axes
 UNSCALE = "_amp_foreach_non_finite_check_and_unscale_"  # what `GradScaler.unscale_` calls
 OF_CLASSES = {"nll_loss", "cross_entropy"}  # losses of which the classes of a row are one output
 BARE = {  # losses without a square, and so without a ½
@@ -36,9 +38,27 @@ BARE = {  # losses without a square, and so without a ½
     *("l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"),
 }
 REDUCTIONS = {*BARE, "mean", "sum", "mse_loss", "smooth_l1_loss", "huber_loss"}
-LOOKED_AT = {"backward", UNSCALE, *REDUCTIONS, *KINKED}
+LOOKED_AT = {"backward", UNSCALE, *REDUCTIONS, *KINKED, *POOLS}
 MOST_KINKS = 32  # looked at one by one in a step; more of them are no accident
 ROUNDINGS = 64  # of the largest input, within which an input is on the kink
+
+
+@dataclass(frozen=True)
+class _Kink:
+    """A function of which some outputs have, but for rounding, another derivative.
+
+    Args:
+        inputs: the array that it was given.
+        outputs: what it returned.
+        on_it: of which outputs.
+        change: by how much what is handed back to the inputs would change, given the place of one
+            of the outputs and what comes back there.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    on_it: Tensor
+    change: Callable[[tuple[int, ...], Tensor], Tensor]
 
 
 @dataclass
@@ -129,7 +149,7 @@ class Observer(TorchFunctionMode):
         self.seen = Seen()
         self.left: dict[int, Tensor | None] = {}  # what earlier steps have left in `.grad`
         self.recording = Recording()
-        self.kinks: list[tuple[Tensor, Tensor, Tensor, float]] = []
+        self.kinks: list[_Kink] = []
         self.unscaled = False  # the loss on the tape
 
     @contextmanager
@@ -180,12 +200,17 @@ class Observer(TorchFunctionMode):
             shape = tuple(args[0].shape)
             self.shape = shape[:1] + shape[2:] if name in OF_CLASSES else shape
             self.squared = name not in BARE
-        if name not in KINKED or not isinstance(args[0], Tensor) or not args[0].requires_grad:
+        kinked = name in KINKED or name in POOLS
+        if not kinked or not isinstance(args[0], Tensor) or not args[0].requires_grad:
             return call(*args)
-        on_it = self._on_the_kink(args[0], args[1:], kwargs or {})
+        on_it = self._on_the_kink(args[0], args[1:], kwargs or {}) if name in KINKED else None
         made = call(*args)
-        if on_it.any():
-            self.kinks.append((args[0], made, on_it, KINKED[name]))
+        if on_it is None:
+            kink = self._tie(name, made, args, kwargs or {})
+        else:
+            kink = _Kink(args[0], made, on_it, partial(_jump, args[0], KINKED[name]))
+        if kink.on_it.any():
+            self.kinks.append(kink)
         return made
 
     @torch.no_grad()
@@ -201,6 +226,36 @@ class Observer(TorchFunctionMode):
         for at in bounds or [0.0]:
             on_it |= (inputs - at).abs() <= near
         return on_it
+
+    @torch.no_grad()
+    def _tie(
+        self,
+        name: str,
+        made: Any,  # noqa: ANN401 (the outputs, or a pair with their places)
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> _Kink:
+        """Windows of a pool whose largest two inputs are the same but for rounding."""
+        inputs = args[0].detach()
+        pool = partial(getattr(F, name), **{**kwargs, "return_indices": True})
+        largest, first = pool(inputs, *args[1:6])
+        flat = inputs.flatten(-POOLS[name])
+        rest = flat.scatter(-1, first.flatten(-POOLS[name]), -torch.inf).view_as(inputs)
+        next_one, second = pool(rest, *args[1:6])
+        share = ROUNDINGS * torch.finfo(inputs.dtype).eps + self.reach
+        apart = largest - next_one
+        # Two that are just the same, as those which ReLU has set to 0, are so in both programs.
+        on_it = (apart > 0) & (apart <= share * inputs.abs().max())
+
+        def change(at: tuple[int, ...], slope: Tensor) -> Tensor:
+            moved = torch.zeros_like(flat)
+            channel = at[: -POOLS[name]]
+            moved[(*channel, first[at])] -= slope
+            moved[(*channel, second[at])] += slope
+            return moved.view_as(inputs)
+
+        outputs = made[0] if isinstance(made, tuple) else made
+        return _Kink(args[0], outputs, on_it, change)
 
     def _grad(
         self,
@@ -281,17 +336,16 @@ class Observer(TorchFunctionMode):
 
     def _note_kinks(self, loss: Tensor, leaves: list[Tensor]) -> None:
         """Add up how the gradients would change if each input on a kink were on its other side."""
-        if sum(int(on_it.sum()) for _, _, on_it, _ in self.kinks) > MOST_KINKS:
+        if sum(int(kink.on_it.sum()) for kink in self.kinks) > MOST_KINKS:
             return
-        for inputs, outputs, on_it, jump in self.kinks:
-            if inputs is outputs:  # changed in place: what it was made of is no longer at hand
+        for kink in self.kinks:
+            if kink.inputs is kink.outputs:  # changed in place: what it was made of is gone
                 continue
-            (slope,) = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
-            for at in on_it.nonzero() if slope is not None else ():
-                one = torch.zeros_like(inputs)
-                one[tuple(at)] = jump * slope[tuple(at)]
+            (slope,) = torch.autograd.grad(loss, kink.outputs, retain_graph=True, allow_unused=True)
+            for at in map(tuple, kink.on_it.nonzero().tolist() if slope is not None else ()):
+                moved = kink.change(at, slope[at])
                 shares = torch.autograd.grad(
-                    inputs, leaves, one, retain_graph=True, allow_unused=True
+                    kink.inputs, leaves, moved, retain_graph=True, allow_unused=True
                 )
                 for leaf, share in zip(leaves, shares, strict=True):
                     if share is not None:
@@ -326,6 +380,13 @@ class Observer(TorchFunctionMode):
                 if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
                     fresh = self.keep(key, used)
                 self.seen.used[key] = fresh
+
+
+def _jump(inputs: Tensor, jump: float, at: tuple[int, ...], slope: Tensor) -> Tensor:
+    """What is handed back by one element of a function whose derivative jumps there."""
+    moved = torch.zeros_like(inputs)
+    moved[at] = jump * slope
+    return moved
 
 
 def _version(parameter: Tensor) -> int:

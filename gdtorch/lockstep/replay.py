@@ -21,6 +21,7 @@ from ..optimizers import RULES, Rule
 from .breaks import Break, rows_of
 from .record import Record, Step
 from .rounding import GROWTH, of_gradients
+from .rules import take
 
 IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range
 SMALLEST = 1e-300  # so that nothing is divided by 0
@@ -55,6 +56,7 @@ class Program:
             was done to them, and not from those of the backward passes.
         own: whether it starts from those that mine's optimizer was given.
         mines_rule: whether its optimizer and options are those that were seen in mine.
+        text: its rule as text, with a slip; empty for the rule as its page has it.
         resets: after how many steps the optimizer forgets its state, each time; 0 for never.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
@@ -81,6 +83,7 @@ class Program:
     used: bool = True
     own: bool = False
     mines_rule: bool = False
+    text: str = ""
     resets: int = 0
     begins: bool = False
     count: tuple[float, ...] = ()
@@ -396,7 +399,10 @@ class Replay:
             add, begin, each = program.count
             t = 1 + add * step + begin + each * self.names.index(name)
             state["step"] = max(1, math.floor(t + 1e-3)) - 1
-        rule.step(weights, grad, state)
+        if program.text:
+            take(program.text, rule, weights, grad, state)
+        else:
+            rule.step(weights, grad, state)
         if decay:
             weights.mul_(1 - decay)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress", "Screening", "ahead", "silent"]
+__all__ = ["Progress", "Screening", "ahead", "left_at_any_rate", "silent"]
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
 from .plainness import NEARLY_HELD
-from .replay import Program, Replay
+from .replay import IMPOSSIBLE, Program, Replay
 from .rounding import of_gradients
 from .trial import SECONDS, Candidate, Fitted, Trial, changed, share
 
@@ -69,7 +69,7 @@ class Screening:
         candidates = self.candidates if candidates is None else candidates
         left = [(Fitted(candidate), math.nan) for candidate in candidates]
         for replay in (self.first, few, trial.small):
-            left = [(one, _left_at_any_rate(replay, one.apply(trial.theirs))) for one, _ in left]
+            left = [(one, left_at_any_rate(replay, one.apply(trial.theirs))) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:
                 break
@@ -189,12 +189,15 @@ def ahead(trial: Trial) -> Iterator[Candidate]:
         )
 
 
-def _left_at_any_rate(replay: Replay, program: Program) -> float:
+def left_at_any_rate(replay: Replay, program: Program) -> float:
     """What a program leaves; or more than that with each step as long as fits mine's best.
 
     A loss that is ½ of a sum where theirs is a mean is often there beside a wrong derivative.
     """
-    left = replay.left(program)
-    if left <= 1:
-        return left
-    return min(left, AT_ANY_RATE * replay.left(replace(program, any_rate=True)))
+    try:
+        left = replay.left(program)
+        if left <= 1:
+            return left
+        return min(left, AT_ANY_RATE * replay.left(replace(program, any_rate=True)))
+    except IMPOSSIBLE:
+        return math.inf

@@ -32,12 +32,13 @@ from .plainness import (
 )
 from .record import Record, has_page
 from .replay import Program, Replay
-from .screening import Progress, Screening, silent
+from .screening import Progress, Screening, left_at_any_rate, silent
 from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 
 SECONDS_OF_BREAKS = 30.0
 ROUNDER = 1.0  # seconds in which a pair of rounder numbers is looked for
 LIKELY = 100  # pairs of other edits that are tried
+SLIPS = 8  # in theirs' rule, that are tried with another edit
 RIDGE = 1e-12  # of least squares, for vectors that are nearly the same
 WEAK = 4  # roundings: a smaller difference tells no cause from another
 WEAK_UPDATES = 10  # the same, where theirs' updates are all that is known of its rounding
@@ -169,6 +170,10 @@ def search(
         singles = [one for one in singles if one.candidate.partial]
     if not found and (schedule := rates.schedule(trial, trial.theirs)) and trial.holds(schedule):
         found = [(schedule,)] if rates.is_of_lr(trial, schedule) else []
+    if not found:
+        slips = _slips(trial)
+        found = _each(slips, trial)
+        singles += slips
     screening = None
     factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
     if factors and not trial.of_theirs and not trial.same:
@@ -192,6 +197,15 @@ def search(
     if not found and screening and screening.candidates:
         found = _each(screening.two_at_a_time(), trial) or _each(screening.reordered(), trial)
     return found or _beside_mines_gradients(trial), looked
+
+
+def _slips(trial: Trial) -> list[Fitted]:
+    """Theirs' rule with one slip in it: those that leave the least, at any rate."""
+    tried = [Fitted(one) for one in candidates.mutated(trial)]
+    left = [(left_at_any_rate(trial.small, one.apply(trial.theirs)), one) for one in tried]
+    trial.tried += len(tried)
+    left.sort(key=lambda pair: pair[0])
+    return [replace(one, left=rest) for rest, one in left[:SLIPS]]
 
 
 def _each(edits: Iterable[Fitted], trial: Trial) -> list[Edits]:

@@ -137,6 +137,30 @@ class Tape:
             functions.append(replace(function, args=args, kwargs=kwargs))
         return replace(self, functions=tuple(functions))
 
+    def leading_to(self, leaves: Collection[int], others: Collection[int]) -> list[str]:
+        """The functions on the way from the loss to all of some leaves, and to none of others.
+
+        From the loss backwards, each name once. The first of them leads to the others as well.
+
+        Args:
+            leaves: `id` of each parameter.
+            others: likewise.
+        """
+        behind = {slot: {key} for slot, key in self.leaves.items()}
+        for function in self.functions:
+            inputs = [behind[slot] for slot in function.inputs()]
+            behind |= dict.fromkeys(function.outputs, set().union(*inputs))
+        found = [
+            function.name
+            for function in reversed(self.functions)
+            if any(
+                behind[slot].issuperset(leaves) and behind[slot].isdisjoint(others)
+                for slot in function.inputs()
+            )
+            or any(self.leaves.get(slot) in leaves for slot in function.inputs())
+        ]
+        return list(dict.fromkeys(found))
+
     def gradients(
         self, weights: Mapping[int, Tensor], instead: Instead | None = None
     ) -> dict[int, Tensor]:

@@ -229,6 +229,8 @@ def _counting(add: float, begin: float, each: float) -> tuple[str, str]:
         return f"corrects every step as with t = {1 + begin:.0f}", "add 1 to t in each step"
     if add < 1:
         return f"adds 1 to t in every {1 / add:.0f}th step", "add 1 to t in each step"
+    if add > 1:
+        return f"adds {add:.0f} to t in each step", "add 1 to t in each step"
     had = "a step too early" if begin > 0 else "a step too late"
     return f"begins to count t {had}", "let t be 1 in the first step, 2 in the second"
 
@@ -284,6 +286,7 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
         "(rows, tokens, weights of classes), or how gradients are clipped",
     ),
     "optimizer": lambda mine, theirs: (f"is {mine}", f"use {theirs}"),
+    "update rule": lambda mine, theirs: (f"has `{mine}` for `{theirs}`", theirs),
 }
 
 

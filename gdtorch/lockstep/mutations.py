@@ -1,0 +1,157 @@
+"""Formulas as text, and the slips that people make in them: mutants, as of mutation testing.
+
+A formula is a few lines of Python. Each mutant has one slip: a term or a factor left out, a sign or
+a division turned round, parentheses forgotten, a function left out or applied twice, one name for
+another, a term outside a root instead of within it, a sum that goes on, two lines in another order.
+"""
+
+from __future__ import annotations
+
+__all__ = ["assigned", "changed_lines", "evaluate", "mutants"]
+
+import ast
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from types import CodeType
+from typing import Any
+
+import torch
+from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    name: getattr(torch, name)
+    for name in ("sqrt", "abs", "exp", "erf", "sign", "sin", "cos", "tanh", "sigmoid", "maximum")
+} | {"softplus": F.softplus, "where": torch.where}
+OPPOSITE: Mapping[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+}
+
+
+def evaluate(source: str, names: dict[str, Any]) -> None:
+    """Run the lines of a formula; what they assign is put among the names.
+
+    Raises:
+        ValueError: it takes a function of a number that has to be an array, or a name before that
+            is assigned.
+    """
+    try:
+        exec(_compiled(source), {"__builtins__": {}, **FUNCTIONS}, names)
+    except (TypeError, NameError) as error:
+        raise ValueError(str(error)) from error
+
+
+@cache
+def _compiled(source: str) -> CodeType:
+    return compile(source, "formula", "exec")
+
+
+@cache
+def assigned(source: str) -> tuple[str, ...]:
+    """The names to which a formula assigns, each once."""
+    nodes = (one for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Name))
+    return tuple(dict.fromkeys(one.id for one in nodes if isinstance(one.ctx, ast.Store)))
+
+
+@cache
+def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, ...]:
+    """All texts with one slip, each once; and with the same slip in all parts of one form.
+
+    Args:
+        source: the formula.
+        alike: names that may be taken for one another, each with all of them.
+    """
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    found: dict[str, None] = {}
+    forms: dict[tuple[str, int], dict[int, ast.AST]] = {}
+    for number, node in enumerate(nodes):
+        form = re.sub(r"[a-z]\w*(?!\w*\()", "_", ast.unparse(node))
+        for kind, other in enumerate(_slips(node, alike)):
+            found[_replaced(tree, {number: other})] = None
+            if not isinstance(node, ast.Name):
+                forms.setdefault((form, kind), {})[number] = other
+    for body in _reordered(tree.body):
+        found[ast.unparse(ast.Module(body, []))] = None
+    for others in forms.values():
+        found[_replaced(tree, others)] = None
+    found.pop(ast.unparse(tree), None)
+    return tuple(found)
+
+
+def changed_lines(source: str, mutant: str) -> tuple[str, str]:
+    """The lines in which a mutant differs: those of the formula, and the mutant's."""
+    one, other = (ast.unparse(ast.parse(text)).split("\n") for text in (source, mutant))
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+    return "; ".join(a for a, _ in pairs), "; ".join(b for _, b in pairs)
+
+
+def _replaced(tree: ast.Module, others: Mapping[int, ast.AST]) -> str:
+    """The text with other parts in the place of those of these numbers."""
+    tree = copy.deepcopy(tree)
+    places = {id(node): others[k] for k, node in enumerate(ast.walk(tree)) if k in others}
+
+    class Put(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> ast.AST:
+            return places.get(id(node)) or self.generic_visit(node)
+
+    return ast.unparse(Put().visit(tree))
+
+
+def _slips(node: ast.AST, alike: Sequence[Sequence[str]]) -> Iterator[ast.AST]:
+    """What may be written in the place of a part of a formula."""
+    match node:
+        case ast.BinOp():
+            yield from _of_operation(node)
+        case ast.Call(args=[argument]):
+            yield from _of_call(node, argument)
+        case ast.UnaryOp(ast.USub(), operand):
+            yield operand
+        case ast.Name(name, ast.Load()):
+            for names in alike:
+                if name in names:
+                    yield from (ast.Name(other, node.ctx) for other in names if other != name)
+        case ast.Assign([ast.Name(name)]):
+            yield from _of_line(node, name)
+
+
+def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
+    left, op, right = node.left, node.op, node.right
+    yield left
+    if isinstance(op, ast.Add | ast.Mult):
+        yield right
+    if isinstance(op, ast.Sub):
+        yield ast.UnaryOp(ast.USub(), right)
+    if type(op) in OPPOSITE:
+        yield ast.BinOp(left, OPPOSITE[type(op)](), right)
+    if isinstance(op, ast.Mult | ast.Div):  # without parentheses: a * (b - c) → a * b - c
+        if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Add | ast.Sub):
+            yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right)
+        if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Add | ast.Sub):
+            yield ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right))
+    if isinstance(op, ast.Add) and isinstance(left, ast.Call):  # f(a) + b
+        yield ast.Call(left.func, [ast.BinOp(left.args[0], op, right), *left.args[1:]], [])
+
+
+def _of_call(node: ast.Call, argument: ast.expr) -> Iterator[ast.AST]:
+    yield argument
+    yield ast.Call(node.func, [node], [])
+    if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.Add):  # f(a + b)
+        yield ast.BinOp(ast.Call(node.func, [argument.left], []), argument.op, argument.right)
+
+
+def _of_line(node: ast.Assign, name: str) -> Iterator[ast.AST]:
+    yield ast.Assign(node.targets, ast.UnaryOp(ast.USub(), node.value), lineno=0)
+    if any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node.value)):
+        total = ast.BinOp(ast.Name(name, ast.Load()), ast.Add(), node.value)
+        yield ast.Assign(node.targets, total, lineno=0)
+
+
+def _reordered(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:
+    """The lines with two neighbours in the other order."""
+    for k in range(len(body) - 1):
+        yield [*body[:k], body[k + 1], body[k], *body[k + 2 :]]
