@@ -283,6 +283,14 @@ class _Maker:
             kwargs[option] = value
         return self.function.run(args, kwargs)
 
+    def other_numbers(self) -> Any:  # noqa: ANN401
+        place, times, plus = self.one.detail
+        args = list(self.args)
+        if len(args) <= place or not isinstance(args[place], Tensor) or args[place].requires_grad:
+            return NotImplemented
+        args[place] = times * args[place] + plus
+        return self._run(args)
+
     def derivative_of_other(self) -> Any:  # noqa: ANN401
         return self._with(self.other())
 
@@ -398,6 +406,12 @@ class _Maker:
             return _Path(place, {place: self._turned(self.args[place])})
         other = through + weight - place
         return _Path(place, {other: self._turned(self.args[other]).detach()})
+
+    def weight_turned(self) -> Any:  # noqa: ANN401
+        _, weight = self._product()
+        args = list(self.args)
+        args[weight] = self._turned(args[weight])
+        return self._run(args)
 
     def _turned(self, tensor: Tensor) -> Tensor:
         """A kernel flipped, or a square matrix transposed."""

@@ -12,8 +12,10 @@ __all__ = [
     "Break",
     "after_module",
     "breaks",
+    "constants",
     "in_words",
     "leaf",
+    "other_numbers",
     "other_rows",
     "rows_of",
 ]
@@ -39,12 +41,13 @@ CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
     *("bias gradient", "softmax twice", "log_softmax twice", "sigmoid twice", "broadcast"),
     *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
-    *("another function", "overwritten gradient", "unequal micro-batches"),
+    *("another function", "overwritten gradient", "unequal micro-batches", "other rows"),
 }
 BESIDE = {"before": -1, "after": 1}
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
 OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
+    *("other_numbers", "weight_turned"),
     *WHOLE,
 }
 OF_STATISTICS = [("unbiased",), ("outside",), ("rows",), ("more",)]  # likewise, of those of a norm
@@ -366,6 +369,9 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         "transposes δ where it multiplies the input": ("weight", "output"),
         "transposes δ where it is handed down": ("through", "output"),
     },
+    ("weight_turned", MATRICES, "transposed product", "transpose it once more, or once less"): {
+        "multiplies by a weight's transpose where theirs does by the weight itself": None,
+    },
     ("turned", tuple(CONVOLUTIONS), "transposed product", SLIDING): {
         "hands the gradient down by the kernel as it is, not flipped": ("through", "other"),
         "has a kernel's gradient flipped": ("weight", "itself"),
@@ -514,6 +520,36 @@ def other_rows(said: str, places: Mapping[int, int], beside: int = 0) -> Break:
         "other_rows",
         detail=(tuple(places.items()), beside),
     )
+
+
+def other_numbers(name: str, place: int, times: float, plus: float) -> Break:
+    """A function is given multiples of an array that does not depend on the weights.
+
+    Args:
+        name: of the function.
+        place: the array's, among the arguments.
+        times: by what it is multiplied.
+        plus: what is added then.
+    """
+    more = f", plus {plus:.6g}" if plus else ""
+    return Break(
+        "other rows",
+        f"gives {name} an array that is {times:.6g} times theirs{more}",
+        "give both the same numbers: see how both scale their rows and targets",
+        "other_numbers",
+        name,
+        detail=(place, times, plus),
+    )
+
+
+def constants(tape: Tape) -> set[tuple[str, int]]:
+    """The functions that are given arrays which depend on no weight, and at which place."""
+    return {
+        (function.name, place)
+        for function in tape.functions
+        for place, arg in enumerate(function.args)
+        if isinstance(arg, Tensor) and arg.ndim and arg.is_floating_point()
+    }
 
 
 def rows_of(one: Break, step: int) -> int:
@@ -811,5 +847,5 @@ def _orders(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
 
 def in_words(one: Break, weights: Sequence[str]) -> str:
     """What mine seems to do, with the function's place and the weights that it reaches."""
-    where = f"{one.where}; it reaches {listed(weights)}"
+    where = "; ".join(filter(None, [one.where, f"it reaches {listed(weights)}"]))
     return one.mine.format(weights=listed(one.names), place=where)

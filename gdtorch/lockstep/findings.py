@@ -18,7 +18,7 @@ from .rates import SCALES
 from .record import Record, has_page
 from .replay import Program, make_rule, options_of
 from .rules import text_of
-from .schedules import lr_at, near
+from .schedules import lr_at, near, schedule
 from .screening import Progress, silent
 from .search import SECONDS_OF_BREAKS, Finding, find
 from .theirs import theirs_program
@@ -262,6 +262,12 @@ def _other_rates(theirs: Program, program: Program, record: Record, name: str) -
     elif rates != [1.0] and record.bare:  # where lr cannot be told from the gradient
         yield Edit("gradient", rates[0], 1.0)
     elif rates != [1.0]:
+        count = range(len(record.steps))
+        lrs = tuple(lr_at(record, theirs, name, step) for step in count)
+        edited = tuple(rates[0] * lr for lr in lrs)
+        if schedule(edited, lrs).startswith("is a step"):
+            yield Edit("schedule", edited, lrs)
+            return
         lr = _seen_options(record, theirs, name)["lr"]
         yield Edit("lr", lr * rates[0], lr)
 

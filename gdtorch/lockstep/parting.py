@@ -142,8 +142,7 @@ class _Tapes:
         self.all_rows = runs[self.single][0]
         calls = [runs[0][0], runs[1][0]]
         if self.parts:
-            in_parts = (_run(single.of_rows(part), weights[self.single]) for part in self.parts)
-            calls[self.single] = [call for made, _ in in_parts for call in made]
+            calls[self.single] = _in_parts(single, weights[self.single], self.parts)
         self.calls = calls[0], calls[1]
 
     def told(self) -> tuple[str, str, str] | None:
@@ -447,6 +446,15 @@ def _run(tape: Tape, weights: Mapping[int, Tensor]) -> tuple[list[_Call], dict[i
         calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
     found = tape.backward(values, tape.trained)
     return calls, tape.by_parameter(values, found)
+
+
+def _in_parts(tape: Tape, weights: Mapping[int, Tensor], parts: Sequence[slice]) -> list[_Call]:
+    """The calls of a tape that is run with some of its rows at a time."""
+    try:
+        runs = [_run(tape.of_rows(part), weights) for part in parts]
+    except IMPOSSIBLE:  # each row of the targets has several elements, say, and they are flattened
+        runs = [_run(tape.of_rows(part, flattened=True), weights) for part in parts]
+    return [call for calls, _ in runs for call in calls]
 
 
 def _constants(function: Function) -> Iterator[Tensor]:

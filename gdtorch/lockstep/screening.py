@@ -13,14 +13,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .breaks import LOOK_AHEAD, SHOWN_ELSEWHERE, Break, breaks, other_rows
-from .plainness import NEARLY_HELD
+from .breaks import (
+    LOOK_AHEAD,
+    SHOWN_ELSEWHERE,
+    Break,
+    breaks,
+    constants,
+    other_numbers,
+    other_rows,
+)
+from .plainness import NEARLY_HELD, rounded
 from .replay import IMPOSSIBLE, Program, Replay
 from .rounding import of_gradients
 from .trial import SECONDS, Candidate, Fitted, Trial, changed, share
 
 LATER = 3  # more steps than the first that differs, by which mistakes are screened
 BROKEN = 8  # of them, that are tried with another edit
+NUDGE = 1e-3  # of a number, by which its derivative is taken
 MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
@@ -39,7 +48,7 @@ class Screening:
 
     Args:
         trial: what is to be explained.
-        seconds: how long to try them.
+        seconds: how long to try them; 0 for not at all.
         progress: called with how many were tried, and how many there are.
 
     Attributes:
@@ -52,6 +61,8 @@ class Screening:
         self.looked: tuple[int, int] | None = None
         self.limit = time.monotonic() + seconds
         self.candidates: list[Candidate] = []
+        if not seconds:
+            return
         tape, true = self.record.tape(trial.first), self.record.gradient(trial.first, None)
         if not tape or true is None:
             return
@@ -64,9 +75,11 @@ class Screening:
 
     def least(self, candidates: Sequence[Candidate] | None = None) -> list[Fitted]:
         """Of the candidates those that leave the least, the ones that concern all weights first."""
+        candidates = self.candidates if candidates is None else candidates
+        if not candidates:
+            return []
         trial, count = self.trial, len(self.first.steps) + LATER
         few = Replay(self.record, trial.theirs, count, trial.small.chosen)
-        candidates = self.candidates if candidates is None else candidates
         left = [(Fitted(candidate), math.nan) for candidate in candidates]
         for replay in (self.first, few, trial.small):
             left = [(one, left_at_any_rate(replay, one.apply(trial.theirs))) for one, _ in left]
@@ -79,9 +92,32 @@ class Screening:
         found = [replace(one, left=rest) for one, rest in left[:BROKEN]]
         return sorted(found, key=lambda one: one.candidate.partial)
 
+    def scaled_data(self) -> list[Fitted]:
+        """Theirs with the numbers of an array, of rows or targets, say, multiplied and shifted."""
+        trial, found = self.trial, []
+        tape = self.record.tape(trial.first)
+        if not self.candidates or not tape:
+            return []
+        last = len(self.first.steps) + LATER
+        replay = Replay(self.record, trial.theirs, last, trial.small.chosen)
+        replay.small = NUDGE  # what is computed in the weights' own precision needs a larger one
+        for name, place in sorted(constants(tape)):
+
+            def build(
+                program: Program, x: Sequence[float], name: str = name, place: int = place
+            ) -> Program:
+                one = other_numbers(name, place, x[0], x[1] - 1)
+                return replace(program, broken=one, spoiled=frozenset(trial.parted))
+
+            fitted = trial.fit(Candidate("other rows", build, ((1.0, 1.0),)), replay)
+            found.append(rounded(trial, fitted))
+        return found
+
     def two_at_a_time(self) -> list[Fitted]:
         """Two mistakes at a time, for a while, that leave the least."""
         own = [one for one in self.candidates if one.broken and one.broken.what != "other_rows"]
+        if not own:
+            return []
         right = {one: self._right_weights(one) for one in own}
         most = sorted((one for one in own if right[one]), key=right.__getitem__, reverse=True)
         # Where one mistake explains some weights, the other one is sought for the rest.
@@ -103,7 +139,7 @@ class Screening:
         moved = torch.nn.functional.normalize(record.stack("after") - record.stack("before"))
         places: dict[int, int] = {}
         for step in every:
-            if trial.agreeing or time.monotonic() > self.limit + SECONDS:
+            if trial.agreeing or not self.candidates or time.monotonic() > self.limit + SECONDS:
                 return
             taken = record.gradients(step, [other_rows("", {step: other}) for other in every])
             ways = torch.stack([moved[step] if made is None else made for made in taken])

@@ -174,29 +174,45 @@ def search(
         slips = _slips(trial)
         found = _each(slips, trial)
         singles += slips
-    screening = None
     factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
-    if factors and not trial.of_theirs and not trial.same:
-        screening = Screening(trial, seconds, progress)
-    looked = screening.looked if screening else None
-    if screening and screening.candidates:
-        broken = screening.least()
-        # One mistake that leaves the other weights right is plainer than some factors.
-        plain = [one for one in broken if not (found and one.candidate.partial)]
-        found = [*_each(plain, trial), *found]
-        singles += broken
-    adjustable = not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE
-    found = found or _now_and_then(trial) or _as_seen_in_mine(trial)
-    found = found or _pairs(trial, singles) or rates.scales(trial)
+    looking = factors and not trial.of_theirs and not trial.same
+    screening = Screening(trial, seconds if looking else 0.0, progress)
+    broken = screening.least()
+    # One mistake that leaves the other weights right is plainer than some factors.
+    plain = [one for one in broken if not (found and one.candidate.partial)]
+    found = [*_each(plain, trial), *found]
+    found = found or _first_of(_two_edits(trial, screening, [*singles, *broken]))
     # Some pairs of options make one rule of another: then that one is the plainer word.
     of = LIMITS if found and len(found[0]) > 1 else WHOLE
     if not trial.agreeing and (not found or is_a_limit(trial, *found[0], of=of)):
         found = _other_optimizer(trial) or found
-    if not found and adjustable:
-        found = rates.beside(trial, singles, time.thread_time() + SECONDS)
-    if not found and screening and screening.candidates:
-        found = _each(screening.two_at_a_time(), trial) or _each(screening.reordered(), trial)
-    return found or _beside_mines_gradients(trial), looked
+    found = found or _first_of(_last(trial, screening, [*singles, *broken]))
+    return found, screening.looked if looking else None
+
+
+def _first_of(ways: Iterator[list[Edits]]) -> list[Edits]:
+    """What the first way finds that finds anything."""
+    return next(filter(None, ways), [])
+
+
+def _two_edits(
+    trial: Trial, screening: Screening, singles: Sequence[Fitted]
+) -> Iterator[list[Edits]]:
+    """What is tried where one edit alone does not do."""
+    yield _now_and_then(trial)
+    yield _as_seen_in_mine(trial)
+    yield _each(screening.scaled_data(), trial)
+    yield _pairs(trial, singles)
+    yield rates.scales(trial)
+
+
+def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iterator[list[Edits]]:
+    """What is tried where no optimizer does either."""
+    if not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE:
+        yield rates.beside(trial, singles, time.thread_time() + SECONDS)
+    yield _each(screening.two_at_a_time(), trial)
+    yield _each(screening.reordered(), trial)
+    yield _beside_mines_gradients(trial)
 
 
 def _slips(trial: Trial) -> list[Fitted]:

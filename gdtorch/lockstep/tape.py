@@ -125,11 +125,14 @@ class Tape:
         given = (tensors((function.args, function.kwargs)) for function in self.functions)
         return next((len(one) for one in itertools.chain(*given) if one.ndim), 0)
 
-    def of_rows(self, rows: slice) -> Tape:
-        """The tape with only some of the rows of data."""
+    def of_rows(self, rows: slice, *, flattened: bool = False) -> Tape:
+        """The tape with only some of the rows of data; of several elements each, if flattened."""
 
         def some(tensor: Tensor) -> Tensor:
-            return tensor[rows] if tensor.ndim and len(tensor) == self.rows else tensor
+            each, rest = divmod(len(tensor), self.rows) if tensor.ndim else (0, 1)
+            if rest or each == 0 or (each > 1 and not flattened):
+                return tensor
+            return tensor[each * rows.start : each * rows.stop]
 
         functions = []
         for function in self.functions:
