@@ -33,7 +33,7 @@ TEXTS = {
     "reciprocal": "dx = -g * y ** 2",
     "sin": "dx = g * cos(x)",
     "cos": "dx = -g * sin(x)",
-    "leaky_relu": "dx = g * where(x > 0, 1, negative_slope)",
+    "leaky_relu": "dx = where(x > 0, g, negative_slope * g)",
     "elu": "dx = g * where(x > 0, 1, y + alpha)",
     "selu": "dx = g * where(x > 0, scale, y + scale * alpha)",
     "gelu": "p = (1 + erf(x / root2)) / 2\ndx = g * (p + x * exp(-x ** 2 / 2) / root2pi)",

@@ -77,6 +77,8 @@ def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, 
                 forms.setdefault((form, kind), {})[number] = other
     for body in _reordered(tree.body):
         found[ast.unparse(ast.Module(body, []))] = None
+    for text in _without_parentheses(ast.unparse(tree)):
+        found[text] = None
     for others in forms.values():
         found[_replaced(tree, others)] = None
     found.pop(ast.unparse(tree), None)
@@ -128,11 +130,6 @@ def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
         yield ast.UnaryOp(ast.USub(), right)
     if type(op) in OPPOSITE:
         yield ast.BinOp(left, OPPOSITE[type(op)](), right)
-    if isinstance(op, ast.Mult | ast.Div):  # without parentheses: a * (b - c) → a * b - c
-        if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Add | ast.Sub):
-            yield ast.BinOp(ast.BinOp(left, op, right.left), right.op, right.right)
-        if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Add | ast.Sub):
-            yield ast.BinOp(left.left, left.op, ast.BinOp(left.right, op, right))
     if isinstance(op, ast.Add) and isinstance(left, ast.Call):  # f(a) + b
         yield ast.Call(left.func, [ast.BinOp(left.args[0], op, right), *left.args[1:]], [])
 
@@ -149,6 +146,18 @@ def _of_line(node: ast.Assign, name: str) -> Iterator[ast.AST]:
     if any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node.value)):
         total = ast.BinOp(ast.Name(name, ast.Load()), ast.Add(), node.value)
         yield ast.Assign(node.targets, total, lineno=0)
+
+
+def _without_parentheses(text: str) -> Iterator[str]:
+    """A text without one pair of parentheses, that of a function's arguments excepted."""
+    for opening in re.finditer(r"(?<!\w)\(", text):
+        depth, begin = 0, opening.start()
+        for end in range(begin, len(text)):
+            depth += (text[end] == "(") - (text[end] == ")")
+            if depth == 0:
+                break
+        bare = text[:begin] + text[begin + 1 : end] + text[end + 1 :]
+        yield ast.unparse(ast.parse(bare))
 
 
 def _reordered(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:

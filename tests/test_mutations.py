@@ -1,0 +1,265 @@
+"""Formulas as text, and slips in them: the texts are torch's; a slip is named by its line."""
+
+import itertools
+import math
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
+
+from gdtorch import lockstep
+
+mutations, rules, derivatives, breaks, tape = (
+    import_module(f"gdtorch.lockstep.{name}")
+    for name in ("mutations", "rules", "derivatives", "breaks", "tape")
+)
+optimizers = import_module("gdtorch.optimizers")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_mutants_of_a_formula_have_one_slip_each():
+    made = set(mutations.mutants("y = a * (b - sqrt(c + d))\nz = y"))
+    assert {text.split("\n")[0].removeprefix("y = ") for text in made} == {
+        "a * (b - sqrt(c + d))",  # with a slip in the line below
+        "-(a * (b - sqrt(c + d)))",
+        "a",
+        "b - sqrt(c + d)",
+        "a / (b - sqrt(c + d))",
+        "a * b - sqrt(c + d)",
+        "a * b",
+        "a * -sqrt(c + d)",
+        "a * (b + sqrt(c + d))",
+        "a * (b - (c + d))",
+        "a * (b - sqrt(sqrt(c + d)))",
+        "a * (b - (sqrt(c) + d))",
+        "a * (b - sqrt(c))",
+        "a * (b - sqrt(d))",
+        "a * (b - sqrt(c - d))",
+        "z = y",  # which is the second line
+    }
+    assert "y = sqrt(a + b) + c" in mutations.mutants("y = sqrt(a + b + c)")
+    assert "y = sqrt(a + b)" in mutations.mutants("y = sqrt(a) + b")
+    assert "y = b" in mutations.mutants("y = a", (("a", "b"),))
+    assert "y = y + (y * a)" in {
+        text.replace("y + y * a", "y + (y * a)") for text in mutations.mutants("y = y * a")
+    }
+    assert "a = b\nc = d" in mutations.mutants("a = sqrt(b)\nc = sqrt(d)"), "the same slip twice"
+
+
+OPTIONS = {
+    "SGD": [
+        *({}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3}),
+        *({"momentum": 0.8, "nesterov": True}, {"weight_decay": 0.1, "momentum": 0.5}),
+    ],
+    "Adagrad": [{}, {"lr_decay": 0.1, "initial_accumulator_value": 0.2}],
+    "Adadelta": [{}, {"rho": 0.8, "eps": 1e-3}],
+    "RMSprop": [{}, {"momentum": 0.9}, {"centered": True}, {"centered": True, "momentum": 0.5}],
+    "Adam": [{}, {"amsgrad": True}, {"weight_decay": 0.1, "betas": (0.8, 0.9)}],
+    "AdamW": [{}, {"maximize": True}],
+    "Adamax": [{}, {"eps": 1e-2}],
+    "NAdam": [{}, {"weight_decay": 0.1, "decoupled_weight_decay": True}],
+}
+CASES = [(kind, options) for kind, several in OPTIONS.items() for options in several]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(CASES), st.floats(1e-3, 0.5), st.integers(0, 2**32))
+def test_the_text_of_a_rule_is_the_rule(case, lr, seed):
+    kind, options = case
+    numbers = np.random.default_rng(seed)
+    theirs = torch.tensor(numbers.normal(size=4)).requires_grad_()
+    mine, state = theirs.detach().clone(), {}
+    optimizer = getattr(torch.optim, kind)([theirs], lr=lr, **options)
+    rule = optimizers.RULES[kind](lr=lr, **options)
+    text = rules.text_of(rule)
+    for _ in range(4):
+        theirs.grad = torch.tensor(numbers.normal(size=4))
+        rules.take(text, rule, mine, theirs.grad, state)
+        optimizer.step()
+        # NAdam's product of all mu is kept in float32 by PyTorch.
+        assert torch.allclose(mine, theirs, rtol=1e-6 if kind == "NAdam" else 1e-12, atol=1e-12)
+
+
+GIVEN = {"leaky_relu": (0.2,), "elu": (0.5,), "softmax": (1,), "log_softmax": (1,)}
+POSITIVE = {"log", "log1p", "sqrt", "rsqrt"}
+
+
+def called(name):
+    """A function of torch with arguments of its range: what is called, x, and the others."""
+    x, t = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).double()
+    call = getattr(F, name, None) or getattr(torch, name)
+    if name == "cross_entropy":
+        return call, x, (t.argmax(1),)
+    if name == "binary_cross_entropy":
+        return call, x.sigmoid(), (t.sigmoid(),)
+    if "loss" in name or name == "binary_cross_entropy_with_logits":
+        return call, x, (t,)
+    return call, x.abs() + 0.1 if name in POSITIVE else x, GIVEN.get(name, ())
+
+
+def local(name, call, x, others):
+    function = tape.Function(name, call, (tape.Slot(0), *others), {}, (1,), None)
+    return breaks.Local(function, lambda x: call(x, *others), (x, *others), {}, x)
+
+
+@pytest.mark.parametrize("name", derivatives.TEXTS)
+def test_the_text_of_a_derivative_is_the_derivative(name):
+    call, x, others = called(name)
+    at = local(name, call, x.requires_grad_(), others)
+    g = torch.randn(at.y.shape, generator=torch.Generator().manual_seed(1)).double()
+    (true,) = torch.autograd.grad(call(x, *others), x, g)
+    made = derivatives.Written(name, derivatives.TEXTS[name])(g, at)
+    assert torch.allclose(made, true, rtol=1e-12, atol=1e-14)
+
+
+def test_a_derivative_is_not_written_for_a_call_of_another_kind():
+    call, x, others = called("cross_entropy")
+
+    def weighted(z, t):
+        return call(z, t, weight=torch.tensor([1.0, 2.0, 4.0]).double())
+
+    at = local("cross_entropy", weighted, x, others)
+    with pytest.raises(ValueError, match="another derivative"):
+        derivatives.Written("cross_entropy", derivatives.TEXTS["cross_entropy"])(
+            torch.tensor(1.0), at
+        )
+
+
+def descend(theirs_optimizer, step):
+    """Both on f(w) = Σ (x w − y)², theirs with an optimizer, mine by step(w, g, state, t)."""
+    numbers = np.random.default_rng(0)
+    x, y, start = (numbers.normal(size=size) for size in ((9, 4), (9, 2), (4, 2)))
+
+    def theirs():
+        w = torch.tensor(start).requires_grad_()
+        optimizer = theirs_optimizer([w])
+        while True:
+            yield {"w": w}
+            optimizer.zero_grad()
+            F.mse_loss(torch.tensor(x) @ w, torch.tensor(y)).backward()
+            optimizer.step()
+
+    def mine():
+        w, state = start.copy(), {}
+        for t in itertools.count(1):
+            yield {"w": w.copy()}
+            w = step(w, 2 * x.T @ (x @ w - y) / y.size, state, t)
+
+    return lockstep(mine(), theirs(), 20)
+
+
+def moments(g, state, b1=0.9, b2=0.999):
+    m = state["m"] = b1 * state.get("m", 0) + (1 - b1) * g
+    v = state["v"] = b2 * state.get("v", 0) + (1 - b2) * g**2
+    return m, v
+
+
+def times_the_root(w, g, state, t):  # oracle/tribuo#401
+    m, v = moments(g, state)
+    return w - 0.1 * m / (1 - 0.9**t) * (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def beta_without_its_power(w, g, state, t):
+    m, v = moments(g, state)
+    return w - 0.1 * m / (1 - 0.9) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def parentheses_forgotten(w, g, state, t):
+    m, v = moments(g, state)
+    return w - 0.1 * (m / (1 - 0.9**t)) / np.sqrt(v / (1 - 0.999**t)) + 1e-8
+
+
+def sum_that_goes_on(w, g, state, _):  # tensorflow/tensorflow#644
+    v = state["v"] = state.get("v", 0) + 0.9 * state.get("v", 0) + 0.1 * g**2
+    d = np.sqrt(state.get("u", 0) + 1e-6) / np.sqrt(v + 1e-6) * g
+    state["u"] = 0.9 * state.get("u", 0) + 0.1 * d**2
+    return w - d
+
+
+def eps_outside_both_roots(w, g, state, _):
+    v = state["v"] = 0.9 * state.get("v", 0) + 0.1 * g**2
+    d = (np.sqrt(state.get("u", 0)) + 1e-6) / (np.sqrt(v) + 1e-6) * g
+    state["u"] = 0.9 * state.get("u", 0) + 0.1 * d**2
+    return w - d
+
+
+def adam(w):
+    return torch.optim.Adam(w, lr=0.1)
+
+
+def adadelta(w):
+    return torch.optim.Adadelta(w)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "step", "said"),
+    [
+        (adam, times_the_root, "`w = w - lr * m_hat * (sqrt(v_hat) + eps)`"),
+        (adam, beta_without_its_power, "`m_hat = m / (1 - beta1)`"),
+        (adam, parentheses_forgotten, "`w = w - lr * m_hat / sqrt(v_hat) + eps`"),
+        (adadelta, sum_that_goes_on, "`v = v + (rho * v + (1 - rho) * g ** 2)`"),
+        (adadelta, eps_outside_both_roots, "`d = (sqrt(u) + eps) / (sqrt(v) + eps) * g`"),
+    ],
+    ids=lambda part: getattr(part, "__name__", None),
+)
+def test_a_slip_in_a_rule_is_named_by_its_line(optimizer, step, said):
+    with np.errstate(all="ignore"):
+        report = descend(optimizer, step)
+    assert report.cause == "update rule", str(report)
+    assert f"it has {said}" in str(report) or said in str(report), str(report)
+    assert report.edits[0].theirs in str(report).split("Change:")[1]
+
+
+def slopes(z):
+    """Derivatives by hand with a slip, each with its function, and what is to be said of it."""
+    s = 1 / (1 + np.exp(-z))
+    t = np.tanh(np.log1p(np.exp(z)))
+    pdf = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    cdf = (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2
+    sigmoid_of_softplus = 1 / (1 + np.exp(-np.log1p(np.exp(z))))
+    return {
+        "elu": (np.where(z > 0, 1, z + 1), "where(x > 0, 1, x + alpha)"),  # mlpack/mlpack#1540
+        "mish": (t + z * sigmoid_of_softplus * (1 - t**2), "sigmoid(s) * (1 - t ** 2)"),
+        "silu": (s + z * (1 - s), "g * (s + x * (1 - s))"),
+        "gelu": (cdf + pdf, "exp(-x ** 2 / 2) / root2pi"),
+        "sigmoid": (s * (1 + s), "g * y * (1 + y)"),
+    }
+
+
+@pytest.mark.parametrize("name", ["elu", "mish", "silu", "gelu", "sigmoid"])
+def test_a_slip_in_a_derivative_is_named_by_its_line(name):
+    numbers = np.random.default_rng(0)
+    x, y, first, last = (numbers.normal(size=s) / 2 for s in ((9, 4), (9, 2), (4, 3), (3, 2)))
+    call = getattr(F, name, None) or getattr(torch, name)
+
+    def theirs():
+        w = {
+            "first": torch.tensor(first).requires_grad_(),
+            "last": torch.tensor(last).requires_grad_(),
+        }
+        optimizer = torch.optim.SGD(w.values(), lr=0.1)
+        while True:
+            yield w
+            optimizer.zero_grad()
+            F.mse_loss(call(torch.tensor(x) @ w["first"]) @ w["last"], torch.tensor(y)).backward()
+            optimizer.step()
+
+    def mine():
+        one, two = first, last
+        while True:
+            yield {"first": one, "last": two}
+            z = x @ one
+            h = call(torch.tensor(z)).numpy()
+            d = 2 * (h @ two - y) / y.size
+            slope, _ = slopes(z)[name]
+            one, two = one - 0.1 * x.T @ (d @ two.T * slope), two - 0.1 * h.T @ d
+
+    report = lockstep(mine(), theirs(), 20)
+    assert report.cause == "derivative", str(report)
+    assert slopes(np.zeros(1))[name][1] in str(report), str(report)
+    assert report.edits[0].weights == ("first",)
