@@ -1,0 +1,223 @@
+"""Mistakes on the way back of larger networks, each made in PyTorch by what is detached there."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
+
+from gdtorch import lockstep
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def drawn(*shapes, seed=0):
+    numbers = np.random.default_rng(seed)
+    return [torch.tensor(numbers.normal(size=shape)) / 2 for shape in shapes]
+
+
+def descend(loss, start):
+    """The weights that SGD makes of a loss of them."""
+    weights = {name: weight.clone().requires_grad_() for name, weight in start.items()}
+    optimizer = torch.optim.SGD(weights.values(), lr=0.1)
+    while True:
+        yield weights
+        optimizer.zero_grad()
+        loss(weights).backward()
+        optimizer.step()
+
+
+def report_on(mine, theirs, steps=20, **start):
+    """Mine is seen by its weights alone, as NumPy code is."""
+    unseen = itertools.islice(descend(mine, start), steps + 1)
+    copied = [{n: w.detach().numpy().copy() for n, w in weights.items()} for weights in unseen]
+    return lockstep(copied, descend(theirs, start), steps)
+
+
+def kept(array):
+    return array
+
+
+def lstm(w, x, y, carried):
+    h = c = torch.zeros(len(y), 4, dtype=torch.float64)
+    loss = 0
+    for row in x:
+        gates = torch.cat([row, h], 1) @ w["W"] + w["b"]
+        i, f, o, g = gates.chunk(4, 1)
+        c = f.sigmoid() * carried(c) + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        loss = loss + F.mse_loss(h @ w["V"], y)
+        h = carried(h)
+    return loss
+
+
+def test_a_recurrence_that_hands_nothing_to_the_step_before_is_named():
+    x, y, w, b, v = drawn((5, 8, 3), (8, 1), (7, 16), (16,), (4, 1))
+    report = report_on(
+        lambda w: lstm(w, x, y, torch.detach), lambda w: lstm(w, x, y, kept), W=w, b=b, V=v
+    )
+    assert report.cause == "branch cut off", str(report)
+    assert "from one step of the recurrence to the step before" in str(report)
+    honest = report_on(lambda w: lstm(w, x, y, kept), lambda w: lstm(w, x, y, kept), W=w, b=b, V=v)
+    assert honest
+
+
+def words(w, index, classes, once):
+    taken = w["words"][index]
+    if once:  # of a word that is twice in a window, one gradient alone
+        first = torch.tensor(
+            [[row.index(one) == k for k, one in enumerate(row)] for row in index.tolist()]
+        )
+        taken = torch.where(first[..., None], taken, taken.detach())
+    return F.cross_entropy(taken.mean(1) @ w["out"], classes)
+
+
+def test_a_gradient_that_is_counted_once_for_each_row_is_named():
+    numbers = np.random.default_rng(0)
+    index, classes = (torch.tensor(numbers.integers(0, 6, size)) for size in ((12, 4), 12))
+    table, out = drawn((6, 4), (4, 6))
+    report = report_on(
+        lambda w: words(w, index, classes, once=True),
+        lambda w: words(w, index, classes, once=False),
+        words=table,
+        out=out,
+    )
+    assert report.cause == "overwritten gradient", str(report)
+    assert "several times for a row of data (the only __getitem__; it reaches words)" in str(report)
+
+
+X, Y, FIRST, LAST, GAIN, SHIFT = drawn((9, 4), (9, 5), (4, 5), (5, 5), (5,), (5,))
+
+
+def layers(w, x=X, y=Y, last=kept):
+    return F.mse_loss((x @ w["first"]).tanh() @ last(w["last"]), y)
+
+
+@pytest.mark.parametrize(
+    ("mine", "cause", "said"),
+    [
+        (
+            lambda w: layers(w, x=1.5 * X + 0.2),
+            "other rows",
+            "gives matmul an array that is 1.5 times theirs, plus 0.2",
+        ),
+        (
+            lambda w: layers(w, y=0.9 * Y),
+            "other rows",
+            "gives mse_loss an array that is 0.9 times theirs",
+        ),
+        (
+            lambda w: layers(w, last=torch.t),
+            "transposed product",
+            "multiplies by a weight's transpose where theirs does by the weight itself",
+        ),
+        (
+            lambda w: (lambda a: (2 * ((a - Y) * a * (1 - a)).detach() * a).mean())(
+                (X @ w["first"]).tanh() @ w["last"]
+            ),
+            "derivative",
+            "multiplies the error of mse_loss by σ′, a(1 − a)",
+        ),
+    ],
+)
+def test_other_numbers_another_layout_and_a_factor_too_many_are_named(mine, cause, said):
+    report = report_on(mine, layers, first=FIRST, last=LAST)
+    assert report.cause == cause, str(report)
+    assert said in str(report), str(report)
+
+
+def normed(w, norm):
+    return F.mse_loss(norm(X.reshape(3, 3, 4) @ w["first"], w["gain"], w["shift"]) @ w["last"], Y3)
+
+
+Y3 = Y.reshape(3, 3, 5)
+
+
+def over(axes):
+    def norm(x, gain, shift):
+        mean, var = x.mean(axes, keepdim=True), x.var(axes, keepdim=True, unbiased=False)
+        return (x - mean) / (var + 1e-5).sqrt() * gain + shift
+
+    return norm
+
+
+def rms(held=kept):
+    return lambda x, gain, _: x / held((x**2).mean(-1, keepdim=True) + 1e-6).sqrt() * gain
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "said"),
+    [
+        (
+            over((1, 2)),
+            lambda x, gain, shift: F.layer_norm(x, (5,), gain, shift),
+            "takes layer_norm's mean and variance over one axis more",
+        ),
+        (
+            lambda x, gain, shift: over((0,))(x, gain[:, None], shift[:, None]),
+            lambda x, gain, shift: F.batch_norm(x, None, None, gain, shift, training=True),
+            "takes batch_norm's mean and variance over the rows alone, for each place",
+        ),
+        (
+            rms(torch.detach),
+            lambda x, gain, _: F.rms_norm(x, (5,), gain, 1e-6),
+            "hands no gradient on through square (the only square; it reaches first)",
+        ),
+    ],
+)
+def test_the_mistakes_in_a_norm_are_named(mine, theirs, said):
+    def of_channels(norm):  # of which batch_norm has them in the second axis
+        if "batch_norm" not in said:
+            return norm
+        return lambda x, gain, shift: norm(x.mT, gain, shift).mT
+
+    start = {"first": FIRST, "gain": GAIN + 1, "last": LAST}
+    start |= {} if "square" in said else {"shift": SHIFT}
+    one, other = (
+        lambda w, norm=norm: normed({"shift": None, **w}, of_channels(norm))
+        for norm in (mine, theirs)
+    )
+    report = report_on(one, other, **start)
+    assert said in str(report), str(report)
+    assert report_on(other, other, **start)
+
+
+def pooled(w, x, y):
+    z = F.max_pool2d(F.conv2d(x, w["kernel"]), 2, 1)
+    return F.mse_loss(z.flatten(1) @ w["last"], y)
+
+
+def spread(w, x, y):
+    """The same; its pool hands the gradient back to the largest but one."""
+    z = F.conv2d(x, w["kernel"])
+    windows = z.unfold(2, 2, 1).unfold(3, 2, 1).flatten(-2)
+    second = windows.sort(-1).values[..., -2]
+    made = windows.amax(-1).detach() + second - second.detach()
+    return F.mse_loss(made.flatten(1) @ w["last"], y)
+
+
+def test_where_nothing_is_found_the_way_to_the_wrong_weights_is_told():
+    x, y, kernel, last = drawn((6, 1, 6, 6), (6, 1), (3, 1, 3, 3), (27, 1))
+    report = report_on(
+        lambda w: spread(w, x, y), lambda w: pooled(w, x, y), kernel=kernel, last=last
+    )
+    assert report.cause == "one weight's update", str(report)
+    assert report.diagnosis.way == ("matmul", "flatten", "max_pool2d", "conv2d")
+    assert "Look first at the functions on the way back to these weights alone" in str(report)
+    assert "matmul, flatten, max_pool2d and conv2d." in str(report)
+
+
+def test_an_honest_pool_may_take_the_other_one_of_two_that_are_the_same_but_for_rounding():
+    """In each window the two largest are the same number, computed in two ways."""
+    x, y, kernel, last = drawn((6, 1, 4, 4), (6, 1), (2, 1, 1, 1), (8, 1), seed=3)
+    x, y, kernel, last = (one.float() for one in (x, y, kernel, last))
+    x[:, :, :, 1::2] = x[:, :, :, ::2] * (1 + 2.0**-23)
+
+    def pool(w, shift):
+        z = F.conv2d(x, w["kernel"])
+        z = (z + shift) - shift  # which rounds
+        return F.mse_loss(F.max_pool2d(z, 2).flatten(1) @ w["last"], y)
+
+    report = report_on(lambda w: pool(w, 1.0), lambda w: pool(w, 0.0), 60, kernel=kernel, last=last)
+    assert report, str(report)
