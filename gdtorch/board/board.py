@@ -51,7 +51,6 @@ class Board:
         curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
 
     Attributes:
-        initial: the network that the trainers began with.
         size: how many weights a network has.
         limit: the sharpness up to which steps are stable; not logged if it is not finite.
         sharpest: trainer → the greatest sharpness logged so far, and after which step.
@@ -83,7 +82,7 @@ class Board:
         *,
         curvature: int | None = None,
     ) -> None:
-        self.folder, self.initial = folder, net
+        self.folder = folder
         self.trainers = trainers
         self.names = [trainer.name for trainer in trainers]
         self.size = sum(weights.numel() for weights in net.parameters())

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ..text import count, fenced
 from . import Interrupts, options
 from .options import RefusedError
-from .report import count, ended, show, to_see
+from .report import ended, show, to_see
 
 if TYPE_CHECKING:
     from ..data import Record
@@ -73,7 +74,7 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
                     f"{answer.question} The answer is on the Text page. "
                     "Click the picture to enlarge it."
                 )
-                file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
+                file.add(summary.text(answer.name, fenced(answer.text())))
                 if figure := answer.figure():
                     file.add_picture(answer.name, figure)
                 answered.append(answer)
