@@ -50,7 +50,7 @@ LONG_RUN = "--compile is for a long run of manual"
 ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
 COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
-LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
+LONGEST_STRIDE = 10_000  # steps, some 40 ms: then a signal is noticed and the bar moves
 THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
 SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
 FEW_ROWS = 4  # held out; up to so many get a column each
@@ -230,8 +230,7 @@ def _settle_stride(args: argparse.Namespace) -> None:
                 f"--compile takes {CALL} steps at a time: {flag(name)} {value} is no multiple of "
                 f"it; {value + CALL - value % CALL} is"
             )
-    calls = math.gcd(*counts.values()) // CALL
-    args.stride = CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+    args.stride = math.gcd(LONGEST_STRIDE, *counts.values())
 
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
@@ -316,9 +315,7 @@ def _train(
             if not ending.reason:
                 reason = unwritable(folder, f"step {ending.step}", error)
                 facts |= {"status": 3, "reason": reason}
-    where = to_see(folder) if folder.is_dir() else ""
-    if args.figure and where:
-        where = f"Drawn:      {folder / 'curves.png'}\n{where}"
+    where = to_see(folder, *["curves.png"] * args.figure) if folder.is_dir() else ""
     printed = show(args, facts, pages[""], where)
     if facts["reason"]:
         kept = f"; all until then is in {folder}" if where else ""

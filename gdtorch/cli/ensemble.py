@@ -186,8 +186,7 @@ def _ensemble(args: argparse.Namespace, records: Sequence[Record], processes: Pr
         found = facts(chosen, folder, totals, table)
         page = _page(found, table)
         _write(file, folder, found, totals, fenced(page))
-    drawn = f"Drawn:      {folder / 'ensemble.png'}\n{to_see(folder)}"
-    return show(args, found, page, drawn)
+    return show(args, found, page, to_see(folder, "ensemble.png"))
 
 
 def _announced(args: argparse.Namespace, settings: Settings, processes: Processes) -> Path:

@@ -93,8 +93,7 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
         return ended(unwritable(folder, f"step {steps[-1]}", error))
     facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
-    where = f"Drawn:      {folder / 'quartic.png'}\n{to_see(folder)}"
-    printed = show(args, facts, page, where)
+    printed = show(args, facts, page, to_see(folder, "quartic.png"))
     kept = f"all until then is in {folder}"
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}); {kept}", 128 + received)

@@ -83,14 +83,14 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
             return ended(f"cannot write to {folder} before the first answer: {error.strerror}")
         return ended(unwritable(folder, answered[-1].name, error))
     facts = {answer.name: answer.facts for answer in answered}
-    pictures = ", ".join(f"{answer.name}.png" for answer in answered if answer.picture)
+    pictures = [f"{answer.name}.png" for answer in answered if answer.picture]
     return show(
         args,
         {"run": str(folder), "settings": options.settings(args), **facts},
         f"network {table.features}-15-1, {size} weights, float64, from start {args.start} of seed "
         f"{args.seed}; table {args.table}: {count(len(rows.targets), 'row')}",
         *(answer.text() for answer in answered),
-        f"Pictures in {folder}: {pictures}\n{to_see(folder, 'images')}",
+        to_see(folder, *pictures, page="images"),
     )
 
 

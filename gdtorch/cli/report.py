@@ -67,10 +67,11 @@ def ended(reason: object, status: int = 3) -> int:
     return status
 
 
-def to_see(folder: Path, page: str = CHARTS) -> str:
-    """How to look at a run: the command, and the address of the page."""
+def to_see(folder: Path, *pictures: str, page: str = CHARTS) -> str:
+    """Where to look at a run: its pictures, the command, and the address of the page."""
+    drawn = [f"Drawn:      {folder / picture}\n" for picture in pictures]
     command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    return f"To see it:  {command}\nthen open   http://localhost:6006/#{page}"
+    return "".join([*drawn, f"To see it:  {command}\nthen open   http://localhost:6006/#{page}"])
 
 
 def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:

@@ -56,14 +56,14 @@ class LongRun(Manual):
             raise ValueError(f"stride {stride} is no multiple of {CALL}")
         self.stride = stride
         sgd = SGD(lr, **options)
-        with_momentum = self.weights if sgd.momentum else {}
-        self.velocities = [torch.zeros_like(weight) for weight in with_momentum.values()]
+        momenta = self.weights.values() if sgd.momentum else ()
+        self.velocities = [torch.zeros_like(weight) for weight in momenta]
         shares = [1.0] + [1 - sgd.dampening] * (2 * CALL - 1)  # as in `Engine`, step by step
         like = self.weights["syn1"]
         self.first, self.later = (like.new_tensor(s) for s in (shares[:CALL], shares[CALL:]))
         self.rate = like.new_tensor(self.lr)
         self.ten_steps = compiled(partial(_ten_steps, sgd))
-        self.reason = try_out(partial(copy.deepcopy(self)._call))
+        self.reason = try_out(copy.deepcopy(self)._call)
 
     def step(self) -> None:
         """Take `stride` steps."""
