@@ -37,7 +37,7 @@ def show_ensemble(
     file: EventFile,
     rates: Sequence[Mapping[str, Any]],
     kinds: Mapping[str, str],
-    histograms: Mapping[str, tuple[NDArray[Any], Sequence[NDArray[Any]]]],
+    histograms: Sequence[Mapping[str, tuple[NDArray[Any], NDArray[Any]]]],
     title: str,
     text: str,
 ) -> None:
@@ -48,7 +48,7 @@ def show_ensemble(
         rates: of each `lr`, the smallest first, what came out: `shares`, the quantiles of the
             `loss`, `median_steps`.
         kinds: the kinds of end that are shown: of `shares` → its name.
-        histograms: tag → the n + 1 edges of its bins, and for each learning rate n counts.
+        histograms: for each of these, tag → the n + 1 edges of its bins, and n counts.
         title: of the picture.
         text: the summary, in Markdown.
     """
@@ -77,9 +77,9 @@ def show_ensemble(
             scalars["median_steps"] = rate["median_steps"]
             scalars |= steps
         file.add_scalars(scalars, step)
-        for tag, (edges, counts) in histograms.items():
-            if counts[step - 1].any():
-                file.add(_histogram(tag, counts[step - 1], edges), step)
+        for tag, (edges, counts) in histograms[step - 1].items():
+            if counts.any():
+                file.add(_histogram(tag, counts, edges), step)
     drawn = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
     losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
     picture = figures.ensemble([rate["lr"] for rate in rates], drawn, losses, title)

@@ -25,7 +25,7 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -235,16 +235,17 @@ def _settle_stride(args: argparse.Namespace) -> None:
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
     """Make one trainer; it begins at the network's weights."""
-    from ..descent import Batch, Steepest, Stochastic
+    from ..descent import Batch, Descent, Steepest, Stochastic
     from ..trainers import named
 
     if name == "manual" and args.compile:
         from ..ensemble import LongRun
 
         return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
-    stochastic = Stochastic(args.shuffle_seed)
-    descents = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}
-    return named(name, net, table.learned, args.optimizer, descents[args.descent])
+    shuffled = partial(Stochastic, args.shuffle_seed)
+    descents: dict[str, Callable[[], Descent]]
+    descents = {"batch": Batch, "stochastic": shuffled, "steepest": Steepest}
+    return named(name, net, table.learned, args.optimizer, descents[args.descent]())
 
 
 def _train(

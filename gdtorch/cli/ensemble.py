@@ -272,19 +272,12 @@ def _write(
     Raises:
         OSError: the folder takes no more.
     """
-    import numpy as np
-
     from ..board import show_ensemble
-    from ..ensemble import EDGES, HELD_OUT_BINS
     from ..rundir import write
 
-    histograms = {
-        "held_out": (np.linspace(0, 1, HELD_OUT_BINS + 1), [t.held_out for t in tallies]),
-        # The first and the last bin of the losses are left out: they have no width.
-        "log10_loss": (np.log10(EDGES), [t.losses[1:-1] for t in tallies]),
-    }
     s = facts["settings"]
     each = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
     title = f"table {Path(s['table']).name}: {each}"
+    histograms = [tally.histograms() for tally in tallies]
     show_ensemble(file, facts["rates"], _kinds(facts), histograms, title, text)
     write(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)
