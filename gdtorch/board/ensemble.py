@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import summary
 
 from .board import log10
-from .events import RANGE, EventFile, range_of
+from .events import EventFile, range_of
+from .measure import SAID
 
 AXIS = "the step counts the learning rates, which the title on Custom Scalars names"
 MOST_NAMED = 8  # learning rates, in that title
-OF_ENSEMBLE = {
+OF_ENSEMBLE = SAID | {
     "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
     "each name means.",
     "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
@@ -29,7 +30,6 @@ OF_ENSEMBLE = {
     "end: the median, the band of 98 % around it, and the band of all. Click the picture to "
     "enlarge it.",
     "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
-    "range": RANGE,
 }
 
 
