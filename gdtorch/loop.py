@@ -1,8 +1,8 @@
-"""The main loops: advance all trainers by one step, compare, log, and say what came of it."""
+"""The main loops: advance all trainers by one step, compare, and log."""
 
 from __future__ import annotations
 
-__all__ = ["Ending", "outcome", "run", "walk"]
+__all__ = ["Ending", "run", "walk"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,13 +12,11 @@ from typing import Any
 
 from .board import Board, EventFile
 from .descent import Steepest
-from .lockstep import Lockstep, in_ulps, lockstep, phrase
+from .lockstep import Lockstep
 from .quartic import NO_ROWS, Quartic, at_rest_after, kind_of_point
 from .rundir import unwritable
-from .trainers import SGD, Manual, Trainer
+from .trainers import SGD, Manual
 
-LATE = 100  # steps; where a trainer parts later, no reason is looked for
-SHOWN = 2  # steps after the parting that are replayed as well
 AWAY = 1e9  # times the start's distance from 0, or times 1: from so far out x does not come back
 
 
@@ -89,87 +87,6 @@ def _ending(step: int, losses: Mapping[str, float], received: Signals | None) ->
     if received:
         return Ending(step, 128 + received, f"interrupted ({received.name}) after step {step}")
     return Ending(step)
-
-
-def outcome(
-    board: Board, lockstep: Lockstep, ending: Ending, fresh: Callable[[str], Trainer] | None
-) -> dict[str, Any]:
-    """What came out of a run, for a program.
-
-    Args:
-        board: what measured and logged the trainers.
-        lockstep: what compared them.
-        ending: how the run ended.
-        fresh: a trainer's name → the same one at the initial weights, to find out why it parts;
-            None if steps are compiled, since those round otherwise.
-
-    Returns:
-        The steps taken; the exit status and why the run ended early; each trainer's outcome; how
-        each compares with the reference.
-    """
-    comparisons = {
-        name: {
-            "reference": lockstep.reference,
-            "identical": comparison.identical,
-            "verdict": _verdict(name, board, lockstep, fresh),
-            **asdict(comparison),
-        }
-        for name, comparison in lockstep.comparisons.items()
-    }
-    manual = lockstep.comparisons.get("manual")
-    of_torch = lockstep.reference not in {"post", "manual"}
-    differ = manual is not None and not manual.identical and of_torch and fresh is not None
-    return {
-        "steps": ending.step,
-        "status": ending.status or int(differ),
-        "reason": ending.reason,
-        "trainers": board.outcomes(),
-        "comparisons": comparisons,
-    }
-
-
-def _verdict(
-    name: str, board: Board, lockstep: Lockstep, fresh: Callable[[str], Trainer] | None
-) -> str:
-    """Whether a trainer holds the same bits as the reference; if not, where and why they part."""
-    comparison = lockstep.comparisons[name]
-    first, steps = comparison.first_difference, comparison.steps
-    taken = "1 step" if steps == 1 else f"{steps} steps"
-    if first is None:
-        same = f"{name} = {lockstep.reference}"
-        weights = board.trainers[board.names.index(name)].weights
-        still = all(w.equal(weights[weight]) for weight, w in board.initial.named_parameters())
-        if steps and still:
-            short = f"each of {taken} was too short to change one"
-            return f"{same}, but no weight moved in either: {short}"
-        each = "" if steps == 1 else "each of "
-        if lockstep.stride > 1:
-            each = f"every {lockstep.stride} of "
-        return f"{same}: the same bits in all {board.size} weights after {each}{taken}"
-    at = "at" if lockstep.stride == 1 else "by"
-    parted = (
-        f"{name} ≠ {lockstep.reference}: they part {at} step {first.step} in {first.weight} "
-        f"by up to {first.absolute:.1e}"
-    )
-    if fresh is None:
-        return f"{parted}; compiled steps round otherwise"
-    if first.step <= LATE and math.isfinite(first.absolute):
-        why = _why(fresh(name), fresh(lockstep.reference), first.step + SHOWN)
-        if why:
-            return f"{parted}, because {why}"
-    return f"{parted} ({', '.join(filter(None, [in_ulps(first), f'at {list(first.index)}']))})"
-
-
-def _why(mine: Trainer, theirs: Trainer, steps: int) -> str:
-    """Why a trainer parts from its reference, found by a replay of the first steps."""
-    try:
-        report = lockstep(mine, theirs, steps)
-    except ArithmeticError:  # where a step cannot be taken
-        return ""
-    if report.agree:
-        return "each rounds in its own order"
-    whys = [phrase(edit)[0] for edit in report.edits]
-    return f"{mine.name} {' and '.join(whys)}" if whys else ""
 
 
 def walk(

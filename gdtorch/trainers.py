@@ -290,7 +290,8 @@ def named(
         return Post(objective, rows, rule.lr)
     if name == "manual":
         return Manual(objective, rows, optimizer=rule, descent=descent)
-    return Torch(objective, rows, type(rule).__name__, descent=descent, **rule.options())
+    kind = getattr(torch.optim, type(rule).__name__)
+    return Torch(objective, rows, kind, descent=descent, **rule.options())
 
 
 WANTED = {

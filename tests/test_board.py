@@ -211,11 +211,11 @@ def test_texts_say_what_was_run_and_what_came_out(run):
         name: run[name].Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
         for name in ("", "post", "manual", "sgd")
     }
-    assert all("network 3-15-1" in text and "| loss |" in text for text in texts.values())
+    assert all("network 3-15-1" in text and " loss " in text for text in texts.values())
     assert "manual = sgd: the same bits" in texts[""]
     assert "manual = sgd: the same bits" in texts["manual"]
     assert "post ≠ sgd" in texts["post"]
-    assert "| lr | 1.0 |" in texts[""]
+    assert re.search(r"^lr +1\.0$", texts[""], re.MULTILINE)
 
 
 def hparams(reader, tag):

@@ -201,6 +201,23 @@ def test_where_no_weight_moved_it_says_so(main, tmp_path, options):
     assert facts["comparisons"]["manual"]["identical"] is True
 
 
+@pytest.mark.parametrize(("reference", "status"), [("sgd", 1), ("post", 0)])
+def test_manual_has_to_hold_the_bits_of_torch_optim_and_of_no_other(
+    main, monkeypatch, reference, status
+):
+    right = SigmoidNet.gradient
+    monkeypatch.setattr(
+        SigmoidNet, "gradient", lambda net, rows: {n: g / 2 for n, g in right(net, rows).items()}
+    )
+    ended, out, error = main("--json", "--steps", 3, "--trainers", "manual", reference)
+    facts = json.loads(out)
+    assert (ended, error, facts["status"]) == (status, "", status)
+    assert not facts["comparisons"]["manual"]["identical"]
+    if reference == "sgd":
+        told = "because manual has 0.5 times the gradient"
+        assert facts["comparisons"]["manual"]["verdict"].endswith(told)
+
+
 def test_trainers_named_one_by_one_all_run(main):
     _, out, _ = main("--json", "--steps", 1, "--trainers", "post", "--trainers", "sgd")
     assert set(json.loads(out)["trainers"]) == {"post", "sgd"}

@@ -7,13 +7,12 @@ __all__ = ["Board"]
 import copy
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import summary
 
@@ -51,9 +50,8 @@ class Board:
         curvature: log the Hessian's extreme eigenvalues every so many steps; None for never.
 
     Attributes:
-        initial: the network that the trainers began with.
         size: how many weights a network has.
-        limit: the sharpness up to which steps are stable; not logged if it is not finite.
+        limit: the sharpness up to which steps are stable; nan where it is not to be logged.
         sharpest: trainer → the greatest sharpness logged so far, and after which step.
         close: closes the event files.
 
@@ -83,7 +81,7 @@ class Board:
         *,
         curvature: int | None = None,
     ) -> None:
-        self.folder, self.initial = folder, net
+        self.folder = folder
         self.trainers = trainers
         self.names = [trainer.name for trainer in trainers]
         self.size = sum(weights.numel() for weights in net.parameters())
@@ -92,7 +90,8 @@ class Board:
             weights.data = weights.data.expand(len(trainers), *weights.shape).clone()
         self.table, self.settings = table, settings
         self.curvature, self.limit = curvature, math.nan
-        if settings.get("optimizer") == "SGD" and settings["lr"] is not None:  # so no line search
+        by_sgd = settings.get("optimizer") == "SGD" and settings["lr"] is not None  # no line search
+        if curvature and by_sgd:
             self.limit = stable_limit(*(settings[name] for name in LIMITING))
         self.sharpest: dict[str, tuple[float, int]] = {}
         self.steepest = any(isinstance(trainer.descent, Steepest) for trainer in trainers)
@@ -120,7 +119,11 @@ class Board:
             experiment, start, self.session_end = summary.hparams(
                 {"trainer": trainer.name, **plain}, metrics
             )
-            _lead_with(COLUMNS, experiment)
+            columns = experiment.value[0].metadata.plugin_data
+            content = HParamsPluginData.FromString(columns.content)
+            for info in content.experiment.hparam_infos:
+                info.differs = info.name in COLUMNS  # TensorBoard's table shows five that differ
+            columns.content = content.SerializeToString()
             self.files[trainer.name].add(experiment)
             self.files[trainer.name].add(start)
             self._save(trainer, "initial.pt")
@@ -239,15 +242,6 @@ class Board:
         buffer = io.BytesIO()
         torch.save(trainer.objective.state_dict(), buffer)
         write(self.folder / trainer.name / name, buffer.getvalue())
-
-
-def _lead_with(names: Collection[str], experiment: Summary) -> None:
-    """Make TensorBoard's table of hparams show these columns: it shows five that `differ`."""
-    plugin_data = experiment.value[0].metadata.plugin_data
-    content = HParamsPluginData.FromString(plugin_data.content)
-    for info in content.experiment.hparam_infos:
-        info.differs = info.name in names
-    plugin_data.content = content.SerializeToString()
 
 
 def of_differences(differences: Mapping[str, float]) -> dict[str, float]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import summary
 
 from .board import log10
-from .events import RANGE, EventFile, range_of
+from .events import EventFile, range_of
+from .measure import SAID
 
 AXIS = "the step counts the learning rates, which the title on Custom Scalars names"
 MOST_NAMED = 8  # learning rates, in that title
-OF_ENSEMBLE = {
+OF_ENSEMBLE = SAID | {
     "share": f"Share of all starts, from 0 to 1; {AXIS}. *summary*, on the Text page, says what "
     "each name means.",
     "loss": "The loss that so many per cent of the starts do not exceed at the end: 0 the least, "
@@ -29,7 +30,6 @@ OF_ENSEMBLE = {
     "end: the median, the band of 98 % around it, and the band of all. Click the picture to "
     "enlarge it.",
     "log10_loss": f"The logarithms to base 10 of the losses at the end; {AXIS}.",
-    "range": RANGE,
 }
 
 
@@ -37,7 +37,7 @@ def show_ensemble(
     file: EventFile,
     rates: Sequence[Mapping[str, Any]],
     kinds: Mapping[str, str],
-    histograms: Mapping[str, tuple[NDArray[Any], Sequence[NDArray[Any]]]],
+    histograms: Sequence[Mapping[str, tuple[NDArray[Any], NDArray[Any]]]],
     title: str,
     text: str,
 ) -> None:
@@ -48,7 +48,7 @@ def show_ensemble(
         rates: of each `lr`, the smallest first, what came out: `shares`, the quantiles of the
             `loss`, `median_steps`.
         kinds: the kinds of end that are shown: of `shares` → its name.
-        histograms: tag → the n + 1 edges of its bins, and for each learning rate n counts.
+        histograms: for each of these, tag → the n + 1 edges of its bins, and n counts.
         title: of the picture.
         text: the summary, in Markdown.
     """
@@ -77,9 +77,9 @@ def show_ensemble(
             scalars["median_steps"] = rate["median_steps"]
             scalars |= steps
         file.add_scalars(scalars, step)
-        for tag, (edges, counts) in histograms.items():
-            if counts[step - 1].any():
-                file.add(_histogram(tag, counts[step - 1], edges), step)
+        for tag, (edges, counts) in histograms[step - 1].items():
+            if counts.any():
+                file.add(_histogram(tag, counts, edges), step)
     drawn = {name: [rate["shares"][kind] for rate in rates] for kind, name in kinds.items()}
     losses = [[rate["loss"][percent] for rate in rates] for percent in rates[0]["loss"]]
     picture = figures.ensemble([rate["lr"] for rate in rates], drawn, losses, title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RANGE", "EventFile", "event_files", "range_of", "show_ranges"]
+__all__ = ["EventFile", "event_files", "range_of", "show_ranges"]
 
 import math
 import time
@@ -33,9 +33,6 @@ DESCRIBED = {
 }
 
 NO_RANGE = math.inf, -math.inf
-RANGE = """Where the curves of a chart on the Custom Scalars page begin and end, as level lines or \
-a band. TensorBoard's scale leaves out a twentieth of a chart's points at either end, and these \
-hold it open. On other pages, untick *Ignore outliers in chart scaling* to see every point."""
 
 
 class EventFile:

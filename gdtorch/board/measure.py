@@ -6,6 +6,7 @@ __all__ = [
     "DESCRIPTIONS",
     "OF_LOCKSTEP",
     "OF_QUARTIC",
+    "SAID",
     "layout",
     "layout_of_lockstep",
     "layout_of_quartic",
@@ -20,12 +21,22 @@ import torch
 
 from ..data import Rows, Table
 from ..net import SigmoidNet, squared_error
-from .events import RANGE
 
 Layout = dict[str, dict[str, list[str | list[str]]]]
 BY_HAND = {"post", "manual"}  # all others are of torch.optim; these are compared with them
 MANY_ROWS = 16  # more lines make a chart that nobody can read
-DESCRIPTIONS = {
+SAID = {  # of a tag, by more than one command
+    "difference_log10": "The logarithm to base 10 of *difference*, so that 1e-15 can be seen "
+    "beside 1e-2. −20 stands for no difference, or one below 1e-20. For a number near 1, the last "
+    "bit is −16 in float64 and −7 in float32.",
+    "weight_norm": "Euclidean norm of this weight after this step.",
+    "step_size": "How far the line search went along the gradient to come here.",
+    "range": "Where the curves of a chart on the Custom Scalars page begin and end, as level lines "
+    "or a band. TensorBoard's scale leaves out a twentieth of a chart's points at either end, and "
+    "these hold it open. On other pages, untick *Ignore outliers in chart scaling* to see every "
+    "point.",
+}
+DESCRIPTIONS = SAID | {
     "loss": "½ Σ (target − output)² over the rows learned. Curves that coincide hide one another: "
     "the charts under *difference* tell them apart.",
     "accuracy": "Share of the rows learned whose output lies on the same side of ½ as the target; "
@@ -34,9 +45,6 @@ DESCRIPTIONS = {
     "or another) at the same step; from the last trainer named, where that does not run. manual is "
     "to stay at 0: the same bits. post leaves in its first steps, because it updates syn1 before "
     "it uses it for syn0. TensorBoard prints less than 1e-15 as 0; *difference log10* does not.",
-    "difference_log10": "The logarithm to base 10 of *difference*, so that 1e-15 can be seen "
-    "beside 1e-2. −20 stands for no difference, or one below 1e-20. For a number near 1, the last "
-    "bit is −16 in float64 and −7 in float32.",
     "held_out/loss": "½ Σ (target − output)² over the rows held out, which no trainer sees.",
     "held_out": "The output for a row that no trainer sees; the tag names its inputs or its "
     "number in the table.",
@@ -44,8 +52,6 @@ DESCRIPTIONS = {
     "table.",
     "gradient_norm": "Euclidean norm of the loss's gradient by this weight, over all rows learned, "
     "at the weights after this step.",
-    "weight_norm": "Euclidean norm of this weight after this step.",
-    "step_size": "How far the line search went along the gradient to come here.",
     "step_size_log10": "The logarithm to base 10 of *step size*; −20 stands for 0.",
     "curvature/sharpness": "The largest eigenvalue of the loss's Hessian. Above *curvature/limit*, "
     "steps are not stable.",
@@ -57,9 +63,8 @@ DESCRIPTIONS = {
     "hidden": "The outputs of the hidden units for all rows learned.",
     "curves": "Above, the loss along training; below, the largest distance of any weight from the "
     "reference's, where 0 is the same bits. Click the picture to enlarge it.",
-    "range": RANGE,
 }
-OF_QUARTIC = {
+OF_QUARTIC = SAID | {
     "loss": "f(x) = x⁴/4 − x³ + x²: 0 at both minima, x = 0 and x = 2, and ¼ at the maximum "
     "between them, x = 1.",
     "x": "Where this start has come. A curve that stays level is at rest, on a minimum or, from 1, "
@@ -67,18 +72,13 @@ OF_QUARTIC = {
     "gradient": "f′(x) = x (x − 1) (x − 2) at this step's x, signed; each step goes against it, or "
     "along it with --maximize.",
     "difference": "|x of manual − x of sgd| at the same step; 0 is the same bits.",
-    "step_size": DESCRIPTIONS["step_size"],
     "quartic": "f(x) and the path from each start on it, and below it x at each step. A circle is "
     "a start, a dot a step, a diamond where it ended. Click the picture to enlarge it.",
-    "range": RANGE,
 }
-OF_LOCKSTEP = {
-    "weight_norm": DESCRIPTIONS["weight_norm"],
+OF_LOCKSTEP = SAID | {
     "difference": "The largest difference of any element of this weight, mine from theirs, at the "
     "same step; what it comes from is on the Text page. TensorBoard prints less than 1e-15 as 0; "
     "*difference log10* does not.",
-    "difference_log10": DESCRIPTIONS["difference_log10"],
-    "range": RANGE,
 }
 
 

@@ -25,17 +25,18 @@ __all__ = ["OPTIONS", "main"]
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import aligned, count, fenced
 from . import Interrupts, options
 from .options import OUTPUT, SGD_OPTIONS, RefusedError, flag, integer, option, refusing
-from .report import Page, count, ended, in_words, progress_bar, say, show, to_see
+from .report import ended, in_words, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..board import Board
@@ -49,7 +50,7 @@ LONG_RUN = "--compile is for a long run of manual"
 ALONE = {"post": LONG_RUN, "sgd": f"{LONG_RUN}; --trainers manual sgd has it beside"}
 COMPILED = "manual is compiled: its bits may differ from those of steps taken one by one"
 COMPILED_LOG_EVERY = 1000  # steps; the default with --compile
-LONGEST_STRIDE = 1000  # calls, some 40 ms: then a signal is noticed and the bar moves
+LONGEST_STRIDE = 10_000  # steps, some 40 ms: then a signal is noticed and the bar moves
 THREADED = 1_000_000  # products; with fewer, threads cost more time than they save
 SMALL_LOSS = 5e-5  # a smaller loss is printed with an exponent: six decimals would show one digit
 FEW_ROWS = 4  # held out; up to so many get a column each
@@ -229,22 +230,22 @@ def _settle_stride(args: argparse.Namespace) -> None:
                 f"--compile takes {CALL} steps at a time: {flag(name)} {value} is no multiple of "
                 f"it; {value + CALL - value % CALL} is"
             )
-    calls = math.gcd(*counts.values()) // CALL
-    args.stride = CALL * next(d for d in range(LONGEST_STRIDE, 0, -1) if calls % d == 0)
+    args.stride = math.gcd(LONGEST_STRIDE, *counts.values())
 
 
 def _make(name: str, args: argparse.Namespace, net: SigmoidNet, table: Table) -> Trainer:
     """Make one trainer; it begins at the network's weights."""
-    from ..descent import Batch, Steepest, Stochastic
+    from ..descent import Batch, Descent, Steepest, Stochastic
     from ..trainers import named
 
     if name == "manual" and args.compile:
         from ..ensemble import LongRun
 
         return LongRun(net, table.learned, stride=args.stride, **args.optimizer.options())
-    stochastic = Stochastic(args.shuffle_seed)
-    descents = {"batch": Batch(), "stochastic": stochastic, "steepest": Steepest()}
-    return named(name, net, table.learned, args.optimizer, descents[args.descent])
+    shuffled = partial(Stochastic, args.shuffle_seed)
+    descents: dict[str, Callable[[], Descent]]
+    descents = {"batch": Batch, "stochastic": shuffled, "steepest": Steepest}
+    return named(name, net, table.learned, args.optimizer, descents[args.descent]())
 
 
 def _train(
@@ -257,8 +258,9 @@ def _train(
 ) -> int:
     from ..board import Board, reference_of
     from ..lockstep import Lockstep
-    from ..loop import outcome, run
+    from ..loop import run
     from ..rundir import unwritable
+    from .verdict import verdict
 
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False
@@ -266,7 +268,8 @@ def _train(
     kind = {"optimizer": type(args.optimizer).__name__}
     settings = args.optimizer.options() | options.settings(args) | kind
     reference = reference_of(args.trainers)
-    strided = {t.name: islice(t, 0, None, args.stride // t.stride) for t in trainers}
+    by_name = {trainer.name: trainer for trainer in trainers}
+    strided = {n: islice(t, 0, None, args.stride // t.stride) for n, t in by_name.items()}
     lockstep = Lockstep(strided, reference, args.stride)
     try:
         board = Board(folder, net, trainers, table, settings, args.steps, curvature=args.curvature)
@@ -283,38 +286,55 @@ def _train(
                 interrupted=lambda: interrupts.received,
             )
         fresh = None if args.compile else partial(_make, args=args, net=net, table=table)
-        facts = {"run": str(folder), "settings": settings, "left_out": args.left_out}
-        facts |= outcome(board, lockstep, ending, fresh)
-        page = _page(facts, board, reference)
+        comparisons = {
+            name: {
+                "reference": reference,
+                "identical": comparison.identical,
+                "verdict": verdict(by_name[name], lockstep, net, fresh),
+                **asdict(comparison),
+            }
+            for name, comparison in lockstep.comparisons.items()
+        }
+        manual = lockstep.comparisons.get("manual")
+        differ = manual is not None and not manual.identical and reference != "post"
+        facts = {
+            "run": str(folder),
+            "settings": settings,
+            "left_out": args.left_out,
+            "steps": ending.step,
+            "status": ending.status or int(differ and not args.compile),
+            "reason": ending.reason,
+            "trainers": board.outcomes(),
+            "comparisons": comparisons,
+        }
+        pages = _pages(facts, board, reference)
         try:
             if args.figure:
                 board.draw()
-            board.finish(ending.step, _texts(page, facts), complete=ending.status == 0)
+            board.finish(ending.step, _texts(pages, facts), complete=ending.status == 0)
         except OSError as error:
             if not ending.reason:
                 reason = unwritable(folder, f"step {ending.step}", error)
                 facts |= {"status": 3, "reason": reason}
-    where = to_see(folder) if folder.is_dir() else ""
-    if args.figure and where:
-        where = f"Drawn:      {folder / 'curves.png'}\n{where}"
-    printed = show(args, facts, page.text(), where)
+    where = to_see(folder, *["curves.png"] * args.figure) if folder.is_dir() else ""
+    printed = show(args, facts, pages[""], where)
     if facts["reason"]:
         kept = f"; all until then is in {folder}" if where else ""
         return ended(facts["reason"] + kept, facts["status"])
-    return printed or int(facts["status"])
+    return printed or facts["status"]
 
 
-def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
-    """The facts for a person; the reference is the trainer that others are compared to."""
+def _pages(facts: Mapping[str, Any], board: Board, reference: str) -> dict[str, str]:
+    """The facts for a person: each trainer's own under its name, and under "" all of them."""
     settings, table = facts["settings"], board.table
     start = settings["init"] or f"start {settings['start']} of seed {settings['seed']}"
-    heading = [
+    heading = (
         f"network {table.features}-{settings['hidden']}-1, {board.size} weights, "
-        f"{settings['dtype']}, from {start}",
+        f"{settings['dtype']}, from {start}\n"
         f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
         f"{len(table.held_out_labels)} held out; {count(facts['steps'], 'step')} of "
-        f"{in_words(settings)}",
-    ]
+        f"{in_words(settings)}"
+    )
     sentences = [f"{name} is left out: {reason}" for name, reason in facts["left_out"].items()]
     agreeing_first = sorted(facts["comparisons"].values(), key=lambda c: not c["identical"])
     sentences += [comparison["verdict"] for comparison in agreeing_first]
@@ -322,13 +342,18 @@ def _page(facts: Mapping[str, Any], board: Board, reference: str) -> Page:
         sentences.append("one trainer alone: nothing to compare it with")
     if settings["compile"]:
         sentences.append(COMPILED)
-    stable = f"; steps are stable up to {board.limit:.3g}" if math.isfinite(board.limit) else ""
     if reference in board.sharpest:
         sharpness, step = board.sharpest[reference]
+        stable = f"; steps are stable up to {board.limit:.3g}" if math.isfinite(board.limit) else ""
         sentences.append(
             f"sharpness of {reference}: {sharpness:.3g} at most, seen after step {step}{stable}"
         )
-    return Page(heading, [_cells(facts["trainers"])], sentences)
+    header, *rows = _cells(facts["trainers"])
+    pages = {"": "\n\n".join([heading, aligned([header, *rows]), "\n".join(sentences)])}
+    for name, row in zip(facts["trainers"], rows, strict=True):
+        own = facts["comparisons"].get(name, {"verdict": ""})["verdict"]
+        pages[name] = "\n\n".join(filter(None, [heading, aligned([header, row]), own]))
+    return pages
 
 
 def _cells(trainers: Mapping[str, Any]) -> list[list[str]]:
@@ -350,15 +375,8 @@ def _cells(trainers: Mapping[str, Any]) -> list[list[str]]:
     return [[*lines[0]], *([*line.values()] for line in lines)]
 
 
-def _texts(page: Page, facts: Mapping[str, Any]) -> dict[str, str]:
-    """For TensorBoard: trainer → Markdown, and under "" the comparison."""
-    if facts["reason"]:
-        page = page._replace(heading=[*page.heading, f"Ended early: {facts['reason']}"])
-    chosen = [["option", "value"], *([k, str(v)] for k, v in facts["settings"].items())]
-    texts = {"": page._replace(tables=[*page.tables, chosen]).markdown()}
-    header, *rows = page.tables[0]
-    for row in rows:
-        comparison = facts["comparisons"].get(row[0])
-        own = [comparison["verdict"]] if comparison else []
-        texts[row[0]] = page._replace(tables=[[header, row]], sentences=own).markdown()
-    return texts
+def _texts(pages: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same for TensorBoard, with why the run ended early, and with its options."""
+    early = [f"Ended early: {facts['reason']}"] if facts["reason"] else []
+    chosen = aligned([[name, str(value)] for name, value in facts["settings"].items()])
+    return {name: fenced("\n\n".join([page, *early, chosen])) for name, page in pages.items()}

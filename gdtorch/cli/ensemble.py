@@ -34,9 +34,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import aligned, count, fenced
 from . import Interrupts, options
 from .options import OUTPUT, SGD_OPTIONS, SHARED, RefusedError, flag, integer, number, option
-from .report import Page, as_json, count, ended, progress_bar, say, show, to_see
+from .report import as_json, ended, progress_bar, say, show, to_see
 
 if TYPE_CHECKING:
     from ..board import EventFile
@@ -184,9 +185,8 @@ def _ensemble(args: argparse.Namespace, records: Sequence[Record], processes: Pr
             return 0
         found = facts(chosen, folder, totals, table)
         page = _page(found, table)
-        _write(file, folder, found, totals, page.markdown())
-    drawn = f"Drawn:      {folder / 'ensemble.png'}\n{to_see(folder)}"
-    return show(args, found, page.text(), drawn)
+        _write(file, folder, found, totals, fenced(page))
+    return show(args, found, page, to_see(folder, "ensemble.png"))
 
 
 def _announced(args: argparse.Namespace, settings: Settings, processes: Processes) -> Path:
@@ -239,16 +239,16 @@ def _kinds(facts: Mapping[str, Any]) -> dict[str, str]:
     return kinds
 
 
-def _page(facts: Mapping[str, Any], table: Table) -> Page:
+def _page(facts: Mapping[str, Any], table: Table) -> str:
     """The facts for a person."""
     s, rates, kinds = facts["settings"], facts["rates"], _kinds(facts)
-    heading = [
+    heading = (
         f"network {table.features}-{s['hidden']}-1, {s['dtype']}, from starts {s['first_start']} "
-        f"to {s['first_start'] + s['starts'] - 1} of seed {s['seed']}",
+        f"to {s['first_start'] + s['starts'] - 1} of seed {s['seed']}\n"
         f"table {table.name}: {count(len(table.learned_labels), 'row')} to learn, "
         f"{len(table.held_out_labels)} held out; {count(s['steps'], 'step')} of "
-        f"{'ascent' if s['maximize'] else 'descent'} at each lr",
-    ]
+        f"{'ascent' if s['maximize'] else 'descent'} at each lr"
+    )
     shares = [["lr", *kinds.values(), "plateaus of sample", "steps"]]
     losses = [["lr", *("least", "loss at 1 %", "median", "99 %", "greatest")]]
     worth = ["Worth replaying:"]
@@ -261,7 +261,7 @@ def _page(facts: Mapping[str, Any], table: Table) -> Page:
         losses.append([lr, *(f"{loss:.3e}" for loss in rate["loss"].values())])
         for kind, command in rate["replay"].items():
             worth.append(f"  {f'lr {lr}, {kind}':<28}  {command}")
-    return Page(heading, [shares, losses], [f"{MEANING}\n", *worth])
+    return "\n\n".join([heading, aligned(shares), aligned(losses), MEANING, "\n".join(worth)])
 
 
 def _write(
@@ -272,19 +272,12 @@ def _write(
     Raises:
         OSError: the folder takes no more.
     """
-    import numpy as np
-
     from ..board import show_ensemble
-    from ..ensemble import EDGES, HELD_OUT_BINS
     from ..rundir import write
 
-    histograms = {
-        "held_out": (np.linspace(0, 1, HELD_OUT_BINS + 1), [t.held_out for t in tallies]),
-        # The first and the last bin of the losses are left out: they have no width.
-        "log10_loss": (np.log10(EDGES), [t.losses[1:-1] for t in tallies]),
-    }
     s = facts["settings"]
     each = f"{count(s['starts'], 'start')} at each learning rate, {count(s['steps'], 'step')}"
     title = f"table {Path(s['table']).name}: {each}"
+    histograms = [tally.histograms() for tally in tallies]
     show_ensemble(file, facts["rates"], _kinds(facts), histograms, title, text)
     write(folder / "summary.json", as_json(facts).encode() + b"\n", durable=True)

@@ -22,9 +22,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..text import aligned, count, fenced
 from . import Interrupts, options
 from .options import OUTPUT, RefusedError, number, option
-from .report import Page, count, ended, in_words, show, to_see
+from .report import ended, in_words, show, to_see
 
 Walks = dict[str, dict[str, Any]]  # start → what became of it
 LR = 0.1
@@ -87,13 +88,12 @@ def main(program: str, arguments: Sequence[str], interrupts: Interrupts) -> int:
             page = _page(args, paths, walks)
             drawn = {f"{x}: {_outcome(end)}": paths[x] for x, end in walks.items()}
             files[""].add_picture("quartic", quartic(drawn))
-            files[""].add(summary.text("summary", page.markdown()))
+            files[""].add(summary.text("summary", fenced(page)))
     except OSError as error:
         steps = [0, *(len(path) - 1 for path in paths.values() if len(path) > 1)]
         return ended(unwritable(folder, f"step {steps[-1]}", error))
     facts = {"run": str(folder), "settings": options.settings(args), "starts": walks}
-    where = f"Drawn:      {folder / 'quartic.png'}\n{to_see(folder)}"
-    printed = show(args, facts, page.text(), where)
+    printed = show(args, facts, page, to_see(folder, "quartic.png"))
     kept = f"all until then is in {folder}"
     if received := interrupts.received:
         return ended(f"interrupted ({received.name}); {kept}", 128 + received)
@@ -117,7 +117,7 @@ def _paths(points: Sequence[float]) -> dict[str, list[float]]:
     return paths
 
 
-def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> Page:
+def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Walks) -> str:
     """What became of each start, for a person to read."""
     way = in_words(options.settings(args))
     heading = f"f(x) = x⁴/4 − x³ + x², float64; {count(args.steps, 'step')} of {way}"
@@ -137,7 +137,7 @@ def _page(args: argparse.Namespace, paths: Mapping[str, list[float]], walks: Wal
     if not apart:
         starts = "every start" if len(walks) == len(paths) else "each start above"
         apart.append(f"manual = sgd: the same bits of x after each step, from {starts}")
-    return Page([heading], [cells], [*zero, *apart])
+    return "\n\n".join([heading, aligned(cells), "\n".join([*zero, *apart])])
 
 
 def _cells(walk: Mapping[str, Any]) -> list[str]:

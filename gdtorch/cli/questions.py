@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ..text import count, fenced
 from . import Interrupts, options
 from .options import RefusedError
-from .report import count, ended, show, to_see
+from .report import ended, show, to_see
 
 if TYPE_CHECKING:
     from ..data import Record
@@ -73,7 +74,7 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
                     f"{answer.question} The answer is on the Text page. "
                     "Click the picture to enlarge it."
                 )
-                file.add(summary.text(answer.name, f"```text\n{answer.text()}\n```"))
+                file.add(summary.text(answer.name, fenced(answer.text())))
                 if figure := answer.figure():
                     file.add_picture(answer.name, figure)
                 answered.append(answer)
@@ -82,14 +83,14 @@ def main(program: str, arguments: Sequence[str], _: Interrupts) -> int:
             return ended(f"cannot write to {folder} before the first answer: {error.strerror}")
         return ended(unwritable(folder, answered[-1].name, error))
     facts = {answer.name: answer.facts for answer in answered}
-    pictures = ", ".join(f"{answer.name}.png" for answer in answered if answer.picture)
+    pictures = [f"{answer.name}.png" for answer in answered if answer.picture]
     return show(
         args,
         {"run": str(folder), "settings": options.settings(args), **facts},
         f"network {table.features}-15-1, {size} weights, float64, from start {args.start} of seed "
         f"{args.seed}; table {args.table}: {count(len(rows.targets), 'row')}",
         *(answer.text() for answer in answered),
-        f"Pictures in {folder}: {pictures}\n{to_see(folder, 'images')}",
+        to_see(folder, *pictures, page="images"),
     )
 
 

@@ -1,66 +1,26 @@
-"""What is printed: tables, facts as JSON, a bar, and where to look."""
+"""What is printed: facts as JSON or in words, a bar, and where to look."""
 
 from __future__ import annotations
 
-__all__ = ["Page", "as_json", "count", "ended", "in_words", "progress_bar", "say", "show", "to_see"]
+__all__ = ["as_json", "ended", "in_words", "progress_bar", "say", "show", "to_see"]
 
 import argparse
 import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-Cells = Sequence[Sequence[str]]  # a table, header first
 # Unsmoothed: TensorBoard's default of 0.6 blurs the step at which two curves part.
 CHARTS = "custom_scalars&_smoothingWeight=0"
 LONGEST_LINE = 2000  # characters that `say` prints; they fill half a screen
 SLOW_SECONDS = 2.0  # a run that lasts longer gets a progress bar
-
-
-class Page(NamedTuple):
-    """The outcome of a run, for a person to read.
-
-    Args:
-        heading: what was run, line by line.
-        tables: the numbers.
-        sentences: what they mean.
-    """
-
-    heading: Sequence[str]
-    tables: Sequence[Cells]
-    sentences: Sequence[str]
-
-    def text(self) -> str:
-        """For a terminal."""
-        blocks = [self.heading, *map(_aligned, self.tables), self.sentences]
-        return "\n\n".join("\n".join(lines) for lines in blocks)
-
-    def markdown(self) -> str:
-        """For TensorBoard."""
-        return "\n\n".join([*self.heading, *map(_piped, self.tables), *self.sentences])
-
-
-def _aligned(cells: Cells) -> list[str]:
-    """The lines of a table; all columns but the first are flush right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for name, *rest in cells:
-        numbers = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("   ".join([name.ljust(widths[0]), *numbers]))
-    return lines
-
-
-def _piped(cells: Cells) -> str:
-    """A table in Markdown."""
-    header, *rows = (f"| {' | '.join(row)} |" for row in cells)
-    return "\n".join([header, "|---" * len(cells[0]) + "|", *rows])
 
 
 def as_json(facts: object) -> str:
@@ -107,10 +67,11 @@ def ended(reason: object, status: int = 3) -> int:
     return status
 
 
-def to_see(folder: Path, page: str = CHARTS) -> str:
-    """How to look at a run: the command, and the address of the page."""
+def to_see(folder: Path, *pictures: str, page: str = CHARTS) -> str:
+    """Where to look at a run: its pictures, the command, and the address of the page."""
+    drawn = [f"Drawn:      {folder / picture}\n" for picture in pictures]
     command = f"tensorboard --logdir {shlex.quote(str(folder))}"
-    return f"To see it:  {command}\nthen open   http://localhost:6006/#{page}"
+    return "".join([*drawn, f"To see it:  {command}\nthen open   http://localhost:6006/#{page}"])
 
 
 def progress_bar(total: int, unit: str, *, shown: bool) -> tqdm[NoReturn]:
@@ -143,8 +104,3 @@ def _optimizer(settings: Mapping[str, Any]) -> str:
     unsaid = find(kind)().options() | {"lr": None, "maximize": settings["maximize"]}
     said = [f"{name}={settings[name]!r}" for name in unsaid if settings[name] != unsaid[name]]
     return f"{kind}({', '.join(said)})"
-
-
-def count(number: int, thing: str) -> str:
-    """`1 step`, `2 steps`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

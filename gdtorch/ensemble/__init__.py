@@ -9,13 +9,12 @@ if TYPE_CHECKING:
     from .blocks import FOLDER, Settings, begin, difference
     from .engine import BLOCK, Engine
     from .processes import Processes
-    from .run import count, train_units
+    from .run import train_units
     from .single import LongRun
-    from .tally import EDGES, HELD_OUT_BINS, Tally
+    from .tally import Tally
 
-__all__ = ["BLOCK", "CALL", "EDGES", "FOLDER", "HELD_OUT_BINS"]
-__all__ += ["Engine", "LongRun", "Processes", "Settings", "Tally"]
-__all__ += ["begin", "count", "difference", "train_units"]
+__all__ = ["BLOCK", "CALL", "FOLDER", "Engine", "LongRun", "Processes", "Settings", "Tally",
+           "begin", "difference", "train_units"]  # fmt: skip
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds
 

@@ -56,36 +56,35 @@ class LongRun(Manual):
             raise ValueError(f"stride {stride} is no multiple of {CALL}")
         self.stride = stride
         sgd = SGD(lr, **options)
-        with_momentum = self.weights if sgd.momentum else {}
-        self.velocities = [torch.zeros_like(weight) for weight in with_momentum.values()]
-        shares = [1.0] + [1 - sgd.dampening] * (2 * CALL - 1)  # as in `Engine`, step by step
         like = self.weights["syn1"]
-        self.first, self.later = (like.new_tensor(s) for s in (shares[:CALL], shares[CALL:]))
-        self.rate = like.new_tensor(self.lr)
+        self.rate, self.share = like.new_tensor(lr), like.new_tensor(1 - sgd.dampening)
         self.ten_steps = compiled(partial(_ten_steps, sgd))
-        self.reason = try_out(partial(copy.deepcopy(self)._call))
+        self.reason = ""
+        trial = copy.deepcopy(self)
+        trial.stride = 2 * CALL
+        self.reason = try_out(trial.step)
 
     def step(self) -> None:
         """Take `stride` steps."""
-        if self.reason:
-            for _ in range(self.stride):
-                super().step()
-        else:
-            for _ in range(self.stride // CALL):
+        for _ in range(self.stride // CALL):
+            if self.reason or self.steps == 0:  # the first ones by hand: they begin the velocities
+                for _ in range(CALL):
+                    super().step()
+            else:
                 self._call()
 
     @torch.no_grad()
     def _call(self) -> None:
-        shares = self.later if self.steps else self.first
-        self.ten_steps(self.rows, [*self.weights.values()], self.velocities, self.rate, shares)
+        velocities = [state["momentum_buffer"] for state in self.state.values() if state]
+        self.ten_steps(self.rows, [*self.weights.values()], velocities, self.rate, self.share)
         self.steps += CALL
 
 
 def _ten_steps(
-    rule: SGD, rows: Rows, weights: Weights, velocities: Weights, lr: Tensor, shares: Tensor
+    rule: SGD, rows: Rows, weights: Weights, velocities: Weights, lr: Tensor, share: Tensor
 ) -> None:
     step = sgd_step(rule, partial(gradient, rows))
-    for share in shares.unbind():
+    for _ in range(CALL):
         step(weights, velocities, lr, share)
 
 

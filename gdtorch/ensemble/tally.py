@@ -171,6 +171,14 @@ class Tally:
             "loss": {str(percent): self.loss(percent) for percent in QUANTILES},
         }
 
+    def histograms(self) -> dict[str, tuple[Floats, Integers]]:
+        """What is shown of all networks → the n + 1 edges of its bins, and their n counts."""
+        return {
+            "held_out": (np.linspace(0, 1, HELD_OUT_BINS + 1), self.held_out),
+            # The first and the last bin of the losses are left out: they have no width.
+            "log10_loss": (np.log10(EDGES), self.losses[1:-1]),
+        }
+
     def loss(self, percent: int) -> float:
         """The least loss that so many per cent of the networks do not exceed.
 

@@ -50,11 +50,4 @@ class Adagrad(Rule):
 
         rate = self.lr / (1 + (t - 1) * self.lr_decay)
         squares.addcmul_(grad, grad)
-        if self.eps_in_root or self.no_root:
-            root = squares.add(self.eps)
-            if not self.no_root:
-                root.sqrt_()
-        else:
-            root = squares.sqrt()
-            root.add_(self.eps)
-        weight.addcdiv_(grad, root, value=-rate)
+        weight.addcdiv_(grad, self.root(squares), value=-rate)

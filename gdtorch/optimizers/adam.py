@@ -92,13 +92,9 @@ class Adam(Rule):
             second = largest.copy_(second.maximum(largest))
 
         if self.eps_in_root or self.no_root:
-            root = second / correction2
-            root.add_(self.eps)
-            if not self.no_root:
-                root.sqrt_()
+            root = self.root(second / correction2)
         elif self.eps_before_correction:
-            root = second.sqrt()
-            root.add_(self.eps)
+            root = self.root(second)
             root.div_(correction2**0.5)
         else:
             root = second.sqrt()

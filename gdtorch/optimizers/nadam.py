@@ -64,12 +64,6 @@ class NAdam(Rule):
         first.lerp_(grad, 1 - beta1)
         second.mul_(beta2)
         second.addcmul_(grad, grad, value=1 - beta2)
-        root = second / (1 - beta2**t)
-        if self.eps_in_root:
-            root.add_(self.eps)
-            root.sqrt_()
-        else:
-            root.sqrt_()
-            root.add_(self.eps)
+        root = self.root(second / (1 - beta2**t))
         weight.addcdiv_(grad, root, value=-self.lr * (1 - mu) / (1 - product))
         weight.addcdiv_(first, root, value=-self.lr * mu_next / (1 - product * mu_next))

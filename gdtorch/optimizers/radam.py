@@ -72,8 +72,7 @@ class RAdam(Rule):
                 root = second.sqrt()
                 root.add_(self.eps * correction**0.5)
             else:
-                root = second.sqrt()
-                root.add_(self.eps)
+                root = self.root(second)
             rectified = (seen - 4) * (seen - 2) * enough / ((enough - 4) * (enough - 2) * seen)
             step = step * (correction**0.5 / root)  # in torch a product with 1/root, rounded
             step = step * rectified**0.5

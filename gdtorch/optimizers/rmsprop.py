@@ -65,13 +65,7 @@ class RMSprop(Rule):
         if self.centered:
             mean.lerp_(grad, 1 - self.alpha)
             square = square.addcmul(mean, mean, value=-1)
-        if self.eps_in_root or self.no_root:
-            root = square.add(self.eps)
-            if not self.no_root:
-                root.sqrt_()
-        else:
-            root = square.sqrt()
-            root.add_(self.eps)
+        root = self.root(square)
 
         if self.momentum > 0:
             velocity.mul_(self.momentum)

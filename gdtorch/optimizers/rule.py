@@ -55,6 +55,9 @@ class Rule(ABC):
     weight_decay = 0.0
     decoupled_weight_decay = False
     decay_without_lr = False
+    eps = 0.0
+    eps_in_root = False
+    no_root = False
 
     def __post_init__(self) -> None:
         lr: Any = self.lr
@@ -95,6 +98,14 @@ class Rule(ABC):
             else:
                 grad = grad.add(weight, alpha=self.weight_decay)
         return grad
+
+    def root(self, square: Tensor) -> Tensor:
+        """√v + ε; where `eps_in_root` says so √(v + ε), and with `no_root` v + ε."""
+        if self.no_root:
+            return square.add(self.eps)
+        if self.eps_in_root:
+            return square.add(self.eps).sqrt_()
+        return square.sqrt().add_(self.eps)
 
     def try_out(self, dtype: torch.dtype) -> None:
         """Refuse numbers that are fine one by one, but not together, as in lr / (1 − β₁).

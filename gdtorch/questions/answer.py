@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Answer", "aligned", "bound"]
+__all__ = ["Answer", "bound"]
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..text import Cells, aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +27,7 @@ class Answer:
         question: the post's.
         post: what the post says.
         facts: the numbers, for a program.
-        measured: the same in words. A part with line breaks is a table, others are paragraphs.
+        measured: the same in words. A string is a paragraph, a sequence of rows a table.
         picture: the function of `gdtorch.figures` that draws it; "" where there is no picture.
         drawn: that function's arguments.
     """
@@ -34,15 +36,19 @@ class Answer:
     question: str
     post: str
     facts: Mapping[str, Any]
-    measured: Sequence[str]
+    measured: Sequence[str | Cells]
     picture: str = ""
     drawn: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """The question, what the post says and what was measured, for a terminal."""
-        parts = [f"the post: {self.post}", *self.measured]
-        filled = (part if "\n" in part else textwrap.fill(part, WIDTH) for part in parts)
-        return "\n".join([self.question, *(textwrap.indent(part, "  ") for part in filled)])
+        lines = [self.question]
+        for part in (f"the post: {self.post}", *self.measured):
+            if isinstance(part, str):
+                lines.append(textwrap.indent(textwrap.fill(part, WIDTH), "  "))
+            else:
+                lines.append(textwrap.indent(aligned(part), "    "))
+        return "\n".join(lines)
 
     def figure(self) -> Figure | None:
         """The picture, if there is one."""
@@ -52,16 +58,6 @@ class Answer:
 
         figure: Figure = getattr(figures, self.picture)(**self.drawn)
         return figure
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]).rstrip()
-        for first, *rest in rows
-    )
-    return textwrap.indent("\n".join(lines), "  ")
 
 
 def bound(error: float) -> str:

@@ -13,7 +13,7 @@ from torch.func import vmap
 from ..curvature import flat_weights, loss_function
 from ..data import Rows
 from ..net import SigmoidNet
-from .answer import Answer, aligned, bound
+from .answer import Answer, bound
 
 EXPONENTS = range(1, 13)  # h = 1e-1 … 1e-12
 DIRECTIONS = 1000
@@ -82,7 +82,7 @@ def three_ways(net: SigmoidNet, rows: Rows, seed: int) -> Answer:
         facts,
         [
             "largest difference from autograd, relative to the weight's largest derivative:",
-            aligned(table),
+            table,
             "The quotient is 1.3.4 as printed, one-sided. Of h = 1e-01 to 1e-12 this one is best: "
             "a larger h leaves the curve, a smaller one drowns in rounding.",
             f"1.3.6: a step of {LENGTH:g} along the gradient raises the loss by "
@@ -135,7 +135,7 @@ def both_ways(net: SigmoidNet, rows: Rows) -> Answer:
         facts,
         [
             "two products of matrices by hand, loss.backward() by autograd:",
-            aligned(table),
+            table,
             f"by hand and by autograd: {agree}",
         ],
     )

@@ -15,7 +15,7 @@ from ..curvature import flat_weights, loss_function, spectra
 from ..data import Rows
 from ..net import SigmoidNet
 from ..trainers import Manual
-from .answer import Answer, aligned
+from .answer import Answer
 
 DECADES = (1_000, 10_000, 100_000)  # steps
 GRID = 120  # points of the surface along each axis
@@ -69,7 +69,7 @@ def minimum(net: SigmoidNet, rows: Rows, path: Tensor) -> Answer:
         [
             *places,
             f"A convex function has no negative one. {further}:",
-            aligned(table),
+            table,
         ],
         "spectrum",
         {"spectra": values, "steps": steps},

@@ -14,7 +14,7 @@ from torch.nn.utils import vector_to_parameters
 from ..data import Rows, Table
 from ..net import SigmoidNet
 from ..trainers import Manual
-from .answer import Answer, aligned, bound
+from .answer import Answer, bound
 
 ALPHA = 1.0
 POINTS = (0, 1, 10, 100)  # steps of training before the step that is measured
@@ -68,7 +68,7 @@ def one_step(net: SigmoidNet, table: Table, path: Tensor) -> Answer:
             f"1.4.2 with J·Jᵀ (J = ∂δ/∂θ) in place of x·xᵀ, against one real step at alpha "
             f"{ALPHA:g}. right: rows that moved the right way; alone: rows that do so in a step "
             "that sees no other row.",
-            aligned(cells),
+            cells,
             f"One linear layer, for which 1.4.2 is exact: difference "
             f"{bound(facts['linear_error'])}; {facts['linear_right']} of {count} rows move the "
             f"right way{zero}.",

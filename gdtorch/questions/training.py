@@ -14,7 +14,7 @@ from ..curvature import flat_weights, loss_function, spectra
 from ..data import Rows
 from ..net import SigmoidNet
 from ..trainers import Manual, Trainer
-from .answer import Answer, aligned
+from .answer import Answer
 
 RATES = (0.1, 1.0, 3.0, 10.0)
 
@@ -70,7 +70,7 @@ def stability(net: SigmoidNet, rows: Rows, steps: int) -> Answer:
             "Close to a minimum a step lowers the loss while the sharpness, the Hessian's largest "
             f"eigenvalue, is below 2/lr. Of {steps} steps, how many began with a sharpness above "
             "that, how many raised the loss, and how many did so though they began below it:",
-            aligned(table),
+            table,
         ],
         "stability",
         {"rates": RATES, "sharpness": sharpness, "losses": losses},
