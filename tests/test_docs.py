@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 
 from gdtorch import Recorder, lockstep
-from gdtorch.lockstep import breaks, edits, parting
+from gdtorch.lockstep import breaks, candidates, parting, rates, screening, search
 from gdtorch.lockstep.explain import MEANING
 from gdtorch.lockstep.replay import options_of
 from gdtorch.optimizers import RULES
@@ -90,11 +90,12 @@ def test_the_table_has_every_cause_and_no_other():
         option.partition("[")[0].replace("_", " ")
         for rule in RULES.values()
         for option in options_of(rule())
-        if option not in edits.CAUSES
+        if option not in candidates.CAUSES
     }
-    source = Path(edits.__file__).read_text()
-    known = {"shape", *MEANING, *edits.CAUSES.values(), *breaks.CAUSES, *parting.CAUSES}
-    known |= {edits.SCALES}
+    modules = (candidates, rates, screening, search)
+    source = "".join(Path(module.__file__).read_text() for module in modules)
+    known = {"shape", *MEANING, *candidates.CAUSES.values(), *breaks.CAUSES, *parting.CAUSES}
+    known |= {rates.SCALES}
     known |= set(re.findall(r'Candidate\(\s*"([a-z].*?)"', source))
     known |= set(re.findall(r'return "([a-z].*)"', source)) | {"decay outside the velocity"}
     assert known - told <= options  # of which the table names some

@@ -579,7 +579,10 @@ def accumulate(make=network, loss=cross_entropy, parts=(12, 12, 12, 12), clears=
 @pytest.mark.parametrize(
     ("mine", "words"),
     [
-        ({"make": lambda: network(nn.Tanh())}, "other values from its tanh (number 1 of 4, after"),
+        (
+            {"make": lambda: network(nn.Hardswish())},
+            "other values from its hardswish (number 1 of 4, after",
+        ),
         (of_cross_entropy(label_smoothing=0.1), "with label_smoothing 0.1, theirs has 0.0"),
         ({**with_penalty(torch.linalg.vector_norm), "parts": (30, 18)}, "from its linalg_vector_n"),
     ],
@@ -592,9 +595,15 @@ def test_micro_batches_hide_no_other_function(mine, words):
 
 
 def test_micro_batches_of_theirs_hide_no_other_function():
-    report = lockstep(train(lambda: network(nn.Tanh())), accumulate, 20)
+    report = lockstep(train(lambda: network(nn.Hardswish())), accumulate, 20)
     assert report.cause == "another function"
-    assert "other values from its tanh" in report.text
+    assert "other values from its hardswish" in report.text
+
+
+def test_another_activation_is_named():
+    report = lockstep(train(lambda: network(nn.Tanh())), train(), 20)
+    assert report.cause == "another function"
+    assert "it applies tanh where theirs applies relu" in report.text
 
 
 def test_autocast_hides_no_gradient_that_is_cut_off():
@@ -766,16 +775,33 @@ class WrongSiLU(torch.autograd.Function):
         return slope * (share + share * (1 - share))
 
 
-class Wrong(nn.Module):
-    def forward(self, z):
-        return WrongSiLU.apply(z)
+class WronglyClipped(WrongSiLU):
+    @staticmethod
+    def backward(ctx, slope):
+        (z,) = ctx.saved_tensors
+        return slope.clamp(-0.01, 0.01) * torch.sigmoid(z) ** 3
+
+
+def activated(function):
+    class Wrong(nn.Module):
+        def forward(self, z):
+            return function.apply(z)
+
+    return network(Wrong())
 
 
 def test_a_function_that_is_not_looked_into_is_told():
-    report = lockstep(train(lambda: network(Wrong())), train(lambda: network(nn.SiLU())), 20)
+    mine = train(lambda: activated(WronglyClipped))
+    report = lockstep(mine, train(lambda: network(nn.SiLU())), 20)
     assert report.cause == "unexplained"
-    assert "what is done in WrongSiLUBackward was not seen" in report.text
+    assert "what is done in WronglyClippedBackward was not seen" in report.text
     assert "gradcheck" in report.text
+
+
+def test_a_slip_in_a_backward_of_ones_own_is_named():
+    report = lockstep(train(lambda: activated(WrongSiLU)), train(lambda: network(nn.SiLU())), 20)
+    assert report.cause == "derivative", report.text
+    assert "`dx = g * (s + s * (1 - s))` for the derivative of y = silu(x)" in report.text
 
 
 @pytest.mark.slow

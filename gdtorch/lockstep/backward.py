@@ -273,6 +273,9 @@ class _Maker:
         slots = self.function.slots()
         return self.values[slots[0]] if len(slots) == 1 else NotImplemented
 
+    def replaced(self) -> Any:  # noqa: ANN401
+        return self.one.detail(self.args[0]) if len(self.function.slots()) == 1 else NotImplemented
+
     def other(self) -> Any:  # noqa: ANN401
         option, place, value = self.one.detail
         value = value(self.args[0]) if callable(value) else value

@@ -47,7 +47,7 @@ BESIDE = {"before": -1, "after": 1}
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
 OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *("skipped", "other", "squashed_twice", "flat", "same_shape", "other_rows", "look_ahead"),
-    *("other_numbers", "weight_turned"),
+    *("other_numbers", "weight_turned", "replaced"),
     *WHOLE,
 }
 OF_STATISTICS = [("unbiased",), ("outside",), ("rows",), ("more",)]  # likewise, of those of a norm
@@ -181,7 +181,7 @@ RIGHT = {
     "tanh": "1 − h², with h = tanh(z)",
     "sigmoid": "a(1 − a), with a = σ(z)",
     "relu": "1 where z > 0, else 0",
-    "softmax": "p · (g − Σ g · p), not p(1 − p) · g, with the sum over the axis of the softmax",
+    "softmax": "p · (g − Σ g · p), with the sum over the axis of the softmax",
     "log_softmax": "g − p · Σ g, with p = softmax(z), and the sum over the axis of the softmax",
 }
 PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
@@ -195,6 +195,10 @@ ELEMENTWISE = frozenset(
         *("exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "erf"),
         *("reciprocal", "pow", "atan", "sinh", "cosh", "clamp", "clamp_min"),
     }
+)
+ACTIVATIONS = (
+    *("tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "selu", "relu6"),
+    *("hardtanh", "celu", "mish"),
 )
 WITH_A_LOSS = ACROSS | {"sigmoid"}  # which some losses have within
 WITHOUT_A_LOSS = (ELEMENTWISE | BY_CONSTANTS) - WITH_A_LOSS
@@ -461,6 +465,16 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     ("formula", BY_CONSTANTS, "derivative", "multiply by {plain}"): OF_A_CONSTANT,
     ("formula", PIECEWISE, "derivative", "write {right}"): {
         "takes {name}'s mask from the gradient that comes back": lambda g, _: g * (g > 0),
+    },
+    ("replaced", ("gelu",), "another function", "apply {name}, forward and backward"): {
+        "approximates {name} as z · σ(1.702 z)": lambda z: z * (1.702 * z).sigmoid(),
+    },
+    ("replaced", ("sigmoid",), "another function", "look which of the two the gate multiplies"): {
+        "has 1 − σ(z) where theirs has σ(z), in": lambda z: (-z).sigmoid(),
+    },
+    ("replaced", ACTIVATIONS, "another function", "apply {name}, forward and backward"): {
+        f"applies {name} where theirs applies {{name}}": call
+        for name, call in (("tanh", torch.tanh), ("sigmoid", torch.sigmoid), ("relu", torch.relu))
     },
     ("skipped", WITH_A_LOSS, "{name} twice", NOTHING): {BEFORE_LOSS: None},
     ("skipped", WITHOUT_A_LOSS, "another function", "apply {name}, forward and backward"): {

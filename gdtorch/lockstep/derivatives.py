@@ -33,7 +33,7 @@ TEXTS = {
     "reciprocal": "dx = -g * y ** 2",
     "sin": "dx = g * cos(x)",
     "cos": "dx = -g * sin(x)",
-    "leaky_relu": "dx = where(x > 0, g, negative_slope * g)",
+    "leaky_relu": "dx = g * where(x > 0, 1, negative_slope)",
     "elu": "dx = g * where(x > 0, 1, y + alpha)",
     "selu": "dx = g * where(x > 0, scale, y + scale * alpha)",
     "gelu": "p = (1 + erf(x / root2)) / 2\ndx = g * (p + x * exp(-x ** 2 / 2) / root2pi)",
@@ -45,7 +45,7 @@ TEXTS = {
     "log_softmax": "dx = g - exp(y) * total(g)",
     "mse_loss": "dx = g * 2 * (x - t) / n",
     "l1_loss": "dx = g * sign(x - t) / n",
-    "binary_cross_entropy": "dx = g * (x - t) / (x * (1 - x)) / n",
+    "binary_cross_entropy": "dx = g * ((1 - t) / (1 - x) - t / x) / n",
     "binary_cross_entropy_with_logits": "dx = g * (sigmoid(x) - t) / n",
     "cross_entropy": "dx = g * (softmax(x) - t) / n",
 }
@@ -105,6 +105,7 @@ def slips(function: str) -> Iterator[tuple[str, str, Written]]:
     """A function's derivative with one slip: the lines that are right, those in mine, and both."""
     text = TEXTS.get(function)
     if text:
-        arrays = ("x", "y", *(name for name in assigned(text) if name != "dx"))
-        for mutant in mutants(text, (arrays,)):
+        made = [name for name in assigned(text) if name != "dx"]
+        numbers = [option for option in ("negative_slope", "alpha") if option in text]
+        for mutant in mutants(text, (("x", "y", *made, *numbers),)):
             yield *changed_lines(text, mutant), Written(function, mutant)

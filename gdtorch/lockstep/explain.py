@@ -60,6 +60,7 @@ SEVERAL = (
     "More than one cause explains this. More steps, other initial weights or a larger lr may tell "
     "them apart."
 )
+FIRST_OF_SEVERAL = {"another function", "other rows", "rows of another step", "random numbers"}
 MANY_ULPS = 10_000  # past that the number tells nobody anything
 
 
@@ -106,7 +107,7 @@ def _describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
         "rounding.",
         f"Change: {'; '.join(changes)}.",
         "Compare the two again then: this is the first function in which they part, and more may."
-        if diagnosis.other_gradients
+        if diagnosis.cause in FIRST_OF_SEVERAL and diagnosis.other_gradients
         else "",
     ]
     return "\n".join(line for line in lines if line)

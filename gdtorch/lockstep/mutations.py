@@ -18,18 +18,27 @@ from types import CodeType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     name: getattr(torch, name)
     for name in ("sqrt", "abs", "exp", "erf", "sign", "sin", "cos", "tanh", "sigmoid", "maximum")
-} | {"softplus": F.softplus, "where": torch.where}
+} | {
+    "softplus": F.softplus,
+    "where": lambda here, one, other: torch.where(here, *map(_array, (one, other))),
+}
 OPPOSITE: Mapping[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
     ast.Mult: ast.Div,
     ast.Div: ast.Mult,
 }
+
+
+def _array(number: float | Tensor) -> Tensor:
+    """A number in double precision, which torch.where would take for one of the default dtype."""
+    return torch.as_tensor(number, dtype=None if isinstance(number, Tensor) else torch.float64)
 
 
 def evaluate(source: str, names: dict[str, Any]) -> None:
@@ -128,6 +137,8 @@ def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
         yield right
     if isinstance(op, ast.Sub):
         yield ast.UnaryOp(ast.USub(), right)
+    if isinstance(op, ast.Pow) and isinstance(right, ast.Constant) and right.value == 2:
+        yield ast.Call(ast.Name("abs", ast.Load()), [left], [])
     if type(op) in OPPOSITE:
         yield ast.BinOp(left, OPPOSITE[type(op)](), right)
     if isinstance(op, ast.Add) and isinstance(left, ast.Call):  # f(a) + b

@@ -121,7 +121,8 @@ def plain_cause(edit: Fitted) -> str:
 
 
 def rank(left: float, *edits: Fitted) -> float:
-    """What edits leave, and more the more numbers they have, and for a wrong gradient."""
+    """What edits leave, and more the more numbers and slips they have, and for a wrong gradient."""
     broken = sum(one.candidate.cause in BROKEN_CAUSES for one in edits)
+    slips = sum(one.candidate.cause == "update rule" for one in edits)
     numbers = sum(abs(number) > NOTHING for one in edits for number in one.numbers)
-    return float(f"{left * LESS_PLAIN**broken * 1.1**numbers:.3g}")
+    return float(f"{left * LESS_PLAIN**broken * 1.1 ** (numbers + slips):.3g}")

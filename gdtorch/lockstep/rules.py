@@ -28,9 +28,13 @@ w = w - lr * m_hat / (sqrt(v_hat) + eps)
 """
 TEXTS = {
     "SGD": "w = w - lr * g",
-    "SGD, momentum": "b = momentum * b + (1 - dampening) * g\nw = w - lr * b",
+    "SGD, momentum": "b = momentum * b + g\nw = w - lr * b",
     "SGD, nesterov": "b = momentum * b + g\nw = w - lr * (g + momentum * b)",
-    "Adagrad": "s = s + g ** 2\nw = w - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)",
+    "Adagrad": "s = s + g ** 2\nw = w - lr * g / (sqrt(s) + eps)",
+    "Adagrad, lr_decay": """
+s = s + g ** 2
+w = w - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
+""",
     "Adadelta": """
 v = rho * v + (1 - rho) * g ** 2
 d = sqrt(u + eps) / sqrt(v + eps) * g
@@ -71,16 +75,19 @@ v_hat = v / (1 - beta2 ** t)
 w = w - lr * m_hat / (sqrt(v_hat) + eps)
 """,
 }
+TURNED_ON = ("nesterov", "amsgrad", "centered", "momentum", "lr_decay")  # by which texts differ
 
 
 def text_of(rule: Rule) -> str:
     """A rule with its options as text; empty where there is none."""
     kind = "Adam" if type(rule).__name__ == "AdamW" else type(rule).__name__
     options = rule.options()
-    turned_on = [o for o in ("nesterov", "amsgrad", "centered", "momentum") if options.get(o)]
+    turned_on = [
+        o for o in ("nesterov", "amsgrad", "centered", "momentum", "lr_decay") if options.get(o)
+    ]
     text = TEXTS.get(", ".join([kind, *turned_on[:1]]), "")
     if options.get("dampening"):  # which the first step leaves out
-        text = text.replace("(1 - dampening) * g", "(1 - dampening) * g if t > 1 else g")
+        text = text.replace("b + g", "b + (1 - dampening) * g if t > 1 else g")
     if text and rule.weight_decay:
         text = f"{SHRUNK if rule.decoupled_weight_decay else DECAYED}\n{text}"
     return text

@@ -48,7 +48,7 @@ class Screening:
 
     Args:
         trial: what is to be explained.
-        seconds: how long to try them; 0 for not at all.
+        seconds: how long to try them; None for not at all.
         progress: called with how many were tried, and how many there are.
 
     Attributes:
@@ -56,13 +56,13 @@ class Screening:
         looked: how many were tried, and of how many, where time was up.
     """
 
-    def __init__(self, trial: Trial, seconds: float, progress: Progress) -> None:
+    def __init__(self, trial: Trial, seconds: float | None, progress: Progress) -> None:
         self.trial, self.record, self.progress = trial, trial.record, progress
         self.looked: tuple[int, int] | None = None
-        self.limit = time.monotonic() + seconds
         self.candidates: list[Candidate] = []
-        if not seconds:
+        if seconds is None:
             return
+        self.limit = time.monotonic() + seconds
         tape, true = self.record.tape(trial.first), self.record.gradient(trial.first, None)
         if not tape or true is None:
             return

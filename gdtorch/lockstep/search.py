@@ -176,7 +176,7 @@ def search(
         singles += slips
     factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
     looking = factors and not trial.of_theirs and not trial.same
-    screening = Screening(trial, seconds if looking else 0.0, progress)
+    screening = Screening(trial, seconds if looking else None, progress)
     broken = screening.least()
     # One mistake that leaves the other weights right is plainer than some factors.
     plain = [one for one in broken if not (found and one.candidate.partial)]
@@ -187,7 +187,7 @@ def search(
     if not trial.agreeing and (not found or is_a_limit(trial, *found[0], of=of)):
         found = _other_optimizer(trial) or found
     found = found or _first_of(_last(trial, screening, [*singles, *broken]))
-    return found, screening.looked if looking else None
+    return found, screening.looked
 
 
 def _first_of(ways: Iterator[list[Edits]]) -> list[Edits]:

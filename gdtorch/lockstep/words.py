@@ -266,6 +266,12 @@ def _schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
     return schedule(mine, theirs) or f"has another lr from step {first + 1} on: {shown}, …"
 
 
+def _like(theirs: Sequence[float]) -> str:
+    """The line to change: what theirs' learning rates are, where that has a name."""
+    said = schedule(theirs, [theirs[0]] * len(theirs))
+    return f"give both the same schedule{said and f'; theirs {said}'}"
+
+
 def _resetting(steps: int) -> tuple[str, str]:
     after = "each step" if steps == 1 else f"every {steps} steps"
     return f"forgets its velocities or averages after {after}", "make them once, before the loop"
@@ -279,7 +285,7 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     ),
     "count": lambda mine, _: _counting(*mine),
     "clip": lambda mine, theirs: _clipping(mine, theirs),
-    "schedule": lambda mine, theirs: (_schedule(mine, theirs), "give both the same schedule"),
+    "schedule": lambda mine, theirs: (_schedule(mine, theirs), _like(theirs)),
     "scales": lambda mine, _: (
         f"has {', '.join(f'{x:.4g}' for x in mine[:4])}, … times the gradient, step by step",
         "look for what changes from step to step: lr, what the loss of a batch is divided by "
