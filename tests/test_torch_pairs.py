@@ -600,6 +600,21 @@ def test_micro_batches_of_theirs_hide_no_other_function():
     assert "other values from its hardswish" in report.text
 
 
+def test_a_second_backward_pass_is_told_and_no_loss_is_blamed():
+    def squared(net, rows, labels):
+        return F.mse_loss(net(rows), F.one_hot(labels, 3).to(rows))
+
+    def twice(net, rows, labels):
+        loss = squared(net, rows, labels)
+        loss.backward(retain_graph=True)
+        return loss
+
+    report = lockstep(train(loss=twice), train(loss=squared), 20)
+    assert (report.cause, report.factor) == ("scale", pytest.approx(2))
+    assert "Seen:   mine takes 2 gradients in a step, theirs takes 1" in report.text
+    assert "½" not in report.text
+
+
 def test_another_activation_is_named():
     report = lockstep(train(lambda: network(nn.Tanh())), train(), 20)
     assert report.cause == "another function"

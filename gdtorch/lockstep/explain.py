@@ -101,6 +101,7 @@ def _describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
         *_heading(diagnosis),
         f"mine:   the same, but it {', and it '.join(said)}",
         *(f"Or:     it {other}, which does the same" for other in diagnosis.alike),
+        f"Seen:   {diagnosis.evidence}" if diagnosis.evidence else "",
         where,
         f"Shown:  with {_given(diagnosis)}, theirs takes mine's next step from mine's weights in "
         f"{diagnosis.reproduced} of {diagnosis.reproduced} steps, to {diagnosis.residual:.1g} of "

@@ -122,11 +122,13 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     if len(scales := found.program.scales or found.program.rates) > 1:
         first = next(k for k, scale in enumerate(scales) if scale != 1.0)
         base = replace(base, step=first + 1)
+    passes, same_loss = _losses(record, found.step - 1)
     return replace(
         base,
         cause=found.causes[0],
-        reduced=record.reduced,
-        squared=record.squared,
+        evidence=passes,
+        reduced=() if same_loss else record.reduced,
+        squared=record.squared and not same_loss,
         momentum=_seen_options(record, found.program, found.weights[0]).get("momentum", 0.0),
         alike=tuple(dict.fromkeys(_alike(found, edits, record)))[:MOST_ALIKE],
         factor=numbers[0],
@@ -135,6 +137,18 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         reproduced=found.steps,
         residual=found.largest,
     )
+
+
+def _losses(record: Record, step: int) -> tuple[str, bool]:
+    """How often both were seen to call backward() in a step, if unlike; whether of one loss."""
+    whole = record.steps[step].whole
+    if whole is None or whole.mine is None:
+        return "", False
+    mine, theirs = (len(tape.losses) for tape in (whole.mine, whole.tape))
+    values = whole.mine.value / mine, whole.tape.value / theirs
+    close = math.sqrt(record.epsilon)
+    said = f"mine takes {mine} gradients in a step, theirs takes {theirs}"
+    return said if mine != theirs else "", math.isclose(*values, rel_tol=close, abs_tol=close)
 
 
 def _alike(found: Finding, edits: Sequence[Edit], record: Record) -> Iterator[str]:
@@ -181,15 +195,17 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     if found.several:
         seen = f"{listed(found.several)} look alike in so few steps, and each explains them"
         return replace(base, evidence=seen, several=True)
-    tried = f"none of {found.tried} changes to theirs that were tried gives"
+    tried = f"none of {found.tried:,} changes to theirs that were tried gives mine's steps"
     if found.looked:
         tried = "of {:,} mistakes in the gradient {:,} were tried until time was up; {}".format(
             *found.looked[::-1], tried
         )
+    tried += _outside(record)
     if not found.agreeing:
-        return replace(base, evidence=f"{tried} mine's steps{_outside(record)}")
-    seen = f"the steps of {listed(found.agreeing)} are the same in both; {tried} the others'"
-    seen += _outside(record)
+        return replace(base, evidence=tried)
+    seen = (
+        f"the steps of {listed(found.agreeing)} are the same in both, the others' are not; {tried}"
+    )
     return replace(base, cause="one weight's update", evidence=seen, way=_way(found, record))
 
 
