@@ -27,7 +27,7 @@ FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose numbe
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
-LESS_PLAIN = 10  # times what it leaves, for a mistake in the gradient beside another edit
+LESS_PLAIN = 10  # times what it leaves, for such a mistake or a slip beside another edit
 AS_WELL = 1.5  # times what a fit leaves: the true number leaves 1.3 times as much at most
 NOTHING = 1e-4  # below which a number may as well be 0
 USUAL = 0.2  # how far a factor that decides little may lie from one of the usual ones
@@ -106,7 +106,12 @@ def is_a_limit(trial: Trial, *edits: Fitted, of: frozenset[str] = FACTORS) -> bo
 
 
 def is_round(edit: Fitted) -> bool:
-    """Whether an option's numbers are of few digits, or a clipping's; a factor may be of any."""
+    """Whether an option's numbers are of few digits, or a clipping's; a factor may be of any.
+
+    A slip in the rule never is: it may be what an option is that another edit hides.
+    """
+    if edit.candidate.cause == "update rule":
+        return False
     factor = edit.candidate.cause in FACTORS - {"clipping"}
     return factor or all(x == float(f"{x:.3g}") for x in edit.numbers)
 
@@ -121,8 +126,7 @@ def plain_cause(edit: Fitted) -> str:
 
 
 def rank(left: float, *edits: Fitted) -> float:
-    """What edits leave, and more the more numbers and slips they have, and for a wrong gradient."""
-    broken = sum(one.candidate.cause in BROKEN_CAUSES for one in edits)
-    slips = sum(one.candidate.cause == "update rule" for one in edits)
+    """What edits leave, and more the more numbers they have, for a slip and a wrong gradient."""
+    broken = sum(one.candidate.cause in BROKEN_CAUSES | {"update rule"} for one in edits)
     numbers = sum(abs(number) > NOTHING for one in edits for number in one.numbers)
-    return float(f"{left * LESS_PLAIN**broken * 1.1 ** (numbers + slips):.3g}")
+    return float(f"{left * LESS_PLAIN**broken * 1.1**numbers:.3g}")

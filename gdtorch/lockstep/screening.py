@@ -110,7 +110,10 @@ class Screening:
                 return replace(program, broken=one, spoiled=frozenset(trial.parted))
 
             fitted = trial.fit(Candidate("other rows", build, ((1.0, 1.0),)), replay)
-            found.append(rounded(trial, fitted))
+            made = self.record.gradient(trial.first, fitted.apply(trial.theirs).broken)
+            # A factor of the gradient is the plainer word.
+            if made is not None and not self.record.same(made, share(made, self.true) * self.true):
+                found.append(rounded(trial, fitted))
         return found
 
     def two_at_a_time(self) -> list[Fitted]:
