@@ -470,7 +470,7 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         "approximates {name} as z · σ(1.702 z)": lambda z: z * (1.702 * z).sigmoid(),
     },
     ("replaced", ("sigmoid",), "another function", "look which of the two the gate multiplies"): {
-        "has 1 − σ(z) where theirs has σ(z), in": lambda z: (-z).sigmoid(),
+        "has 1 − σ(z) where theirs has σ(z)": lambda z: (-z).sigmoid(),
     },
     ("replaced", ACTIVATIONS, "another function", "apply {name}, forward and backward"): {
         f"applies {name} where theirs applies {{name}}": call

@@ -22,6 +22,7 @@ from .schedules import lr_at, near, schedule
 from .screening import Progress, silent
 from .search import SECONDS_OF_BREAKS, Finding, find
 from .theirs import theirs_program
+from .trial import Trial
 from .words import in_words, phrase, signature, signatures
 
 MOST_ALIKE = 3  # named
@@ -98,44 +99,48 @@ def _seen_in_both(record: Record, step: int) -> Iterator[str]:
 
 def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     """A finding as a diagnosis."""
-    if found.beyond:
-        step, name = found.beyond
+    trial = found.trial
+    if trial.step is None and (beyond := trial.beyond()):
+        step, name = beyond
         seen = f"elements of {name} differ that are not in the sample of them that is replayed"
         return Diagnosis("unexplained", step=step, weights=(name,), evidence=seen)
-    if not found.step:
+    if trial.step is None:
         return Diagnosis("rounding")
-    theirs = in_words(record, found.theirs)
+    theirs = in_words(record, trial.theirs)
     of_mine = signatures(record.steps[0].rules_of_mine)
     base = Diagnosis(
         "unexplained",
-        step=found.step,
-        weights=found.weights,
+        step=trial.step + 1,
+        weights=trial.parted,
         theirs=theirs,
         optimizer_of_mine=of_mine if of_mine != theirs else "",
     )
-    if found.program.own:
-        return _beside(found, base, record)
-    if found.weak or found.several or not found.causes:
+    if found.weak or found.unclear or not found.edits:
         return _unnamed(found, base, record)
-    edits = _edits_of(found.theirs, found.program, record, found.weights)
+    edits = _edits_of(trial.theirs, found.program, record, trial.parted)
+    shown = replace(
+        base,
+        edits=edits,
+        reproduced=len(trial.window.steps),
+        residual=trial.largest(*found.edits[0]),
+    )
+    if found.program.own:
+        return _beside(found, base, shown, record)
     numbers = [_factor_of(cause, edits, record, found, lr) for cause in found.causes]
     if len(scales := found.program.scales or found.program.rates) > 1:
         first = next(k for k, scale in enumerate(scales) if scale != 1.0)
-        base = replace(base, step=first + 1)
-    passes, same_loss = _losses(record, found.step - 1)
+        shown = replace(shown, step=first + 1)
+    passes, same_loss = _losses(record, trial.step)
     return replace(
-        base,
+        shown,
         cause=found.causes[0],
         evidence=passes,
         reduced=() if same_loss else record.reduced,
         squared=record.squared and not same_loss,
-        momentum=_seen_options(record, found.program, found.weights[0]).get("momentum", 0.0),
+        momentum=_seen_options(record, found.program, trial.parted[0]).get("momentum", 0.0),
         alike=tuple(dict.fromkeys(_alike(found, edits, record)))[:MOST_ALIKE],
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
-        edits=edits,
-        reproduced=found.steps,
-        residual=found.largest,
     )
 
 
@@ -155,26 +160,26 @@ def _alike(found: Finding, edits: Sequence[Edit], record: Record) -> Iterator[st
     """What else mine may be said to do, in words, since it does the same."""
     if found.causes[0] == "weight that never moves":  # it may be many things, all of them 0
         return
-    for cause, program in found.alike:
+    for one, *_ in found.edits[1:]:
+        cause, program = one.candidate.cause, one.apply(found.trial.theirs)
         same = cause == found.causes[0] and program.rates == found.program.rates
-        one = cause == "scale of one weight" and len({*program.factors.values()}) == 1
-        if (same and not program.broken) or one:
+        of_all = cause == "scale of one weight" and len({*program.factors.values()}) == 1
+        if (same and not program.broken) or of_all:
             continue
-        others = _edits_of(found.theirs, program, record, found.weights)
+        others = _edits_of(found.trial.theirs, program, record, found.trial.parted)
         if others != edits and not any(_refuted(edit, record) for edit in others):
             yield ", and it ".join(phrase(edit, record.bare)[0] for edit in others)
 
 
-def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
+def _beside(found: Finding, base: Diagnosis, shown: Diagnosis, record: Record) -> Diagnosis:
     """What is known where theirs takes mine's steps once it has mine's gradients."""
-    edits = _edits_of(found.theirs, found.program, record, found.weights)
-    shown = replace(base, edits=edits, reproduced=found.steps, residual=found.largest)
-    if found.causes and updated_before(record, found.step - 1):
+    step = found.trial.first
+    if found.causes and updated_before(record, step):
         return replace(shown, cause=found.causes[0])
-    one = parting(record, found.step - 1)
+    one = parting(record, step)
     if one is None:
         seen = "with mine's gradients theirs takes mine's steps: the gradient is what differs"
-        strange = listed(list(dict.fromkeys(record.steps[found.step - 1].strange)))
+        strange = listed(list(dict.fromkeys(record.steps[step].strange)))
         seen += f"; what is done in {strange} was not seen" if strange else ""
         return replace(base, evidence=seen, other_gradients=True)
     return replace(
@@ -182,40 +187,41 @@ def _beside(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
         cause=one.cause,
         other_gradients=True,
         second=(found.causes[0], None) if found.causes else None,
-        edits=(Edit(one.cause, one.mine, one.change, one.weights), *edits),
+        edits=(Edit(one.cause, one.mine, one.change, one.weights), *shown.edits),
     )
 
 
 def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     """What is known where no cause is named."""
-    base = replace(base, same_gradients=found.same)
+    trial = found.trial
     if found.weak:
-        seen = f"the difference is hardly more than rounding: {found.largest:.2g} times as much"
+        seen = f"the difference is hardly more than rounding: {trial.worst:.2g} times as much"
         return replace(base, evidence=seen, several=True)
-    if found.several:
-        seen = f"{listed(found.several)} look alike in so few steps, and each explains them"
+    if found.unclear:
+        seen = f"{listed(found.unclear)} look alike in so few steps, and each explains them"
         return replace(base, evidence=seen, several=True)
-    tried = f"none of {found.tried:,} changes to theirs that were tried gives mine's steps"
+    base = replace(base, same_gradients=trial.same)
+    tried = f"none of {trial.tried:,} changes to theirs that were tried gives mine's steps"
     if found.looked:
         tried = "of {:,} mistakes in the gradient {:,} were tried until time was up; {}".format(
             *found.looked[::-1], tried
         )
     tried += _outside(record)
-    if not found.agreeing:
+    if not trial.agreeing:
         return replace(base, evidence=tried)
     seen = (
-        f"the steps of {listed(found.agreeing)} are the same in both, the others' are not; {tried}"
+        f"the steps of {listed(trial.agreeing)} are the same in both, the others' are not; {tried}"
     )
-    return replace(base, cause="one weight's update", evidence=seen, way=_way(found, record))
+    return replace(base, cause="one weight's update", evidence=seen, way=_way(trial, record))
 
 
-def _way(found: Finding, record: Record) -> tuple[str, ...]:
+def _way(trial: Trial, record: Record) -> tuple[str, ...]:
     """The functions through which the gradient of the weights that part goes, and of no others."""
-    tape = record.tape(found.step - 1)
+    tape = record.tape(trial.first)
     keys = {name: id(parameter) for name, parameter in record.parameters.items()}
     if tape is None or not keys:
         return ()
-    wrong, right = ({keys[name] for name in names} for names in (found.weights, found.agreeing))
+    wrong, right = ({keys[name] for name in names} for names in (trial.parted, trial.agreeing))
     return tuple(tape.leading_to(wrong, right))
 
 
@@ -408,8 +414,9 @@ def _factor_of(
     if cause == "sign":
         return -1.0
     if cause == "scale":
-        by_lr = found.program.rates[0] / found.theirs.rates[0]
-        factor = by_lr * found.program.factor / found.theirs.factor
+        theirs = found.trial.theirs
+        by_lr = found.program.rates[0] / theirs.rates[0]
+        factor = by_lr * found.program.factor / theirs.factor
         return 1 / factor if record.turned else factor
     if cause == "scale of one weight":
         return dict(found.program.factors)
@@ -417,7 +424,8 @@ def _factor_of(
         return -1.0 if by["adds_up"].mine == "never" else 1.0
     if cause in {"step size schedule", SCALES}:
         return next(x for x in found.program.scales or found.program.rates if x != 1.0)
-    rate = 1.0 if lr else float(_seen_options(record, found.theirs, found.weights[0])["lr"])
+    name = found.trial.parted[0]
+    rate = 1.0 if lr else float(_seen_options(record, found.trial.theirs, name)["lr"])
     if cause == "momentum":
         return float(by["momentum"].mine - by["momentum"].theirs)
     if cause == "weight decay":
@@ -425,7 +433,7 @@ def _factor_of(
     if cause == "dampening":
         return float((1 - by["dampening"].mine) / (1 - by["dampening"].theirs))
     if cause == "decay outside the velocity":
-        options = _seen_options(record, found.program, found.weights[0])
+        options = _seen_options(record, found.program, name)
         strength = float(options["momentum"] * options["weight_decay"] * rate)
         return strength if by["decoupled_weight_decay"].mine else -strength
     return None

@@ -31,7 +31,7 @@ from .plainness import (
     rounded,
 )
 from .record import Record, has_page
-from .replay import Program, Replay
+from .replay import Program
 from .screening import Progress, Screening, left_at_any_rate, silent
 from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 
@@ -46,7 +46,6 @@ FEW = 3  # steps, from the first that differs on, which cannot tell a memory fro
 AT_ONCE = {  # causes that the first such steps show whole
     *("sign", "scale", "scale of one weight", "gradients not zeroed", "weight that never moves"),
 }
-BEYOND = 10  # times the rounding of a sample, times elements in all for one of the sample
 NO_SCHEDULE = {"ASGD", "Rprop"}  # which look at lr in their first step alone
 
 Edits = tuple[Fitted, ...]
@@ -59,41 +58,41 @@ MINES_RULE = Fitted(Candidate("optimizer", changed(mines_rule=True)))
 
 @dataclass(frozen=True)
 class Finding:
-    """What the replay has found.
+    """What the search has found.
 
     Args:
-        causes: the words for it, the first one the report's; empty where nothing was found.
-        program: theirs with the edits.
-        theirs: the program that theirs was seen to be.
-        step: the first step that rounding does not explain.
-        weights: the weights that show it.
-        steps: how many steps the program was shown to take as mine does.
-        largest: the most that it leaves in any of them, in roundings.
-        agreeing: weights that rounding explains, though they move.
-        tried: how many edits were tried.
-        weak: whether the difference is hardly more than rounding, so that much would explain it.
-        several: the words, where so few steps cannot tell them apart.
-        alike: other programs that do the same.
-        same: whether mine was seen to have theirs' gradients.
-        beyond: the first step in which elements differ that are not in the sample, and the weight.
+        trial: what was to be explained.
+        edits: those that take mine's steps, one or two each, the plainest first; and others that do
+            the same. Empty where there are none.
         looked: how many mistakes in the gradient were tried, and of how many, where time was up.
     """
 
-    causes: tuple[str, ...]
-    program: Program
-    theirs: Program
-    step: int = 0
-    weights: tuple[str, ...] = ()
-    steps: int = 0
-    largest: float = 0.0
-    alike: tuple[tuple[str, Program], ...] = ()
+    trial: Trial
+    edits: Sequence[Edits] = ()
     looked: tuple[int, int] | None = None
-    same: bool = False
-    beyond: tuple[int, str] | None = None
-    agreeing: tuple[str, ...] = ()
-    several: tuple[str, ...] = ()
-    tried: int = 0
-    weak: bool = False
+
+    @property
+    def program(self) -> Program:
+        """Theirs with the plainest edits."""
+        return edited(self.trial.theirs, self.edits[0] if self.edits else ())
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The words for them, the first one the report's."""
+        return tuple(filter(None, map(plain_cause, self.edits[0] if self.edits else ())))
+
+    @property
+    def weak(self) -> bool:
+        """Whether the difference is hardly more than rounding, so that much would explain it."""
+        return self.trial.worst < (WEAK_UPDATES if self.trial.record.bare else WEAK)
+
+    @property
+    def unclear(self) -> list[str]:
+        """The words for all edits, where so few steps cannot tell them apart; else none."""
+        causes = {one.candidate.cause for edits in self.edits for one in edits}
+        several = len(self.edits if self.trial.record.bare else causes) > 1
+        few = self.edits and len(self.trial.window.steps) - self.trial.first < FEW
+        return sorted(causes) if few and several and self.causes[0] not in AT_ONCE else []
 
 
 def find(
@@ -111,40 +110,9 @@ def find(
         progress: called with how many of these were tried, and how many there are.
     """
     trial = Trial(record.rounded_as_mine(), theirs)
-    nothing = Finding((), theirs, theirs, largest=trial.worst)
     if trial.step is None:
-        return replace(nothing, steps=len(record.steps), beyond=_beyond(trial.all))
-    found, looked = search(trial, seconds, progress)
-    base = replace(nothing, step=trial.step + 1, weights=trial.parted, agreeing=trial.agreeing)
-    if trial.worst < (WEAK_UPDATES if record.bare else WEAK):
-        return replace(base, weak=True)
-    if not found:
-        return replace(base, tried=trial.tried, looked=looked, same=trial.same)
-    causes = {one.candidate.cause for edits in found for one in edits}
-    few = len(trial.window.steps) - trial.step < FEW
-    unclear = len(found if record.bare else causes) > 1
-    if few and unclear and found[0][0].candidate.cause not in AT_ONCE:
-        return replace(base, several=tuple(sorted(causes)))
-    return replace(
-        base,
-        causes=tuple(filter(None, map(plain_cause, found[0]))),
-        program=edited(theirs, found[0]),
-        steps=len(trial.window.steps),
-        largest=trial.largest(*found[0]),
-        alike=tuple((one[0].candidate.cause, one[0].apply(theirs)) for one in found[1:]),
-    )
-
-
-def _beyond(replay: Replay) -> tuple[int, str] | None:
-    """The first step in which a weight differs, in elements outside the sample, and the weight."""
-    record = replay.record
-    rounding = {name: replay.noise[:, replay.of(name)].amax(dim=1) for name in record.parts}
-    for number, step in enumerate(record.steps):
-        for name, places in record.places.items():
-            most = BEYOND * math.prod(record.shapes[name]) / len(places) * rounding[name][number]
-            if step.apart.get(name, 0.0) > most:
-                return number + 1, name
-    return None
+        return Finding(trial)
+    return Finding(trial, *search(trial, seconds, progress))
 
 
 def search(

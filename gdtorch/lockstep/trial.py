@@ -23,6 +23,7 @@ NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
 A_LITTLE = 2  # roundings, which may be left
 SELDOM = 3e-4  # of the elements of all steps, in which they may
+BEYOND = 10  # times the rounding of a sample, times elements in all for one of the sample
 SECONDS = 2.5  # of this thread, so that a busy machine finds as much; for each kind of search
 FITTED = 2  # starts from which the numbers of an edit are fitted
 
@@ -132,6 +133,17 @@ class Trial:
     def first(self) -> int:
         """The first step that rounding does not explain, from 0."""
         return self.step or 0
+
+    def beyond(self) -> tuple[int, str] | None:
+        """The first step in which elements outside the sample differ, and their weight."""
+        record, noise = self.record, self.all.noise
+        rounding = {name: noise[:, self.all.of(name)].amax(dim=1) for name in record.parts}
+        for number, step in enumerate(record.steps):
+            for name, places in record.places.items():
+                times = BEYOND * math.prod(record.shapes[name]) / len(places)
+                if step.apart.get(name, 0.0) > times * rounding[name][number]:
+                    return number + 1, name
+        return None
 
     def rule(self, name: str = "") -> Rule | None:
         """The first rule by which theirs steps a weight, or any."""
