@@ -174,6 +174,18 @@ def parentheses_forgotten(w, g, state, t):
     return w - 0.1 * (m / (1 - 0.9**t)) / np.sqrt(v / (1 - 0.999**t)) + 1e-8
 
 
+def corrections_exchanged(w, g, state, t):
+    m, v = moments(g, state)
+    return w - 0.1 * m / (1 - 0.999**t) / (np.sqrt(v / (1 - 0.9**t)) + 1e-8)
+
+
+def size_for_square(w, g, state, t):
+    m, v = moments(g, {**state, "v": 0})
+    v = state["v"] = 0.999 * state.get("v", 0) + 0.001 * np.abs(g)
+    state["m"] = m
+    return w - 0.1 * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
 def sum_that_goes_on(w, g, state, _):  # tensorflow/tensorflow#644
     v = state["v"] = state.get("v", 0) + 0.9 * state.get("v", 0) + 0.1 * g**2
     d = np.sqrt(state.get("u", 0) + 1e-6) / np.sqrt(v + 1e-6) * g
@@ -202,6 +214,12 @@ def adadelta(w):
         (adam, times_the_root, "`w = w - lr * m_hat * (sqrt(v_hat) + eps)`"),
         (adam, beta_without_its_power, "`m_hat = m / (1 - beta1)`"),
         (adam, parentheses_forgotten, "`w = w - lr * m_hat / sqrt(v_hat) + eps`"),
+        (
+            adam,
+            corrections_exchanged,
+            "`m_hat = m / (1 - beta2 ** t); v_hat = v / (1 - beta1 ** t)`",
+        ),
+        (adam, size_for_square, "`v = beta2 * v + (1 - beta2) * abs(g)`"),
         (adadelta, sum_that_goes_on, "`v = v + (rho * v + (1 - rho) * g ** 2)`"),
         (adadelta, eps_outside_both_roots, "`d = (sqrt(u) + eps) / (sqrt(v) + eps) * g`"),
     ],

@@ -2,7 +2,7 @@
 
 A formula is a few lines of Python. Each mutant has one slip: a term or a factor left out, a sign or
 a division turned round, parentheses forgotten, a function left out or applied twice, one name for
-another, a term outside a root instead of within it, a sum that goes on, two lines in another order.
+another or two exchanged, a term outside a root, a sum that goes on, two lines in another order.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, 
         found[text] = None
     for others in forms.values():
         found[_replaced(tree, others)] = None
+    for names in alike:
+        if len(names) == 2:
+            found |= dict.fromkeys(_exchanged(ast.unparse(tree).split("\n"), *names))
     found.pop(ast.unparse(tree), None)
     return tuple(found)
 
@@ -169,6 +172,16 @@ def _without_parentheses(text: str) -> Iterator[str]:
                 break
         bare = text[:begin] + text[begin + 1 : end] + text[end + 1 :]
         yield ast.unparse(ast.parse(bare))
+
+
+def _exchanged(lines: Sequence[str], one: str, other: str) -> Iterator[str]:
+    """The lines with two names exchanged, in two neighbours."""
+    for k in range(len(lines) - 1):
+        both = [
+            re.sub(rf"\b({one}|{other})\b", lambda m: other if m[0] == one else one, line)
+            for line in lines[k : k + 2]
+        ]
+        yield "\n".join([*lines[:k], *both, *lines[k + 2 :]])
 
 
 def _reordered(body: Sequence[ast.stmt]) -> Iterator[list[ast.stmt]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["take", "text_of"]
 
+import re
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..optimizers import Rule
 from .mutations import assigned, evaluate
 
-DECAYED = "g = g + weight_decay * w"
+DECAYED = "decayed = g + weight_decay * w"
 SHRUNK = "w = w - lr * weight_decay * w"
 MOMENTS = """
 m = beta1 * m + (1 - beta1) * g
@@ -88,9 +89,11 @@ def text_of(rule: Rule) -> str:
     text = TEXTS.get(", ".join([kind, *turned_on[:1]]), "")
     if options.get("dampening"):  # which the first step leaves out
         text = text.replace("b + g", "b + (1 - dampening) * g if t > 1 else g")
-    if text and rule.weight_decay:
-        text = f"{SHRUNK if rule.decoupled_weight_decay else DECAYED}\n{text}"
-    return text
+    if not text or not rule.weight_decay:
+        return text
+    if rule.decoupled_weight_decay:
+        return f"{SHRUNK}\n{text}"
+    return DECAYED + "\n" + re.sub(r"\bg\b", "decayed", text)
 
 
 def take(text: str, rule: Rule, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:

@@ -292,7 +292,10 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
         "(rows, tokens, weights of classes), or how gradients are clipped",
     ),
     "optimizer": lambda mine, theirs: (f"is {mine}", f"use {theirs}"),
-    "update rule": lambda mine, theirs: (f"has `{mine}` for `{theirs}`", theirs),
+    "update rule": lambda mine, theirs: (
+        f"has `{mine}` for `{theirs}`",
+        f"{theirs}, with w the weight, g its gradient and t the step",
+    ),
 }
 
 
