@@ -52,6 +52,7 @@ def lstm(w, x, y, carried):
     return loss
 
 
+@pytest.mark.slow
 def test_a_recurrence_that_hands_nothing_to_the_step_before_is_named():
     x, y, w, b, v = drawn((5, 8, 3), (8, 1), (7, 16), (16,), (4, 1))
     report = report_on(

@@ -20,6 +20,7 @@ mutations, rules, derivatives, breaks, tape = (
 optimizers = import_module("gdtorch.optimizers")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+slow = pytest.mark.slow
 
 
 def test_the_mutants_of_a_formula_have_one_slip_each():
@@ -67,7 +68,7 @@ OPTIONS = {
 CASES = [(kind, options) for kind, several in OPTIONS.items() for options in several]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(CASES), st.floats(1e-3, 0.5), st.integers(0, 2**32))
 def test_the_text_of_a_rule_is_the_rule(case, lr, seed):
     kind, options = case
@@ -212,16 +213,23 @@ def adadelta(w):
     ("optimizer", "step", "said"),
     [
         (adam, times_the_root, "`w = w - lr * m_hat * (sqrt(v_hat) + eps)`"),
-        (adam, beta_without_its_power, "`m_hat = m / (1 - beta1)`"),
-        (adam, parentheses_forgotten, "`w = w - lr * m_hat / sqrt(v_hat) + eps`"),
+        pytest.param(adam, beta_without_its_power, "`m_hat = m / (1 - beta1)`", marks=slow),
+        pytest.param(
+            adam, parentheses_forgotten, "`w = w - lr * m_hat / sqrt(v_hat) + eps`", marks=slow
+        ),
         (
             adam,
             corrections_exchanged,
             "`m_hat = m / (1 - beta2 ** t); v_hat = v / (1 - beta1 ** t)`",
         ),
-        (adam, size_for_square, "`v = beta2 * v + (1 - beta2) * abs(g)`"),
+        pytest.param(adam, size_for_square, "`v = beta2 * v + (1 - beta2) * abs(g)`", marks=slow),
         (adadelta, sum_that_goes_on, "`v = v + (rho * v + (1 - rho) * g ** 2)`"),
-        (adadelta, eps_outside_both_roots, "`d = (sqrt(u) + eps) / (sqrt(v) + eps) * g`"),
+        pytest.param(
+            adadelta,
+            eps_outside_both_roots,
+            "`d = (sqrt(u) + eps) / (sqrt(v) + eps) * g`",
+            marks=slow,
+        ),
     ],
     ids=lambda part: getattr(part, "__name__", None),
 )
@@ -249,7 +257,9 @@ def slopes(z):
     }
 
 
-@pytest.mark.parametrize("name", ["elu", "mish", "silu", "gelu", "sigmoid"])
+@pytest.mark.parametrize(
+    "name", ["elu", *(pytest.param(n, marks=slow) for n in ("mish", "silu", "gelu", "sigmoid"))]
+)
 def test_a_slip_in_a_derivative_is_named_by_its_line(name):
     numbers = np.random.default_rng(0)
     x, y, first, last = (numbers.normal(size=s) / 2 for s in ((9, 4), (9, 2), (4, 3), (3, 2)))
