@@ -113,7 +113,7 @@ def mutated(trial: Trial) -> Iterator[Candidate]:
     """Theirs' rule with a slip in it, where all weights have one rule."""
     rule = trial.rule()
     kinds = {kind for step in trial.window.steps for kind, _ in step.rules.values()}
-    if rule is None or len(kinds) > 1 or trial.agreeing:
+    if rule is None or len(kinds) > 1 or trial.agreeing or trial.of_theirs:
         return
     text = text_of(rule)
     arrays = ("w", "g", *(name for name in assigned(text) if name not in {"w", "g"}))
