@@ -26,6 +26,7 @@ from .trial import Fitted, Trial
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in
 LIMITS = WHOLE | {"eps"}
+UNLIKELY = BROKEN_CAUSES | {"update rule"}  # of which there are very many to try
 NEARLY_HELD = 100  # roundings that a mistake may leave, before its own rounding is looked at
 LESS_PLAIN = 10  # times what it leaves, for such a mistake or a slip beside another edit
 AS_WELL = 1.5  # times what a fit leaves: the true number leaves 1.3 times as much at most
@@ -127,6 +128,6 @@ def plain_cause(edit: Fitted) -> str:
 
 def rank(left: float, *edits: Fitted) -> float:
     """What edits leave, and more the more numbers they have, for a slip and a wrong gradient."""
-    broken = sum(one.candidate.cause in BROKEN_CAUSES | {"update rule"} for one in edits)
+    broken = sum(one.candidate.cause in UNLIKELY for one in edits)
     numbers = sum(abs(number) > NOTHING for one in edits for number in one.numbers)
     return float(f"{left * LESS_PLAIN**broken * 1.1**numbers:.3g}")
