@@ -13,9 +13,9 @@ from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 from gdtorch import lockstep
 
-mutations, rules, derivatives, breaks, tape = (
+mutations, rules, derivatives, mistakes, tape = (
     import_module(f"gdtorch.lockstep.{name}")
-    for name in ("mutations", "rules", "derivatives", "breaks", "tape")
+    for name in ("mutations", "rules", "derivatives", "mistakes", "tape")
 )
 optimizers = import_module("gdtorch.optimizers")
 
@@ -105,7 +105,7 @@ def called(name):
 
 def local(name, call, x, others):
     function = tape.Function(name, call, (tape.Slot(0), *others), {}, (1,), None)
-    return breaks.Local(function, lambda x: call(x, *others), (x, *others), {}, x)
+    return mistakes.Local(function, lambda x: call(x, *others), (x, *others), {}, x)
 
 
 @pytest.mark.parametrize("name", derivatives.TEXTS)

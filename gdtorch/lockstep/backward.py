@@ -18,18 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .breaks import (
-    ADDITION,
-    CONVOLUTIONS,
-    ELEMENTWISE,
-    POOLING,
-    PRODUCTS,
-    RESHAPING,
-    WHOLE,
-    Break,
-    Local,
-    leaf,
-)
+from .breaks import WHOLE, Break, leaf
+from .functions import ADDITION, CONVOLUTIONS, ELEMENTWISE, POOLING, PRODUCTS, RESHAPING
+from .mistakes import Local
 from .tape import Function, Pass, Slot, Tape
 
 # Of a tape that is run otherwise, where something does not fit.

@@ -19,7 +19,7 @@ from torch import Tensor
 from .mutations import assigned, changed_lines, evaluate, mutants
 
 if TYPE_CHECKING:
-    from .breaks import Local
+    from .mistakes import Local
 
 TEXTS = {
     "tanh": "dx = g * (1 - y ** 2)",
