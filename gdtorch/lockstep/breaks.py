@@ -1,4 +1,4 @@
-"""Where in a program the mistakes of `mistakes.py` may have been made, and others of whole programs.
+"""Where the mistakes of `mistakes.py` may have been made in a program, and those of a whole one.
 
 How each is made is told in `backward.py`.
 """
