@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .candidates import rate
-from .plainness import NEARLY_HELD, rank, rounded
+from .plainness import NEARLY_HELD, rounded
 from .replay import SMALLEST, Program
 from .schedules import is_plain, lr_at
 from .trial import Build, Candidate, Fitted, Trial, changed, share
@@ -96,7 +96,7 @@ def beside(trial: Trial, singles: Sequence[Fitted], deadline: float) -> list[tup
 
     Args:
         trial: what is to be explained.
-        singles: the other edits.
+        singles: the other edits, the plainest first.
         deadline: of this thread's time, until when they are fitted.
     """
     tried = []
@@ -106,7 +106,6 @@ def beside(trial: Trial, singles: Sequence[Fitted], deadline: float) -> list[tup
         if one.candidate.build is not rate:
             free = replace(one.candidate, build=_at_any_rate(one.candidate.build))
             tried.append((rounded(trial, trial.fit(free)), one))
-    tried.sort(key=lambda pair: rank(pair[0].left, pair[0]))
     held = (_with_schedule(trial, *pair) for pair in tried if pair[0].left <= NEARLY_HELD)
     found = [pair for pair in held if pair]
     if not found:
