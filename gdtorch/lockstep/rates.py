@@ -110,9 +110,17 @@ def beside(trial: Trial, singles: Sequence[Fitted], deadline: float) -> list[tup
     found = [pair for pair in held if pair]
     if not found:
         return []
-    # Some make up for a rate: the plainest leaves theirs' rate in the most steps.
-    edit, rates = max(found, key=lambda p: (p[1].numbers.count(1.0), not p[0].numbers))
+    edit, rates = max(found, key=_is_plain)
     return [(edit, rates) if any(one != 1 for one in rates.numbers) else (edit,)]
+
+
+def _is_plain(pair: tuple[Fitted, Fitted]) -> tuple[int, bool, bool]:
+    """The plainest has the most of this; some edits make up for a rate, and leave fewer as theirs'.
+
+    A slip in the rule may be what an option is, and a number less plain than a switch.
+    """
+    edit, rates = pair
+    return rates.numbers.count(1.0), edit.candidate.cause != "update rule", not edit.numbers
 
 
 def _at_any_rate(build: Build) -> Build:

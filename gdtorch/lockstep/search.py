@@ -263,7 +263,7 @@ def _other_optimizer(trial: Trial) -> list[Edits]:
 def _pairs(trial: Trial, singles: Sequence[Fitted]) -> list[Edits]:
     """Two edits at a time: the first that hold, or others with rounder numbers."""
     pairs = _likely(trial, singles)
-    fixed = [pair for pair in pairs if not any(one.numbers for one in pair)]  # soon tried
+    fixed = [pair for pair in pairs if not any(map(_takes_long, pair))]
     found = next(_that_hold(trial, [*fixed, *pairs[:LIKELY]], SECONDS), None)
     if found is None or all(map(is_round, found)):
         return [found] if found else []
@@ -272,6 +272,11 @@ def _pairs(trial: Trial, singles: Sequence[Fitted]) -> list[Edits]:
     others = [pair for pair in pairs if kept & {id(one.candidate) for one in pair}]
     rounder = (pair for pair in _that_hold(trial, others, ROUNDER) if all(map(is_round, pair)))
     return [next(rounder, found)]
+
+
+def _takes_long(edit: Fitted) -> bool:
+    """Whether an edit has numbers to fit, or is one of very many."""
+    return bool(edit.numbers) or edit.candidate.cause == "update rule"
 
 
 def _likely(trial: Trial, singles: Sequence[Fitted]) -> list[tuple[Fitted, Fitted]]:
