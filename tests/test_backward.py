@@ -205,7 +205,7 @@ def test_where_nothing_is_found_the_way_to_the_wrong_weights_is_told():
     )
     assert report.cause == "one weight's update", str(report)
     assert report.diagnosis.way == ("matmul", "flatten", "max_pool2d", "conv2d")
-    assert "Look first at the functions on the way back to these weights alone" in str(report)
+    assert "the functions on the way back to the weights that are apart alone" in str(report)
     assert "matmul, flatten, max_pool2d and conv2d." in str(report)
 
 
@@ -222,3 +222,95 @@ def test_an_honest_pool_may_take_the_other_one_of_two_that_are_the_same_but_for_
 
     report = report_on(lambda w: pool(w, 1.0), lambda w: pool(w, 0.0), 60, kernel=kernel, last=last)
     assert report, str(report)
+
+
+def absolute(sign):
+    """An L1 loss whose derivative at 0 is another."""
+
+    class Absolute(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x.abs()
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * x.sign().where(x != 0, sign)
+
+    return Absolute.apply
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_another_derivative_at_a_kink_is_named_and_no_rounding(sign):
+    """Where all numbers are exact, an error of 0 is one in both."""
+    x, y = torch.eye(4).double(), torch.tensor([0.0, 0.25, -0.5, 0.0]).double()
+    start = torch.zeros(4).double()
+    report = report_on(
+        lambda w: absolute(sign)(x @ w["w"] - y).mean(),
+        lambda w: F.l1_loss(x @ w["w"], y),
+        w=start,
+    )
+    assert report.cause == "derivative", str(report)
+    assert f"has {sign:.0f} for the derivative of l1_loss at 0, where torch has 0" in str(report)
+
+
+def normed_by_batch(w, x, y, norm):
+    return F.mse_loss(norm(x @ w["first"] + w["bias"]).relu() @ w["last"], y)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.RMSprop, torch.optim.Adagrad])
+def test_a_bias_before_a_norm_moves_by_chance_alone(optimizer):
+    """Its gradient is 0 but for rounding, which the rule divides by its own size."""
+    x, y, first, bias, last = (one.float() for one in drawn((16, 4), (16, 1), (4, 5), 5, (5, 1)))
+
+    def over_rows(z):
+        return (z - z.mean(0)) * (z.var(0, unbiased=False) + 1e-5).rsqrt()
+
+    def trained(norm):
+        start = {"first": first, "bias": bias, "last": last}
+        weights = {name: weight.clone().requires_grad_() for name, weight in start.items()}
+        steps = optimizer(weights.values(), lr=1e-3)
+        while True:
+            yield {name: weight.detach().clone() for name, weight in weights.items()}
+            steps.zero_grad()
+            normed_by_batch(weights, x, y, norm).backward()
+            steps.step()
+
+    mine = [*itertools.islice(trained(over_rows), 41)]
+    report = lockstep(mine, trained(lambda z: F.batch_norm(z, None, None, training=True)), 40)
+    assert report, str(report)
+
+
+def test_an_edit_that_ends_after_the_steps_looked_at_is_told_to():
+    def descend(rate):
+        w = torch.tensor([1.0, 2.0, 3.0]).double().requires_grad_()
+        optimizer = torch.optim.SGD([w], lr=0.01)
+        for step in itertools.count():
+            yield {"w": w}
+            optimizer.param_groups[0]["lr"] = rate(step)
+            optimizer.zero_grad()
+            (w**2).sum().backward()
+            optimizer.step()
+
+    unseen = itertools.islice(descend(lambda step: 0.02 if step < 40 else 0.01), 81)
+    mine = [{"w": step["w"].detach().numpy().copy()} for step in unseen]
+    report = lockstep(mine, descend(lambda _: 0.01), 80)
+    assert (report.cause, report.factor) == ("scale", pytest.approx(2))
+    assert "so it is until step 41, where mine does something else again" in str(report)
+
+
+def test_a_number_is_told_with_as_many_digits_as_it_takes():
+    def descend(lr):
+        w = [1.0, 2.0]
+        while True:
+            yield {"w": w}
+            w = [x - lr * x for x in w]
+
+    start = {"w": torch.tensor([1.0, 2.0]).double()}
+    report = lockstep(descend(0.1000001), descend_by(start), 20)
+    assert "it has lr 0.1000001, theirs has 0.1" in str(report), str(report)
+
+
+def descend_by(start):
+    return descend(lambda w: (w["w"] ** 2).sum() / 2, start)

@@ -44,7 +44,8 @@ class Diagnosis:
             others, from the loss backwards; empty where that is not known.
         bare: where theirs' updates are all that is known of it, and not its gradients, the learning
             rate by which they were divided, 1 if that is not known; else 0.
-        several: whether it is unexplained because more than one cause explains it.
+        doubt: why nothing is named though something would explain it: "several" causes would, or
+            the difference is "hardly" more than rounding; else empty.
         edits: what a replay has shown mine to do otherwise; none where there was no replay.
         theirs: theirs' optimizer as a replay has seen it.
         optimizer_of_mine: mine's, where it was seen and is another.
@@ -66,7 +67,7 @@ class Diagnosis:
     evidence: str = ""
     way: tuple[str, ...] = ()
     bare: float = 0.0
-    several: bool = False
+    doubt: str = ""
     edits: tuple[Edit, ...] = ()
     theirs: str = ""
     optimizer_of_mine: str = ""

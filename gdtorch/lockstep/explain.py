@@ -39,8 +39,8 @@ REPLAYED = {  # where so much has been tried that no more is guessed
     "it, in a way that was not found; the others are right.",
 }
 ON_THE_WAY = (
-    "The others' gradients are right. Look first at the functions on the way back to these weights "
-    "alone, and at what mine gives them: {}."
+    "What the weights with the same steps get is right. Look first at the functions on the way "
+    "back to the weights that are apart alone, and at what mine gives them: {}."
 )
 SAME_GRADIENTS = (
     "Both optimizers are given the same gradients. Look at what mine's makes of them, and at what "
@@ -56,10 +56,12 @@ LATER = (
     "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
     "with momentum) are likely; or both run away, and rounding with them: try a smaller lr."
 )
-SEVERAL = (
-    "More than one cause explains this. More steps, other initial weights or a larger lr may tell "
-    "them apart."
-)
+DOUBTS = {
+    "several": "More than one cause explains this. More steps, other initial weights or a larger "
+    "lr may tell them apart.",
+    "hardly": "It is a difference of about that size, or rounding that adds up. Compare both in "
+    "float64: rounding is far less there, and a mistake as large as here.",
+}
 FIRST_OF_SEVERAL = {"another function", "other rows", "rows of another step", "random numbers"}
 MANY_ULPS = 10_000  # past that the number tells nobody anything
 
@@ -134,8 +136,8 @@ def _given(diagnosis: Diagnosis) -> str:
 def _meaning(diagnosis: Diagnosis) -> str:
     """What to make of it."""
     cause = diagnosis.cause
-    if diagnosis.several:
-        return SEVERAL
+    if diagnosis.doubt:
+        return DOUBTS[diagnosis.doubt]
     if diagnosis.same_gradients:
         return SAME_GRADIENTS
     if diagnosis.other_gradients:

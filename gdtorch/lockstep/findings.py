@@ -70,7 +70,7 @@ def _of_updates(record: Record, lr: float | None) -> Diagnosis:
     theirs = Program(optimizer="SGD", options={"lr": rate})
     way = record.by_updates(rate)
     found = _found(find(way, theirs), way, lr)
-    if not found.edits and not found.several and found.cause != "rounding":
+    if not found.edits and not found.doubt and found.cause != "rounding":
         way = record.mirrored().by_updates(rate)
         other = _found(find(way, theirs), way, lr)
         found = other if other.edits else found
@@ -134,7 +134,7 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     return replace(
         shown,
         cause=found.causes[0],
-        evidence=passes,
+        evidence="; ".join(filter(None, [passes, _until(trial.ends(*found.edits[0]))])),
         reduced=() if same_loss else record.reduced,
         squared=record.squared and not same_loss,
         momentum=_seen_options(record, found.program, trial.parted[0]).get("momentum", 0.0),
@@ -142,6 +142,11 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
     )
+
+
+def _until(step: int | None) -> str:
+    """What is said of edits that explain mine's steps only up to one."""
+    return f"so it is until step {step}, where mine does something else again" if step else ""
 
 
 def _losses(record: Record, step: int) -> tuple[str, bool]:
@@ -196,10 +201,10 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     trial = found.trial
     if found.weak:
         seen = f"the difference is hardly more than rounding: {trial.worst:.2g} times as much"
-        return replace(base, evidence=seen, several=True)
+        return replace(base, evidence=seen, doubt="hardly")
     if found.unclear:
         seen = f"{listed(found.unclear)} look alike in so few steps, and each explains them"
-        return replace(base, evidence=seen, several=True)
+        return replace(base, evidence=seen, doubt="several")
     base = replace(base, same_gradients=trial.same)
     tried = f"none of {trial.tried:,} changes to theirs that were tried gives mine's steps"
     if found.looked:
@@ -237,8 +242,6 @@ def _edits_of(
     theirs: Program, program: Program, record: Record, parted: Sequence[str]
 ) -> tuple[Edit, ...]:
     """What a program that takes mine's steps does otherwise than theirs."""
-    concerned = tuple(n for n in parted if not program.only or n in program.only)
-    only = concerned if len(concerned) < len(record.parts) else ()
     edits: list[Edit] = []
     if program.mines_rule:
         edits += _options_of_mine(record, parted)
@@ -246,7 +249,7 @@ def _edits_of(
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     elif program.broken != SHOWN_ELSEWHERE:
-        edits += _other_options(program, _seen_options(record, theirs, parted[0]), only)
+        edits += _other_options(program, theirs, record)
     if program.text:
         kind, options = _rule_seen(record, theirs, parted[0])
         there, here = changed_lines(text_of(make_rule(kind, options)), program.text)
@@ -265,13 +268,16 @@ def _edits_of(
     return tuple(_seen_as_lr(edit, record) for edit in edits)
 
 
-def _other_options(
-    program: Program, seen: Mapping[str, Any], only: tuple[str, ...]
-) -> Iterator[Edit]:
-    """The options that a program has otherwise than they were seen in theirs."""
+def _other_options(program: Program, theirs: Program, record: Record) -> Iterator[Edit]:
+    """The options that a program has otherwise than they were seen in theirs, and for which."""
+    seen = {n: _seen_options(record, theirs, n) for n in program.only or record.parts}
     for option, value in program.options.items():
-        if not math.isclose(value, seen.get(option, False), rel_tol=1e-6):
-            yield Edit(option, value, seen.get(option, False), only)
+        others = {name: options.get(option, False) for name, options in seen.items()}
+        unlike = [n for n in others if not math.isclose(value, others[n], rel_tol=1e-6)]
+        names = tuple(name for name in record.parts if name in unlike)
+        if names:
+            only = names if len(names) < len(record.parts) else ()
+            yield Edit(option, value, others[names[0]], only)
 
 
 def _other_rates(theirs: Program, program: Program, record: Record, name: str) -> Iterator[Edit]:

@@ -113,6 +113,12 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
 Formula = Callable[[Tensor, Local], Tensor]
 
 
+def _at_0(sign: int, g: Tensor, at: Local) -> Tensor:
+    """The derivative of the absolute value, or of a mean of such, with another one at 0."""
+    apart = at.x - at.args[1] if at.function.name == "l1_loss" else at.x
+    return g * at.d.where(apart != 0, sign / (at.count if at.y.ndim == 0 else 1))
+
+
 def _half_squared(mine: Tensor, theirs: Tensor, reduction: str = "mean") -> Tensor:
     return F.mse_loss(mine, theirs, reduction=reduction) / 2
 
@@ -353,6 +359,13 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     ("replaced", ACTIVATIONS, "another function", "apply {name}, forward and backward"): {
         f"applies {name} where theirs applies {{name}}": call
         for name, call in (("tanh", torch.tanh), ("sigmoid", torch.sigmoid), ("relu", torch.relu))
+    },
+    ("formula", ("relu",), "derivative", "write {right}"): {
+        "has 1 for the derivative of {name} at 0, where torch has 0": lambda g, at: g * (at.x >= 0),
+    },
+    ("formula", ("abs", "l1_loss"), "derivative", "write 0 there"): {
+        f"has {sign} for the derivative of {{name}} at 0, where torch has 0": partial(_at_0, sign)
+        for sign in (1, -1)
     },
     ("skipped", WITH_A_LOSS, "{name} twice", NOTHING): {BEFORE_LOSS: None},
     ("skipped", WITHOUT_A_LOSS, "another function", "apply {name}, forward and backward"): {

@@ -127,6 +127,8 @@ class Observer(TorchFunctionMode):
         taping: whether it notes by which functions a loss is computed.
         reach: how far weights may be off, as a share of the largest one. An input that is as near
             to a kink, as a share of the largest input, counts as on it.
+        exact: whether mine has had the same bits so far. Nothing has been rounded otherwise then,
+            and an input that is just on a kink is so in both.
     """
 
     def __init__(self) -> None:
@@ -136,6 +138,7 @@ class Observer(TorchFunctionMode):
         self.shape: tuple[int, ...] = ()
         self.squared = True
         self.reach = 0.0
+        self.exact = True
         self.taping = True
         self.stepping = False
         self.versions: dict[int, int] = {}  # of parameters, after their last step
@@ -224,7 +227,8 @@ class Observer(TorchFunctionMode):
         near = share * inputs.abs().max() if inputs.numel() else inputs
         on_it = torch.zeros_like(inputs, dtype=torch.bool)
         for at in bounds or [0.0]:
-            on_it |= (inputs - at).abs() <= near
+            apart = (inputs - at).abs()
+            on_it |= (apart <= near) & ((apart > 0) if self.exact else True)
         return on_it
 
     @torch.no_grad()

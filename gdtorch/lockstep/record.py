@@ -454,6 +454,7 @@ class Keeper:
         self.distance = 0.0 if self.parted else max(differences.values())
         self.observer.begin()
         self.of_mine.begin()
+        self.observer.exact &= not any(differences.values())
         self.observer.reach = (1 + GROWTH) * self.distance / max(1e-300, float(after.abs().max()))
 
     def _keep_samples(self, observer: Observer, parameters: Mapping[str, Tensor]) -> None:

@@ -33,6 +33,7 @@ IN_DEFAULT_DTYPE = {"ASGD": 2, "NAdam": 10}
 AVERAGES = {"exp_avg": 1, "grad_avg": 1, "exp_avg_sq": 2, "square_avg": 2}  # of which power
 MOST = 0.5  # of the elements that differ
 TINY = 1e3  # roundings of 1
+BY_CHANCE = 10  # times as far goes a step, at most, whose gradients are nothing but rounding
 TURNED = 1e-4  # of a step that goes the other way, whose size is rounded, too
 OTHERS = 4  # roundings of the largest gradient: one that cancels is a sum of numbers so large
 
@@ -428,6 +429,9 @@ class Replay:
         ways = torch.stack([same, -same, signs, -signs])
         made = self.predict(program, off * ways, 2 * epsilon).sub_(nominal).abs_()
         moved = (1 + TURNED) * made.nan_to_num_(nan=0.0, posinf=math.inf).amax(dim=0)
+        # By such gradients a rule that divides by their averages steps as chance will have it.
+        nothing = self.gradients(program).abs().cummax(dim=0).values <= off
+        moved = torch.where(nothing, BY_CHANCE * moved, moved)
         moved += epsilon * self.coefficients * (nominal - self.before).abs()
         updates = program.broken.updates if program.broken else 1
         stored = 2 * epsilon * updates * torch.maximum(self.before.abs(), self.after.abs())

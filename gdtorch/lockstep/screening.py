@@ -112,8 +112,12 @@ class Screening:
             fitted = trial.fit(Candidate("other rows", build, ((1.0, 1.0),)), replay)
             made = self.record.gradient(trial.first, fitted.apply(trial.theirs).broken)
             # A factor of the gradient is the plainer word.
-            if made is not None and not self.record.same(made, share(made, self.true) * self.true):
-                found.append(rounded(trial, fitted))
+            if made is None or self.record.same(made, share(made, self.true) * self.true):
+                continue
+            fitted = rounded(trial, fitted)
+            twice = tuple(2 * number - 1 for number in fitted.numbers)
+            if not trial.holds(replace(fitted, numbers=twice)):  # else any would do
+                found.append(fitted)
         return found
 
     def two_at_a_time(self) -> list[Fitted]:

@@ -264,7 +264,10 @@ def _pairs(trial: Trial, singles: Sequence[Fitted]) -> list[Edits]:
     """Two edits at a time: the first that hold, or others with rounder numbers."""
     pairs = _likely(trial, singles)
     fixed = [pair for pair in pairs if not any(map(_takes_long, pair))]
-    found = next(_that_hold(trial, [*fixed, *pairs[:LIKELY]], SECONDS), None)
+    # What another edit does is not seen while theirs still clips what mine does not.
+    undone = [pair for pair in pairs if any(_undoes(one, trial.theirs) for one in pair)]
+    ways = (_that_hold(trial, some, SECONDS) for some in (undone, [*fixed, *pairs[:LIKELY]]))
+    found = next(itertools.chain.from_iterable(ways), None)
     if found is None or all(map(is_round, found)):
         return [found] if found else []
     # A number that is not round may have made up for another edit.
@@ -272,6 +275,13 @@ def _pairs(trial: Trial, singles: Sequence[Fitted]) -> list[Edits]:
     others = [pair for pair in pairs if kept & {id(one.candidate) for one in pair}]
     rounder = (pair for pair in _that_hold(trial, others, ROUNDER) if all(map(is_round, pair)))
     return [next(rounder, found)]
+
+
+def _undoes(edit: Fitted, theirs: Program) -> bool:
+    """Whether theirs, with an edit, no longer clips its gradients, or adds them up."""
+    made = edit.apply(theirs)
+    clips = theirs.clip is not None and made.clip is None
+    return clips or (theirs.adds_up != "never" and made.adds_up == "never")
 
 
 def _takes_long(edit: Fitted) -> bool:

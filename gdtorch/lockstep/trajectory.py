@@ -33,6 +33,10 @@ from .start import Start
 AGREEING = {"identical", "rounding"}  # causes
 SURE = 32  # bits; numbers with fewer tell little
 DRIFT = 1e5  # roundings: how far they may have carried the weights in the end
+FINER = (
+    "The two are many roundings apart by now, as float32 allows; but a difference of less than one "
+    "rounding a step would look the same: compare in float64, too."
+)
 OTHER_RULE = "Theirs steps by {}, which is not replayed. Train both by SGD: do they agree then?"
 SWAP = (
     "Theirs was not seen to train in PyTorch, so nothing is known of the steps after the first "
@@ -331,6 +335,8 @@ class Inspection:
         if diagnosis.cause == "rounding" and torch.finfo(coarse).bits < SURE:
             name = str(coarse).removeprefix("torch.")
             yield f"{name} rounds so much that it may hide a difference: compare in float32, too."
+        elif diagnosis.cause == "rounding" and coarse == torch.float32 and self.keeper.parted:
+            yield FINER
         if how := str(self.pairing):
             yield how
         if not self.complete and diagnosis.cause not in {"names", "shape"}:

@@ -23,6 +23,7 @@ NEARLY = 1e4  # roundings
 RARELY = 0.1  # of the elements of all steps
 A_LITTLE = 2  # roundings, which may be left
 SELDOM = 3e-4  # of the elements of all steps, in which they may
+FAR = 100  # roundings, beyond which a step is surely another one
 BEYOND = 10  # times the rounding of a sample, times elements in all for one of the sample
 SECONDS = 2.5  # of this thread, so that a busy machine finds as much; for each kind of search
 FITTED = 2  # starts from which the numbers of an edit are fitted
@@ -180,6 +181,18 @@ class Trial:
         except IMPOSSIBLE:
             return math.inf
         return left
+
+    def ends(self, *fitted: Fitted) -> int | None:
+        """The step, if any, from which theirs with edits of its rule no longer does as mine.
+
+        Of mistakes in the gradient, and of schedules, nothing is known beyond the window.
+        """
+        program, count = edited(self.theirs, fitted), len(self.window.steps)
+        if program.broken or program.scales or len(program.rates) > 1:
+            return None
+        missed = self.all.missed(program)[count : self.record.runaway(count)]
+        later = (missed > FAR).any(dim=1).nonzero().flatten().tolist()
+        return count + later[0] + 1 if later else None
 
     def left(self, fitted: Fitted) -> float:
         """The root mean square of what it leaves in a few steps and elements, in roundings."""

@@ -213,10 +213,17 @@ def phrase(edit: Edit, bare: float = 0.0) -> tuple[str, str]:
         what = "lr * weight_decay" if key == "weight_decay" and bare == 1 else key
         than = "more" if mine > theirs else "less"
         return f"has {abs(mine - theirs):.6g} {than} {what}{of} than theirs", f"set {key} alike"
-    return (
-        f"has {key}{of} {mine:.6g}, theirs has {theirs:.6g}",
-        f"{key}{of} {theirs:.6g}, not {mine:.6g}",
-    )
+    here, there = _told_apart(mine, theirs)
+    return f"has {key}{of} {here}, theirs has {there}", f"{key}{of} {there}, not {here}"
+
+
+def _told_apart(*numbers: float) -> list[str]:
+    """Two numbers with as many digits as tell them apart, six at least."""
+    for digits in range(6, 18):
+        said = [f"{number:.{digits}g}" for number in numbers]
+        if said[0] != said[1]:
+            break
+    return said
 
 
 def _counting(add: float, begin: float, each: float) -> tuple[str, str]:
@@ -239,9 +246,10 @@ def _multiple(factor: float, weights: str) -> tuple[str, str]:
     if factor == 0:
         return f"does not move {weights}", f"update {weights}, too"
     where = f"the gradient of {weights}" if weights else "the loss, the gradient or lr"
+    times, _ = _told_apart(factor, 1.0)
     return (
-        f"has {factor:.6g} times the gradient{weights and f' of {weights}'}",
-        f"take the factor {factor:.6g} out of {where}",
+        f"has {times} times the gradient{weights and f' of {weights}'}",
+        f"take the factor {times} out of {where}",
     )
 
 
