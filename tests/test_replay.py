@@ -562,7 +562,7 @@ def batches_in_torch(momentum):
         optimizer.step()
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_a_factor_that_changes_with_the_batch_is_no_schedule(momentum):
     assert lockstep(of_batches(0, momentum), batches_in_torch(momentum), 25)
     # The last batch has 8 rows.
@@ -597,6 +597,7 @@ def test_gradients_of_torch_func_are_taken_as_they_are():
     assert lockstep(train(by_sample=False), train(by_sample=True), 20)
 
 
+@pytest.mark.slow
 def test_an_edit_beside_a_schedule_without_shape_is_not_named():
     """Decay by the step size of the second form: a rate for each step would make up for it."""
     p = PROBLEMS["linear"](0)

@@ -440,10 +440,9 @@ def in_numpy(trajectory):
     ("length", "seen"),
     [
         (2, True),
-        (7, False),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(2, False), (3, True), (3, False), (7, True)]
+            for case in [(2, False), (3, True), (3, False), (7, True), (7, False)]
         ),
     ],
 )
@@ -686,6 +685,7 @@ def test_micro_batches_whose_losses_do_not_make_theirs_are_named():
     assert "over 4 micro-batches, where theirs takes all rows at once" in report.text
 
 
+@pytest.mark.slow
 def test_statistics_of_micro_batches_are_named():
     report = lockstep(lambda: accumulate(batch_norm), train(batch_norm), 20)
     assert report.cause == "another function"
