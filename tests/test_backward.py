@@ -198,6 +198,7 @@ def spread(w, x, y):
     return F.mse_loss(made.flatten(1) @ w["last"], y)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_found_the_way_to_the_wrong_weights_is_told():
     x, y, kernel, last = drawn((6, 1, 6, 6), (6, 1), (3, 1, 3, 3), (27, 1))
     report = report_on(
@@ -241,7 +242,7 @@ def absolute(sign):
     return Absolute.apply
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("sign", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_another_derivative_at_a_kink_is_named_and_no_rounding(sign):
     """Where all numbers are exact, an error of 0 is one in both."""
     x, y = torch.eye(4).double(), torch.tensor([0.0, 0.25, -0.5, 0.0]).double()
@@ -259,7 +260,10 @@ def normed_by_batch(w, x, y, norm):
     return F.mse_loss(norm(x @ w["first"] + w["bias"]).relu() @ w["last"], y)
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.RMSprop, torch.optim.Adagrad])
+@pytest.mark.parametrize(
+    "optimizer",
+    [torch.optim.RMSprop, pytest.param(torch.optim.Adagrad, marks=pytest.mark.slow)],
+)
 def test_a_bias_before_a_norm_moves_by_chance_alone(optimizer):
     """Its gradient is 0 but for rounding, which the rule divides by its own size."""
     x, y, first, bias, last = (one.float() for one in drawn((16, 4), (16, 1), (4, 5), 5, (5, 1)))
