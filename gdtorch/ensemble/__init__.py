@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from .blocks import FOLDER, Settings, begin, difference
     from .engine import BLOCK, Engine
     from .processes import Processes
-    from .run import train_units
+    from .run import count, train_units
     from .single import LongRun
     from .tally import Tally
 
-__all__ = ["BLOCK", "CALL", "FOLDER", "Engine", "LongRun", "Processes", "Settings", "Tally",
-           "begin", "difference", "train_units"]  # fmt: skip
+__all__ = ["BLOCK", "CALL", "FOLDER", "Engine", "LongRun", "Processes", "Settings", "Tally"]
+__all__ += ["begin", "count", "difference", "train_units"]
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds
 

@@ -249,7 +249,7 @@ def _edits_of(
         mine = signature(program.optimizer, program.options)
         edits.append(Edit("optimizer", mine, in_words(record, theirs)))
     elif program.broken != SHOWN_ELSEWHERE:
-        edits += _other_options(program, theirs, record)
+        edits += _other_options(program, theirs, record, parted)
     if program.text:
         kind, options = _rule_seen(record, theirs, parted[0])
         there, here = changed_lines(text_of(make_rule(kind, options)), program.text)
@@ -268,12 +268,19 @@ def _edits_of(
     return tuple(_seen_as_lr(edit, record) for edit in edits)
 
 
-def _other_options(program: Program, theirs: Program, record: Record) -> Iterator[Edit]:
+def _other_options(
+    program: Program, theirs: Program, record: Record, parted: Sequence[str]
+) -> Iterator[Edit]:
     """The options that a program has otherwise than they were seen in theirs, and for which."""
     seen = {n: _seen_options(record, theirs, n) for n in program.only or record.parts}
     for option, value in program.options.items():
         others = {name: options.get(option, False) for name, options in seen.items()}
-        unlike = [n for n in others if not math.isclose(value, others[n], rel_tol=1e-6)]
+        # A number is fitted to the weights that have parted: of others it may nearly be theirs.
+        unlike = {
+            name
+            for name, other in others.items()
+            if not math.isclose(value, other, rel_tol=1e-6 if name in parted else 1e-3)
+        }
         names = tuple(name for name in record.parts if name in unlike)
         if names:
             only = names if len(names) < len(record.parts) else ()
