@@ -5,11 +5,8 @@ from __future__ import annotations
 __all__ = [
     "NONE_AT_0",
     "NORM",
-    "STARTS",
-    "adds_up",
     "cause_of",
     "counts",
-    "factors",
     "mutated",
     "now_and_then",
     "of_updates",
@@ -26,9 +23,9 @@ from typing import Any
 from torch import Tensor
 
 from ..optimizers import RULES
-from .mutations import assigned, mutants
+from .mutations import mutants
 from .replay import Program, options_of
-from .rules import text_of
+from .rules import kept, text_of
 from .trial import Build, Candidate, Trial, changed
 
 CUTS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)  # of the first gradient, at which it may be clipped
@@ -116,8 +113,7 @@ def mutated(trial: Trial) -> Iterator[Candidate]:
     if rule is None or len(kinds) > 1 or trial.agreeing or trial.of_theirs:
         return
     text = text_of(rule)
-    arrays = ("w", "g", *(name for name in assigned(text) if name not in {"w", "g"}))
-    for mutant in mutants(text, (arrays, ("beta1", "beta2"))):
+    for mutant in mutants(text, (("w", "g", *kept(text)), ("beta1", "beta2"))):
         yield Candidate("update rule", changed(text=mutant))
 
 

@@ -155,10 +155,9 @@ def _losses(record: Record, step: int) -> tuple[str, bool]:
     if whole is None or whole.mine is None:
         return "", False
     mine, theirs = (len(tape.losses) for tape in (whole.mine, whole.tape))
-    values = whole.mine.value / mine, whole.tape.value / theirs
-    close = math.sqrt(record.epsilon)
+    same = record.same_loss(whole.mine.value / mine, whole.tape.value / theirs)
     said = f"mine takes {mine} gradients in a step, theirs takes {theirs}"
-    return said if mine != theirs else "", math.isclose(*values, rel_tol=close, abs_tol=close)
+    return said if mine != theirs else "", same
 
 
 def _alike(found: Finding, edits: Sequence[Edit], record: Record) -> Iterator[str]:

@@ -75,10 +75,10 @@ def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, 
         alike: names that may be taken for one another, each with all of them.
     """
     tree = ast.parse(source)
-    nodes = list(ast.walk(tree))
+    plain = ast.unparse(tree)
     found: dict[str, None] = {}
     forms: dict[tuple[str, int], dict[int, ast.AST]] = {}
-    for number, node in enumerate(nodes):
+    for number, node in enumerate(ast.walk(tree)):
         form = re.sub(r"[a-z]\w*(?!\w*\()", "_", ast.unparse(node))
         for kind, other in enumerate(_slips(node, alike)):
             found[_replaced(tree, {number: other})] = None
@@ -86,14 +86,13 @@ def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, 
                 forms.setdefault((form, kind), {})[number] = other
     for body in _reordered(tree.body):
         found[ast.unparse(ast.Module(body, []))] = None
-    for text in _without_parentheses(ast.unparse(tree)):
-        found[text] = None
+    found |= dict.fromkeys(_without_parentheses(plain))
     for others in forms.values():
         found[_replaced(tree, others)] = None
     for names in alike:
         if len(names) == 2:
-            found |= dict.fromkeys(_exchanged(ast.unparse(tree).split("\n"), *names))
-    found.pop(ast.unparse(tree), None)
+            found |= dict.fromkeys(_exchanged(plain.split("\n"), *names))
+    found.pop(plain, None)
     return tuple(found)
 
 

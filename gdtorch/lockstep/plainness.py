@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "FACTORS",
     "LIMITS",
     "NEARLY_HELD",
     "WHOLE",

@@ -91,15 +91,15 @@ def scales(trial: Trial) -> list[tuple[Fitted, ...]]:
     return [(found,)] if trial.holds(found) else []
 
 
-def beside(trial: Trial, singles: Sequence[Fitted], deadline: float) -> list[tuple[Fitted, ...]]:
+def beside(trial: Trial, singles: Sequence[Fitted], seconds: float) -> list[tuple[Fitted, ...]]:
     """Another edit beside a schedule: fitted with each step as long as suits it best.
 
     Args:
         trial: what is to be explained.
         singles: the other edits, the plainest first.
-        deadline: of this thread's time, until when they are fitted.
+        seconds: of this thread's time, in which they are fitted.
     """
-    tried = []
+    tried, deadline = [], time.thread_time() + seconds
     for one in singles:
         if time.thread_time() > deadline:
             break

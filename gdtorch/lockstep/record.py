@@ -257,6 +257,11 @@ class Record:
         off = of_gradients(self.epsilon) * other.abs().max()
         return bool(((one - other).abs() <= off).all())
 
+    def same_loss(self, one: float, other: float) -> bool:
+        """Whether two losses are the same but for rounding."""
+        close = math.sqrt(self.epsilon)
+        return math.isclose(one, other, rel_tol=close, abs_tol=close)
+
     def unlike(self, one: Tensor, other: Tensor) -> list[str]:
         """The weights in which two gradients of all are not the same."""
         return [n for n, part in self.parts.items() if not self.same(one[part], other[part])]

@@ -6,7 +6,7 @@ initial_accumulator_value; the other names are those of options, and beta1 and b
 
 from __future__ import annotations
 
-__all__ = ["take", "text_of"]
+__all__ = ["kept", "take", "text_of"]
 
 import re
 from typing import Any
@@ -76,16 +76,15 @@ v_hat = v / (1 - beta2 ** t)
 w = w - lr * m_hat / (sqrt(v_hat) + eps)
 """,
 }
-TURNED_ON = ("nesterov", "amsgrad", "centered", "momentum", "lr_decay")  # by which texts differ
+# By the first of these that is on, texts of one rule differ.
+TURNED_ON = ("nesterov", "amsgrad", "centered", "momentum", "lr_decay")
 
 
 def text_of(rule: Rule) -> str:
     """A rule with its options as text; empty where there is none."""
     kind = "Adam" if type(rule).__name__ == "AdamW" else type(rule).__name__
     options = rule.options()
-    turned_on = [
-        o for o in ("nesterov", "amsgrad", "centered", "momentum", "lr_decay") if options.get(o)
-    ]
+    turned_on = [option for option in TURNED_ON if options.get(option)]
     text = TEXTS.get(", ".join([kind, *turned_on[:1]]), "")
     if options.get("dampening"):  # which the first step leaves out
         text = text.replace("b + g", "b + (1 - dampening) * g if t > 1 else g")
@@ -96,16 +95,20 @@ def text_of(rule: Rule) -> str:
     return DECAYED + "\n" + re.sub(r"\bg\b", "decayed", text)
 
 
+def kept(text: str) -> list[str]:
+    """The names that a text passes on from one step to the next."""
+    return [name for name in assigned(text) if name not in {"w", "g"}]
+
+
 def take(text: str, rule: Rule, weight: Tensor, grad: Tensor, state: dict[str, Any]) -> None:
     """Take a step of a rule as a text has it, in place; see `Rule.step`."""
     names = rule.options()
     names["beta1"], names["beta2"] = names.get("betas", (0.0, 0.0))
     t = state["step"] = state.get("step", 0) + 1
     names |= {"w": weight, "g": -grad if rule.maximize else grad, "t": t}
-    kept = [name for name in assigned(text) if name not in {"w", "g"}]
     begin = names.get("initial_accumulator_value", 0.0)
-    for name in kept:
+    for name in kept(text):
         names[name] = state[name] if name in state else weight.new_full(weight.shape, begin)
     evaluate(text, names)
     weight.copy_(names["w"])
-    state |= {name: names[name] for name in kept}
+    state |= {name: names[name] for name in kept(text)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Progress", "Screening", "ahead", "left_at_any_rate", "silent"]
+__all__ = ["Progress", "Screening", "left_at_any_rate", "silent"]
 
 import itertools
 import math
@@ -25,7 +25,7 @@ from .breaks import (
 from .plainness import NEARLY_HELD, rounded
 from .replay import IMPOSSIBLE, Program, Replay
 from .rounding import of_gradients
-from .trial import SECONDS, Candidate, Fitted, Trial, changed, share
+from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, share
 
 LATER = 3  # more steps than the first that differs, by which mistakes are screened
 BROKEN = 8  # of them, that are tried with another edit
@@ -71,7 +71,7 @@ class Screening:
         self.true = true
         self.first = Replay(self.record, trial.theirs, trial.first + 1, trial.small.chosen)
         names = {id(parameter): name for name, parameter in self.record.parameters.items()}
-        self.candidates = [*self._made(list(breaks(tape, names))), *ahead(trial)]
+        self.candidates = [*self._made(list(breaks(tape, names))), *_ahead(trial)]
 
     def least(self, candidates: Sequence[Candidate] | None = None) -> list[Fitted]:
         """Of the candidates those that leave the least, the ones that concern all weights first."""
@@ -102,13 +102,7 @@ class Screening:
         replay = Replay(self.record, trial.theirs, last, trial.small.chosen)
         replay.small = NUDGE  # what is computed in the weights' own precision needs a larger one
         for name, place in sorted(constants(tape)):
-
-            def build(
-                program: Program, x: Sequence[float], name: str = name, place: int = place
-            ) -> Program:
-                one = other_numbers(name, place, x[0], x[1] - 1)
-                return replace(program, broken=one, spoiled=frozenset(trial.parted))
-
+            build = _with_other_numbers(name, place, frozenset(trial.parted))
             fitted = trial.fit(Candidate("other rows", build, ((1.0, 1.0),)), replay)
             made = self.record.gradient(trial.first, fitted.apply(trial.theirs).broken)
             # A factor of the gradient is the plainer word.
@@ -202,11 +196,8 @@ class Screening:
         whole, factor = self.record.steps[self.trial.first].whole, share(raw, made)
         if not whole or not whole.mine or self.record.unlike(factor * made, raw):
             return False
-        close = math.sqrt(self.record.epsilon)
-        same_loss = math.isclose(
-            whole.mine.value, float(factor) * whole.tape.value, rel_tol=close, abs_tol=close
-        )
-        return same_loss or one.alters_loss
+        same = self.record.same_loss(whole.mine.value, float(factor) * whole.tape.value)
+        return same or one.alters_loss
 
     def _right_weights(self, candidate: Candidate) -> int:
         """How many of the weights that have parted a candidate explains in the first step."""
@@ -220,7 +211,14 @@ class Screening:
         return finite and any(not self.record.same(made[part], self.true[part]) for part in parts)
 
 
-def ahead(trial: Trial) -> Iterator[Candidate]:
+def _with_other_numbers(name: str, place: int, spoiled: frozenset[str]) -> Build:
+    """An array's multiple, the first number, and what is added to it: the second, less 1."""
+    return lambda program, x: replace(
+        program, broken=other_numbers(name, place, x[0], x[1] - 1), spoiled=spoiled
+    )
+
+
+def _ahead(trial: Trial) -> Iterator[Candidate]:
     """The gradient at w + μ * v, with the velocity as it is or as Nesterov's papers have it."""
     every = frozenset(trial.record.parts)
     rules = trial.record.steps[trial.first].rules.values()

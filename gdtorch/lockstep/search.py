@@ -177,7 +177,7 @@ def _two_edits(
 def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iterator[list[Edits]]:
     """What is tried where no optimizer does either."""
     if not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE:
-        yield rates.beside(trial, singles, time.thread_time() + SECONDS)
+        yield rates.beside(trial, singles, SECONDS)
     yield _each(screening.two_at_a_time(), trial)
     yield _each(screening.reordered(), trial)
     yield _beside_mines_gradients(trial)

@@ -188,7 +188,8 @@ class Trial:
         Of mistakes in the gradient, and of schedules, nothing is known beyond the window.
         """
         program, count = edited(self.theirs, fitted), len(self.window.steps)
-        if program.broken or program.scales or len(program.rates) > 1:
+        nothing_left = count == len(self.all.steps)
+        if nothing_left or program.broken or program.scales or len(program.rates) > 1:
             return None
         missed = self.all.missed(program)[count : self.record.runaway(count)]
         later = (missed > FAR).any(dim=1).nonzero().flatten().tolist()
