@@ -304,6 +304,23 @@ def test_an_edit_that_ends_after_the_steps_looked_at_is_told_to():
     assert "so it is until step 41, where mine does something else again" in str(report)
 
 
+def test_an_edit_that_later_options_do_not_allow_is_named():
+    def descend(nesterov):
+        w = torch.tensor([1.0, 2.0, 3.0]).double().requires_grad_()
+        optimizer = torch.optim.SGD([w], lr=0.001, momentum=0.5, nesterov=nesterov)
+        for step in itertools.count():
+            yield {"w": w}
+            # A rule with both is refused; torch does not look at what is set later.
+            optimizer.param_groups[0]["dampening"] = 0.5 if step > 40 else 0.0
+            optimizer.zero_grad()
+            (w**4).sum().backward()
+            optimizer.step()
+
+    unseen = itertools.islice(descend(nesterov=True), 71)
+    mine = [{"w": step["w"].detach().numpy().copy()} for step in unseen]
+    assert lockstep(mine, descend(nesterov=False), 70).cause == "nesterov"
+
+
 def test_a_number_is_told_with_as_many_digits_as_it_takes():
     def descend(lr):
         w = [1.0, 2.0]

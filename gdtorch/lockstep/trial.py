@@ -191,7 +191,10 @@ class Trial:
         nothing_left = count == len(self.all.steps)
         if nothing_left or program.broken or program.scales or len(program.rates) > 1:
             return None
-        missed = self.all.missed(program)[count : self.record.runaway(count)]
+        try:
+            missed = self.all.missed(program)[count : self.record.runaway(count)]
+        except IMPOSSIBLE:  # with the options that theirs has there
+            return None
         later = (missed > FAR).any(dim=1).nonzero().flatten().tolist()
         return count + later[0] + 1 if later else None
 
