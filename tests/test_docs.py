@@ -15,9 +15,10 @@ import torch
 from conftest import ROOT
 
 from gdtorch import Recorder, lockstep
-from gdtorch.lockstep import breaks, candidates, parting, rates, screening, search
-from gdtorch.lockstep.explain import MEANING
-from gdtorch.lockstep.replay import options_of
+from gdtorch.lockstep.gradients import breaks
+from gdtorch.lockstep.replaying.replay import options_of
+from gdtorch.lockstep.report.explain import MEANING
+from gdtorch.lockstep.search import candidates, parting, rates, screening, search
 from gdtorch.optimizers import RULES
 
 PAGE = (ROOT / "docs" / "lockstep.md").read_text()

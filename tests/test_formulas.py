@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
-from gdtorch.lockstep.backward import gradient
-from gdtorch.lockstep.breaks import breaks
-from gdtorch.lockstep.formulas import FORMULAS
-from gdtorch.lockstep.tape import Pass, Recording
+from gdtorch.lockstep.gradients.backward import gradient
+from gdtorch.lockstep.gradients.breaks import breaks
+from gdtorch.lockstep.observing.formulas import FORMULAS
+from gdtorch.lockstep.observing.tape import Pass, Recording
 
 LAYERS = [
     *(make(3, 4, nonlinearity=how) for make in (nn.RNN,) for how in ("tanh", "relu")),

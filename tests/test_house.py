@@ -9,15 +9,16 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "gdtorch"
-ROOMS = re.findall(
-    r"^      (\w+)(?:\.py|/) ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
-)  # in the order in which they may import one another
+PICTURE = (ROOT / "CONTRIBUTING.md").read_text()
+# In the order in which they may import one another.
+ROOMS = re.findall(r"^ {6}(\w+)(?:\.py|/) ", PICTURE, re.MULTILINE)
+FOLDERS_OF_LOCKSTEP = re.findall(r"^ {8}(\w+)/ ", PICTURE, re.MULTILINE)
 APART = {"lockstep", "board", "questions", "ensemble"}
 
 
-def imported(file: Path) -> set[str]:
+def imported(file: Path, within: Path = PACKAGE) -> set[str]:
     """The rooms that a file imports from, whenever it runs."""
-    here = file.relative_to(PACKAGE).parts
+    here = file.relative_to(within).parts
     rooms = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == len(here):
@@ -58,3 +59,18 @@ def test_a_folder_is_entered_by_its_door():
             if isinstance(node, ast.ImportFrom) and node.level == len(here) and node.module:
                 room, _, inner = node.module.partition(".")
                 assert not (inner and room in {*APART, "optimizers"}), (file, inner)
+
+
+def test_the_folders_of_lockstep_are_in_the_picture():
+    inside = {
+        file.name for file in (PACKAGE / "lockstep").iterdir() if (file / "__init__.py").exists()
+    }
+    assert set(FOLDERS_OF_LOCKSTEP) == inside
+
+
+@pytest.mark.parametrize("folder", FOLDERS_OF_LOCKSTEP)
+def test_imports_within_lockstep_point_one_way(folder):
+    lockstep = PACKAGE / "lockstep"
+    later = FOLDERS_OF_LOCKSTEP[FOLDERS_OF_LOCKSTEP.index(folder) + 1 :]
+    for file in (lockstep / folder).glob("*.py"):
+        assert not imported(file, lockstep) & {*later, "trajectory"}, file

@@ -272,7 +272,7 @@ def kinds_of(number, mistake):
 )
 def test_every_mistake_is_named(mistake, problem, dtype, seeds, monkeypatch):
     if mistake in UNLISTED:  # so that the whole search is made
-        monkeypatch.setattr(sys.modules["gdtorch.lockstep.search"], "SECONDS", 0.3)
+        monkeypatch.setattr(sys.modules["gdtorch.lockstep.search.search"], "SECONDS", 0.3)
     for seed in seeds:
         p = PROBLEMS[problem](seed)
         cause, factor, mine, theirs, options = mistake(p, dtype, np.random.default_rng(seed))

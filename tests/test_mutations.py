@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
 from gdtorch import lockstep
+from gdtorch.lockstep.gradients import derivatives, mistakes, mutations
+from gdtorch.lockstep.observing import tape
+from gdtorch.lockstep.replaying import rules
 
-mutations, rules, derivatives, mistakes, tape = (
-    import_module(f"gdtorch.lockstep.{name}")
-    for name in ("mutations", "rules", "derivatives", "mistakes", "tape")
-)
 optimizers = import_module("gdtorch.optimizers")
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdtorch import lockstep
-from gdtorch.lockstep.pairing import pair
-from gdtorch.lockstep.reading import named
+from gdtorch.lockstep.reading.pairing import pair
+from gdtorch.lockstep.reading.reading import named
 
 
 def tensors(**arrays):

@@ -557,7 +557,7 @@ OUT_OF_TURN = "trains with several optimizers, which do not step in turn; yield 
     ],
 )
 def test_what_cannot_be_seen_is_one_clear_line(monkeypatch, theirs, words):
-    monkeypatch.setattr(import_module("gdtorch.lockstep.training"), "MOST_PASSES", 100)
+    monkeypatch.setattr(import_module("gdtorch.lockstep.reading.training"), "MOST_PASSES", 100)
     weights = [{"w": W - k, "b": np.zeros(1) - k} for k in range(9)]
     for pair, who in (((weights, theirs), "theirs"), ((theirs, weights), "mine")):
         with pytest.raises(ValueError, match=words.replace("theirs", who)) as caught:

@@ -20,8 +20,8 @@ __all__ = [
 
 from .diagnosis import Edit
 from .distance import Comparison, Difference, Weights
-from .explain import in_ulps
-from .reading import Trajectory, read
-from .recorder import Recorder
+from .reading.reading import Trajectory, read
+from .reading.recorder import Recorder
+from .report.explain import in_ulps
+from .report.words import phrase
 from .trajectory import Inspection, Lockstep, Report, lockstep
-from .words import phrase

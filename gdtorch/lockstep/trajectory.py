@@ -19,16 +19,23 @@ from torch import Tensor
 
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
-from .explain import explain
-from .findings import diagnose
-from .observe import Observer
-from .pairing import Pairing, pair
-from .reading import Trajectory, check_memory, on_one_device, one_thread, plain_defaults, read
-from .record import Keeper, has_page
+from .observing.observe import Observer
+from .reading.pairing import Pairing, pair
+from .reading.reading import (
+    Trajectory,
+    check_memory,
+    on_one_device,
+    one_thread,
+    plain_defaults,
+    read,
+)
+from .reading.start import Start
+from .replaying.record import Keeper, has_page
+from .report.explain import explain
+from .report.findings import diagnose
 from .rounding import coarser
-from .screening import Progress, silent
-from .search import SECONDS_OF_BREAKS as SECONDS
-from .start import Start
+from .search.screening import Progress, silent
+from .search.search import SECONDS_OF_BREAKS as SECONDS
 
 AGREEING = {"identical", "rounding"}  # causes
 SURE = 32  # bits; numbers with fewer tell little

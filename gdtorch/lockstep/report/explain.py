@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .diagnosis import Diagnosis, listed
-from .distance import Difference
+from ..diagnosis import Diagnosis, listed
+from ..distance import Difference
 from .words import phrase, source
 
 MEANING = {

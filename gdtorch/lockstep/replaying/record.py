@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from ..optimizers import RULES
-from .backward import gradient
-from .breaks import Break, rows_of
-from .distance import Difference, Weights, ulps_between
-from .observe import Observer, taken
-from .pairing import Pair
-from .rounding import GROWTH, of_gradients
-from .tape import Pass, Tape
+from ...optimizers import RULES
+from ..distance import Difference, Weights, ulps_between
+from ..gradients.backward import gradient
+from ..gradients.breaks import Break, rows_of
+from ..observing.observe import Observer, taken
+from ..observing.tape import Pass, Tape
+from ..reading.pairing import Pair
+from ..rounding import GROWTH, of_gradients
 
 SAMPLE = 1 << 14  # elements at most
 STORE = 1 << 21  # numbers kept of each kind, over all steps

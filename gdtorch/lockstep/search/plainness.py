@@ -18,9 +18,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .breaks import CAUSES as BROKEN_CAUSES
+from ..gradients.breaks import CAUSES as BROKEN_CAUSES
+from ..replaying.trial import Fitted, Trial
 from .candidates import NONE_AT_0, cause_of, counts
-from .trial import Fitted, Trial
 
 FACTORS = frozenset({"scale", "scale of one weight", "clipping"})  # whose number is no option's
 WHOLE = frozenset({"alpha", "rho"})  # averages that keep all at 1, and so take nothing in

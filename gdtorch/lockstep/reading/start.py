@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from .diagnosis import Diagnosis
-from .distance import Weights, close
-from .rounding import coarser, coarsest_dtype, moved, of_gradients, precision
+from ..diagnosis import Diagnosis
+from ..distance import Weights, close
+from ..rounding import coarser, coarsest_dtype, moved, of_gradients, precision
 
 
 class Start:

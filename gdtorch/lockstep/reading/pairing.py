@@ -16,8 +16,8 @@ from itertools import pairwise, permutations, product
 import torch
 from torch import Tensor
 
-from .diagnosis import Diagnosis, listed
-from .distance import Weights, close
+from ..diagnosis import Diagnosis, listed
+from ..distance import Weights, close
 
 ROUNDINGS = 8  # of float32; initial weights this near count as equal, as if copied by hand
 MOST_AXES = 5  # of a weight; with more, not every order of them is tried

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .breaks import (
+from ..gradients.breaks import (
     LOOK_AHEAD,
     SHOWN_ELSEWHERE,
     Break,
@@ -22,10 +22,10 @@ from .breaks import (
     other_numbers,
     other_rows,
 )
+from ..replaying.replay import IMPOSSIBLE, Program, Replay
+from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, share
+from ..rounding import of_gradients
 from .plainness import NEARLY_HELD, rounded
-from .replay import IMPOSSIBLE, Program, Replay
-from .rounding import of_gradients
-from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, share
 
 LATER = 3  # more steps than the first that differs, by which mistakes are screened
 BROKEN = 8  # of them, that are tried with another edit

@@ -18,6 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..replaying.record import Record, has_page
+from ..replaying.replay import Program
+from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 from . import candidates, rates
 from .candidates import cause_of
 from .plainness import (
@@ -30,10 +33,7 @@ from .plainness import (
     rank,
     rounded,
 )
-from .record import Record, has_page
-from .replay import Program
 from .screening import Progress, Screening, left_at_any_rate, silent
-from .trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 
 SECONDS_OF_BREAKS = 30.0
 ROUNDER = 1.0  # seconds in which a pair of rounder numbers is looked for

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizers import Rule
-from .breaks import Break
+from ...optimizers import Rule
+from ..gradients.breaks import Break
 from .record import Record
 from .replay import IMPOSSIBLE, SMALLEST, Program, Replay
 

@@ -31,11 +31,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..diagnosis import listed
+from ..observing.tape import Function, Slot, Tape, flattened
 from .derivatives import slips
-from .diagnosis import listed
 from .functions import BY_CONSTANTS, ELEMENTWISE, GATHERING, MOVING, PRODUCTS, SCORED
 from .mistakes import MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
-from .tape import Function, Slot, Tape, flattened
 
 CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),

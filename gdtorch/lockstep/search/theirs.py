@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from ..replaying.record import Record
+from ..replaying.replay import SMALLEST, Program, Replay
+from ..replaying.trial import Trial, edited, share
+from ..rounding import of_gradients
 from .candidates import NORM
-from .record import Record
-from .replay import SMALLEST, Program, Replay
-from .rounding import of_gradients
 from .search import search
-from .trial import Trial, edited, share
 
 CUT = 1e-4  # of a gradient, which has then been clipped
 

@@ -22,11 +22,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..optimizers import RULES
-from .mutations import mutants
-from .replay import Program, options_of
-from .rules import kept, text_of
-from .trial import Build, Candidate, Trial, changed
+from ...optimizers import RULES
+from ..gradients.mutations import mutants
+from ..replaying.replay import Program, options_of
+from ..replaying.rules import kept, text_of
+from ..replaying.trial import Build, Candidate, Trial, changed
 
 CUTS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)  # of the first gradient, at which it may be clipped
 NORM = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to a norm

@@ -9,20 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .breaks import SHOWN_ELSEWHERE, Break
-from .breaks import in_words as broken_in_words
-from .diagnosis import Diagnosis, Edit, Factor, listed
-from .mutations import changed_lines
-from .parting import PLAIN, parting, updated_before
-from .rates import SCALES
-from .record import Record, has_page
-from .replay import Program, make_rule, options_of
-from .rules import text_of
-from .schedules import lr_at, near, schedule
-from .screening import Progress, silent
-from .search import SECONDS_OF_BREAKS, Finding, find
-from .theirs import theirs_program
-from .trial import Trial
+from ..diagnosis import Diagnosis, Edit, Factor, listed
+from ..gradients.breaks import SHOWN_ELSEWHERE, Break
+from ..gradients.breaks import in_words as broken_in_words
+from ..gradients.mutations import changed_lines
+from ..replaying.record import Record, has_page
+from ..replaying.replay import Program, make_rule, options_of
+from ..replaying.rules import text_of
+from ..replaying.schedules import lr_at, near, schedule
+from ..replaying.trial import Trial
+from ..search.parting import PLAIN, parting, updated_before
+from ..search.rates import SCALES
+from ..search.screening import Progress, silent
+from ..search.search import SECONDS_OF_BREAKS, Finding, find
+from ..search.theirs import theirs_program
 from .words import in_words, phrase, signature, signatures
 
 MOST_ALIKE = 3  # named

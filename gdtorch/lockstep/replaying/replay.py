@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizers import RULES, Rule
-from .breaks import Break, rows_of
+from ...optimizers import RULES, Rule
+from ..gradients.breaks import Break, rows_of
+from ..rounding import GROWTH, of_gradients
 from .record import Record, Step
-from .rounding import GROWTH, of_gradients
 from .rules import take
 
 IMPOSSIBLE = (ValueError, RuntimeError, ArithmeticError)  # of a rule, with an option out of range

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..optimizers import Rule
-from .mutations import assigned, evaluate
+from ...optimizers import Rule
+from ..gradients.mutations import assigned, evaluate
 
 DECAYED = "decayed = g + weight_decay * w"
 SHRUNK = "w = w - lr * weight_decay * w"

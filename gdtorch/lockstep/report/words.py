@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .breaks import CAUSES as BROKEN
-from .diagnosis import Diagnosis, Edit, listed
-from .parting import CAUSES as PARTED
-from .record import Record, Rule, has_page
-from .replay import Program, make_rule
-from .schedules import near, schedule
+from ..diagnosis import Diagnosis, Edit, listed
+from ..gradients.breaks import CAUSES as BROKEN
+from ..replaying.record import Record, Rule, has_page
+from ..replaying.replay import Program, make_rule
+from ..replaying.schedules import near, schedule
+from ..search.parting import CAUSES as PARTED
 
 # Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
 WORDS = {

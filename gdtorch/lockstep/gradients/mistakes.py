@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (everybody's name for it)
 
+from ..observing.tape import Function
 from .functions import (
     ACROSS,
     ACTIVATIONS,
@@ -38,7 +39,6 @@ from .functions import (
     WITH_A_LOSS,
     WITHOUT_A_LOSS,
 )
-from .tape import Function
 
 
 @dataclass(frozen=True)

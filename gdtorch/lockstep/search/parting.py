@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backward import IMPOSSIBLE
-from .breaks import after_module
-from .diagnosis import listed
-from .record import Record, Whole
-from .rounding import of_gradients
-from .tape import Function, Slot, Tape, flattened, tensors
+from ..diagnosis import listed
+from ..gradients.backward import IMPOSSIBLE
+from ..gradients.breaks import after_module
+from ..observing.tape import Function, Slot, Tape, flattened, tensors
+from ..replaying.record import Record, Whole
+from ..rounding import of_gradients
 
 CAUSES = {  # the words for it
     *("another function", "other rows", "rows of another step", "random numbers", "precision"),

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from .distance import Weights
+from ..distance import Weights
 from .training import Training
 
 # A module; arrays by name, nested or not; pairs (name, array); a list or a tuple of arrays, each

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..replaying.replay import SMALLEST, Program
+from ..replaying.schedules import is_plain, lr_at
+from ..replaying.trial import Build, Candidate, Fitted, Trial, changed, share
 from .candidates import rate
 from .plainness import NEARLY_HELD, rounded
-from .replay import SMALLEST, Program
-from .schedules import is_plain, lr_at
-from .trial import Build, Candidate, Fitted, Trial, changed, share
 
 SCALES = "scale of each step"
 NEWTON = 3  # rounds

@@ -23,7 +23,7 @@ from torch.nn import Module
 from torch.optim.optimizer import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from .observe import hooks
+from ..observing.observe import hooks
 
 T = TypeVar("T")
 

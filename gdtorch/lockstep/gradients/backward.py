@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..observing.tape import Function, Pass, Slot, Tape
 from .breaks import WHOLE, Break, leaf
 from .functions import ADDITION, CONVOLUTIONS, ELEMENTWISE, POOLING, PRODUCTS, RESHAPING
 from .mistakes import Local
-from .tape import Function, Pass, Slot, Tape
 
 # Of a tape that is run otherwise, where something does not fit.
 IMPOSSIBLE = (RuntimeError, ValueError, IndexError, TypeError, KeyError)

@@ -1,0 +1,1 @@
+"""What the user gives, as weights by name: trajectories, functions that train, recorders."""

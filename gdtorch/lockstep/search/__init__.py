@@ -1,0 +1,1 @@
+"""The search for the edit that makes theirs' steps mine's."""
