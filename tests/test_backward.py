@@ -1,6 +1,7 @@
 """Mistakes on the way back of larger networks, each made in PyTorch by what is detached there."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -107,6 +108,12 @@ def layers(w, x=X, y=Y, last=kept):
             lambda w: layers(w, y=0.9 * Y),
             "other rows",
             "gives mse_loss an array that is 0.9 times theirs",
+        ),
+        (
+            lambda w: layers(w, x=X * torch.tensor([1, 1, 2.5, 1]) - torch.tensor([0, 0.5, 0, 0])),
+            "other rows",
+            "gives matmul an array whose column 1 is theirs, less 0.5 and whose column 2 is "
+            "2.5 times theirs",
         ),
         (
             lambda w: layers(w, last=torch.t),
@@ -335,3 +342,54 @@ def test_a_number_is_told_with_as_many_digits_as_it_takes():
 
 def descend_by(start):
     return descend(lambda w: (w["w"] ** 2).sum() / 2, start)
+
+
+LABELS = (X[:7].sum(1, keepdim=True) > 0).double()
+ODD = torch.tensor([[0.0], [1], [0], [0], [1], [0], [0]]).double()  # rows 1 and 4
+
+
+def logistic(w, loss=F.binary_cross_entropy_with_logits, flipped=False, left_out=False):
+    x, labels, odd = (array.to(w["last"].dtype) for array in (X[:7], LABELS, ODD))
+    outputs = (x @ w["first"]).tanh() @ w["last"]
+    each = loss(outputs, (labels - flipped * odd).abs(), reduction="none")
+    return ((1 - odd) * each if left_out else each).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            {"left_out": 1},
+            "in its loss: rows 1 and 4 by 0, the others by 1 (7 rows, counted from 0)",
+        ),
+        (
+            {"flipped": True},
+            "derivative of its loss by the outputs in rows 1 and 4 (of 7, counted from 0), off by "
+            "the same in each step, as with other targets",
+        ),
+        (
+            {"loss": partial(F.huber_loss, delta=0.3)},
+            "has another derivative of its loss by the outputs, as with another loss",
+        ),
+    ],
+    ids=["weights", "targets", "loss"],
+)
+def test_another_loss_is_told_from_the_gradients(other, said, dtype):
+    start = {"first": FIRST.to(dtype), "last": LAST[:, :1].to(dtype)}
+    report = report_on(lambda w: logistic(w, **other), logistic, **start)
+    assert report.cause == "derivative of the loss", str(report)
+    assert said in str(report), str(report)
+    assert report.residual < 2
+
+
+def test_another_loss_is_not_told_from_too_few_gradients():
+    """Ten elements of the gradients against nine outputs: nearly any loss would give them."""
+    one = X[:, :2]
+
+    def linear(w, by=1):
+        return (by * (one @ w["w"] - Y[:, :1]) ** 2).mean()
+
+    by = torch.linspace(0.5, 1.5, 9)[:, None]
+    report = report_on(lambda w: linear(w, by), linear, w=torch.zeros(2, 1).double())
+    assert report.cause == "unexplained", str(report)

@@ -282,7 +282,10 @@ class _Maker:
         args = list(self.args)
         if len(args) <= place or not isinstance(args[place], Tensor) or args[place].requires_grad:
             return NotImplemented
-        args[place] = times * args[place] + plus
+        given: Tensor = args[place]
+        columns = [1, len(times), *[1] * (given.ndim - 2)] if len(times) > 1 else []
+        by, more = (given.new_tensor(numbers).reshape(columns or -1) for numbers in (times, plus))
+        args[place] = by * given + more
         return self._run(args)
 
     def derivative_of_other(self) -> Any:  # noqa: ANN401

@@ -42,6 +42,7 @@ CAUSES = {  # the words for them
     *("bias gradient", "softmax twice", "log_softmax twice", "sigmoid twice", "broadcast"),
     *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
     *("another function", "overwritten gradient", "unequal micro-batches", "other rows"),
+    "derivative of the loss",
 }
 BESIDE = {"before": -1, "after": 1}
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
@@ -183,34 +184,49 @@ def other_rows(said: str, places: Mapping[int, int], beside: int = 0) -> Break:
     )
 
 
-def other_numbers(name: str, place: int, times: float, plus: float) -> Break:
+def other_numbers(name: str, place: int, times: Sequence[float], plus: Sequence[float]) -> Break:
     """A function is given multiples of an array that does not depend on the weights.
 
     Args:
         name: of the function.
         place: the array's, among the arguments.
-        times: by what it is multiplied.
-        plus: what is added then.
+        times: by what it is multiplied; one number, or one for each column.
+        plus: what is added then, likewise.
     """
-    more = f", plus {plus:.6g}" if plus else ""
+    said = [
+        f"{'' if len(times) == 1 else f'whose column {column} is '}{_multiple(factor, shift)}"
+        for column, (factor, shift) in enumerate(zip(times, plus, strict=True))
+        if len(times) == 1 or (factor, shift) != (1, 0)
+    ]
+    more = ", …" if len(said) > FEW else ""
     return Break(
         "other rows",
-        f"gives {name} an array that is {times:.6g} times theirs{more}",
+        f"gives {name} an array {'that is ' * (len(times) == 1)}{listed(said[:FEW])}{more}",
         "give both the same numbers: see how both scale their rows and targets",
         "other_numbers",
         name,
-        detail=(place, times, plus),
+        detail=(place, tuple(times), tuple(plus)),
     )
 
 
-def constants(tape: Tape) -> set[tuple[str, int]]:
-    """The functions that are given arrays which depend on no weight, and at which place."""
-    return {
-        (function.name, place)
-        for function in tape.functions
-        for place, arg in enumerate(function.args)
-        if isinstance(arg, Tensor) and arg.ndim and arg.is_floating_point()
-    }
+def _multiple(times: float, plus: float) -> str:
+    """A multiple of theirs in words, with what is added to it."""
+    more = f", {'plus' if plus > 0 else 'less'} {abs(plus):.6g}" if plus else ""
+    return f"{f'{times:.6g} times ' if times != 1 or not plus else ''}theirs{more}"
+
+
+def constants(tape: Tape) -> dict[tuple[str, int], int]:
+    """The functions that are given arrays which depend on no weight, and at which place.
+
+    Each with how many columns these have; 1 if there are none, or not as many in each.
+    """
+    columns: dict[tuple[str, int], set[int]] = {}
+    for function in tape.functions:
+        for place, arg in enumerate(function.args):
+            if isinstance(arg, Tensor) and arg.ndim and arg.is_floating_point():
+                count = arg.shape[1] if arg.ndim > 1 else 1
+                columns.setdefault((function.name, place), set()).add(count)
+    return {key: counts.pop() if len(counts) == 1 else 1 for key, counts in columns.items()}
 
 
 def rows_of(one: Break, step: int) -> int:

@@ -140,6 +140,22 @@ class Tape:
             functions.append(replace(function, args=args, kwargs=kwargs))
         return replace(self, functions=tuple(functions))
 
+    @property
+    def outputs(self) -> int | None:
+        """The slot of the model's outputs: the first one through which all leads from the weights.
+
+        None where there is no such slot, as where the loss has a penalty of the weights.
+        """
+        found, open_ways = None, {slot for slot, _ in self.losses}
+        for function in reversed(self.functions):
+            if not open_ways.isdisjoint(self.leaves):
+                break
+            if not open_ways.isdisjoint(function.outputs):
+                open_ways = (open_ways - {*function.outputs}) | function.inputs()
+            if len(open_ways) == 1 and open_ways.isdisjoint(self.leaves):
+                (found,) = open_ways
+        return found
+
     def leading_to(self, leaves: Collection[int], others: Collection[int]) -> list[str]:
         """The functions on the way from the loss to all of some leaves, and to none of others.
 

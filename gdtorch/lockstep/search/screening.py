@@ -34,6 +34,7 @@ MOST_PAIRS = 3000  # of mistakes in the gradient, that are tried
 PARTLY = 3  # mistakes beside which a second one is tried: those that explain the most weights
 AT_ANY_RATE = 2  # times what is left, for a mistake that needs another factor as well
 ALONG = 1e-6  # of the cosine of two steps that may be the same
+MOST_COLUMNS = 12  # of an array, each of which may be scaled otherwise
 MOST_SAID = 4  # steps that take the rows of others
 
 Progress = Callable[[int, int], object]
@@ -94,25 +95,32 @@ class Screening:
 
     def scaled_data(self) -> list[Fitted]:
         """Theirs with the numbers of an array, of rows or targets, say, multiplied and shifted."""
-        trial, found = self.trial, []
+        trial = self.trial
+        found: list[Fitted] = []
         tape = self.record.tape(trial.first)
         if not self.candidates or not tape:
             return []
         last = len(self.first.steps) + LATER
         replay = Replay(self.record, trial.theirs, last, trial.small.chosen)
         replay.small = NUDGE  # what is computed in the weights' own precision needs a larger one
-        for name, place in sorted(constants(tape)):
-            build = _with_other_numbers(name, place, frozenset(trial.parted))
-            fitted = trial.fit(Candidate("other rows", build, ((1.0, 1.0),)), replay)
-            made = self.record.gradient(trial.first, fitted.apply(trial.theirs).broken)
-            # A factor of the gradient is the plainer word.
-            if made is None or self.record.same(made, share(made, self.true) * self.true):
-                continue
+        for (name, place), columns in sorted(constants(tape).items()):
+            for count in {1, columns} if columns <= MOST_COLUMNS else {1}:
+                build = _with_other_numbers(name, place, count, frozenset(trial.parted))
+                candidate = Candidate("other rows", build, ((1.0,) * 2 * count,))
+                found += self._scaled(trial.fit(candidate, replay))
+        return found
+
+    def _scaled(self, fitted: Fitted) -> Iterator[Fitted]:
+        """The same with rounder numbers, if it says more than a factor of the gradient would."""
+        trial = self.trial
+        made = self.record.gradient(trial.first, fitted.apply(trial.theirs).broken)
+        if made is None or self.record.same(made, share(made, self.true) * self.true):
+            return
+        if fitted.left <= NEARLY_HELD:
             fitted = rounded(trial, fitted)
             twice = tuple(2 * number - 1 for number in fitted.numbers)
             if not trial.holds(replace(fitted, numbers=twice)):  # else any would do
-                found.append(fitted)
-        return found
+                yield fitted
 
     def two_at_a_time(self) -> list[Fitted]:
         """Two mistakes at a time, for a while, that leave the least."""
@@ -211,11 +219,15 @@ class Screening:
         return finite and any(not self.record.same(made[part], self.true[part]) for part in parts)
 
 
-def _with_other_numbers(name: str, place: int, spoiled: frozenset[str]) -> Build:
-    """An array's multiple, the first number, and what is added to it: the second, less 1."""
-    return lambda program, x: replace(
-        program, broken=other_numbers(name, place, x[0], x[1] - 1), spoiled=spoiled
-    )
+def _with_other_numbers(name: str, place: int, count: int, spoiled: frozenset[str]) -> Build:
+    """Multiples of an array or of its columns, and what is added to them: the numbers, less 1."""
+
+    def build(program: Program, numbers: Sequence[float]) -> Program:
+        plus = [number - 1 for number in numbers[count:]]
+        broken = other_numbers(name, place, numbers[:count], plus)
+        return replace(program, broken=broken, spoiled=spoiled)
+
+    return build
 
 
 def _ahead(trial: Trial) -> Iterator[Candidate]:

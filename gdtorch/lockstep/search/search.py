@@ -1,7 +1,8 @@
 """The search for the smallest edit with which theirs takes mine's steps.
 
 First come single edits of the rule and of the loop, then mistakes in the gradient, then two edits
-at a time, another optimizer, another edit beside a schedule, and two mistakes in the gradient.
+at a time, another optimizer, another edit beside a schedule, two mistakes in the gradient, and
+another loss.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..replaying.replay import Program
 from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 from . import candidates, rates
 from .candidates import cause_of
+from .outputs import of_the_loss
 from .plainness import (
     LIMITS,
     WHOLE,
@@ -180,6 +182,7 @@ def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iter
         yield rates.beside(trial, singles, SECONDS)
     yield _each(screening.two_at_a_time(), trial)
     yield _each(screening.reordered(), trial)
+    yield [(one,) for one in of_the_loss(trial)]
     yield _beside_mines_gradients(trial)
 
 

@@ -1,0 +1,216 @@
+"""The derivative of mine's loss by the model's outputs, where it is another than theirs.
+
+Mine's gradients are linear in it, so that least squares find it: other weights of the rows, other
+targets, or another loss. There must be more equations, one for each element of a gradient, than
+unknowns: then it can give mine's steps only if all that follows in the backward pass is right.
+"""
+
+from __future__ import annotations
+
+__all__ = ["of_the_loss"]
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..diagnosis import listed
+from ..gradients.breaks import Break
+from ..observing.tape import Pass
+from ..replaying.trial import A_LITTLE, SCREEN, Candidate, Fitted, Trial, changed
+
+MOST = 256  # outputs, of all rows
+ELEMENTS = 512  # of the gradients, each of which makes an equation
+SPARE = 0.25  # of the unknowns, by which there must be more equations
+SURE = 10  # times its error, beyond which a number is another one
+DIGITS = 4  # of the weights of rows
+FEW = 8  # rows that are said
+
+LOSS = "has another derivative of its loss by the outputs"
+WEIGHTS = "weigh the rows alike: look for a mask, for rows left out, for weights of rows or classes"
+TARGETS = "compare the targets of both, row by row, and the derivative"
+ANOTHER = "compare where both backward passes begin: the outputs, the targets, the derivative"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is known of a step; of some elements of the gradients.
+
+    Args:
+        ran: the tape of theirs' loss, run at mine's weights.
+        slot: the outputs'.
+        slope: the derivative of theirs' loss by the outputs, flat.
+        ways: how the gradients depend on it, of shape (elements, outputs).
+        mine: mine's gradients.
+        off: by how much they may be off.
+    """
+
+    ran: Pass
+    slot: int
+    slope: Tensor
+    ways: Tensor
+    mine: Tensor
+    off: Tensor
+
+    def gradients(self, slope: Tensor) -> dict[int, Tensor]:
+        """The gradients that another derivative gives, by the `id` of the parameter."""
+        outputs, tape = self.ran.values[self.slot], self.ran.tape
+        leaves = [self.ran.values[leaf] for leaf in tape.trained]
+        given = slope.to(outputs).reshape(outputs.shape)
+        found = torch.autograd.grad(outputs, leaves, given, retain_graph=True, allow_unused=True)
+        return tape.by_parameter(self.ran.values, found)
+
+
+def of_the_loss(trial: Trial) -> list[Fitted]:
+    """Theirs with another loss, if it takes mine's steps; the plainest way to say so."""
+    # Mine's sums may be of larger numbers than those from which their rounding is taken.
+    held = (one for one in _losses(trial) if trial.largest(one) <= A_LITTLE)
+    return [*itertools.islice(held, 1)]
+
+
+def _losses(trial: Trial) -> Iterator[Fitted]:
+    """Theirs with other weights of its rows, with other targets, with another loss altogether."""
+    steps = _steps(trial)
+    if not steps:
+        return
+    some, slopes = steps[trial.first :][:SCREEN], [one.slope for one in steps]
+    rows = len(steps[0].ran.values[steps[0].slot])
+    weights = _solved(trial, some, [_by_rows(one, rows) for one in some])
+    if weights:
+        for by in ((1 + weights[0]).round(decimals=DIGITS) + 0.0, 1 + weights[0]):  # no -0
+            each = by.repeat_interleave(len(slopes[0]) // rows)
+            said = f"weighs the rows in its loss: {_weights(by.tolist())}"
+            yield _edit(trial, steps, [each * slope for slope in slopes], said, WEIGHTS)
+    targets = _solved(trial, some, [one.ways for one in some])
+    if targets:
+        said = (
+            f"{LOSS}{_where([targets], rows)}, off by the same in each step, as with other targets"
+        )
+        yield _edit(trial, steps, [slope + targets[0] for slope in slopes], said, TARGETS)
+    others = [one for step in steps if (one := _solved(trial, [step], [step.ways]))]
+    if len(others) == len(steps):
+        said = f"{LOSS}{_where(others[trial.first :], rows)}, as with another loss"
+        made = [slope + more for slope, (more, _) in zip(slopes, others, strict=True)]
+        yield _edit(trial, steps, made, said, ANOTHER)
+
+
+def _edit(
+    trial: Trial, steps: Sequence[_Step], slopes: Sequence[Tensor], mine: str, change: str
+) -> Fitted:
+    """Theirs with these derivatives of its loss by the outputs."""
+    record, detail = trial.record, tuple(slopes[trial.first].tolist())
+    broken = Break("derivative of the loss", mine, change, "of_the_loss", detail=detail)
+    for number in range(len(record.steps)):
+        record.made[number, broken] = None
+    for number, (one, slope) in enumerate(zip(steps, slopes, strict=True)):
+        made = one.gradients(slope)
+        record.made[number, broken] = record.sampled(made, record.parameters)
+    build = changed(broken=broken, spoiled=frozenset(record.parts))
+    return Fitted(Candidate(broken.cause, build, broken=broken))
+
+
+def _steps(trial: Trial) -> list[_Step]:
+    """The steps that are looked at; none where mine's gradients or the outputs are not known."""
+    record, found = trial.record, []
+    grads = _of_mine(trial)
+    count = len(trial.window.weight_of)
+    chosen = torch.linspace(0, count - 1, min(count, ELEMENTS)).round().long()
+    chosen = torch.cat([chosen, trial.small.chosen]).unique()
+    for number, (mine, off) in enumerate(grads):
+        whole, tape = record.steps[number].whole, record.tape(number)
+        slot = tape.outputs if tape else None
+        if whole is None or tape is None or slot is None:
+            return []
+        ran = Pass(tape, record.values(whole.base))
+        outputs, slope = ran.values[slot], ran.slopes.get(slot)
+        if slope is None or not 1 < outputs.numel() <= MOST:
+            return []
+        slope = slope.flatten().double()
+        one = _Step(ran, slot, slope, slope, mine[chosen], off[chosen])
+        made = map(one.gradients, torch.eye(len(slope)))
+        ways = [record.sampled(grad, record.parameters)[chosen] for grad in made]
+        found.append(replace(one, ways=torch.stack(ways, dim=1)))
+    return found
+
+
+def _of_mine(trial: Trial) -> list[tuple[Tensor, Tensor]]:
+    """Mine's gradients in each step, and by how much they may be off; none where none is told.
+
+    Its weights tell them if theirs is SGD, whose steps are linear in them.
+    """
+    window, theirs = trial.window, trial.theirs
+    kinds = {type(rule).__name__ for name in window.names for rule in window.rules(theirs, name)}
+    if kinds != {"SGD"} or theirs.clip or theirs.adds_up != "never":
+        return []
+    shift, found = torch.zeros_like(window.after), []
+    for step in range(len(window.steps)):
+        nudged = shift.clone()
+        nudged[step] = 1
+        made, there = window.predict(theirs, torch.stack([shift, nudged]))
+        slope = (there - made)[step]
+        shift[step] = (window.after - made)[step] / slope
+        grads = window.gradients(theirs, shift)[step]
+        found.append((grads, window.noise[step] / slope.abs()))
+    return found
+
+
+def _by_rows(step: _Step, rows: int) -> Tensor:
+    """How the gradients depend on a weight of each row, of shape (elements, rows)."""
+    return (step.ways * step.slope).reshape(len(step.ways), rows, -1).sum(dim=2)
+
+
+def _solved(
+    trial: Trial, steps: Sequence[_Step], ways: Sequence[Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Numbers that give mine's gradients in some steps, the smallest ones, by least squares.
+
+    Args:
+        trial: what is to be explained.
+        steps: these steps.
+        ways: how the gradients depend on the numbers, in each of them.
+
+    Returns:
+        The numbers, 0 where mine's are theirs, and how far each may be off: infinitely where they
+        are not told apart. None where a step alone has too few equations.
+    """
+    left = torch.cat([(one.mine - one.ways @ one.slope) / one.off for one in steps])
+    made = [way / one.off[:, None] for one, way in zip(steps, ways, strict=True)]
+    equations, unknown = int(made[0].any(dim=1).sum()), made[0].shape[1]
+    if not bool(left.isfinite().all()) or equations < (1 + SPARE) * unknown:
+        return None
+    u, sizes, v = torch.linalg.svd(torch.cat(made), full_matrices=False)
+    told = sizes > trial.record.epsilon * len(u) * sizes[0]
+    inverse = v[told].T / sizes[told]
+    numbers = inverse @ (u[:, told].T @ left)
+    off = inverse.norm(dim=1) if bool(told.all()) else torch.full_like(numbers, torch.inf)
+    return numbers, off
+
+
+def _weights(weights: Sequence[float]) -> str:
+    """The weights of the rows, those of most rows last."""
+    rows: dict[str, list[int]] = {}
+    for row, weight in enumerate(weights):
+        rows.setdefault(f"{weight:.6g}", []).append(row)
+    usual = max(rows, key=lambda weight: len(rows[weight]))
+    if len(rows) > FEW:
+        return f"by {', '.join(f'{weight:.4g}' for weight in weights[:FEW])}, …"
+    others = [f"{_rows(some)} by {weight}" for weight, some in rows.items() if weight != usual]
+    return f"{', '.join(others)}, the others by {usual} ({len(weights)} rows, counted from 0)"
+
+
+def _where(numbers: Sequence[tuple[Tensor, Tensor]], rows: int) -> str:
+    """In which rows some numbers of each output are not 0, if that is told."""
+    beyond = torch.stack([number.abs() > SURE * off for number, off in numbers]).any(dim=0)
+    some = beyond.reshape(rows, -1).any(dim=1).nonzero().flatten().tolist()
+    known = some and len(some) < rows
+    return f" in {_rows(some)} (of {rows}, counted from 0)" if known else ""
+
+
+def _rows(rows: Sequence[int]) -> str:
+    """Rows by their numbers."""
+    said = [str(row) for row in rows]
+    many = len(said) > FEW
+    shown = f"{', '.join(said[:FEW])}, …" if many else listed(said)
+    return f"row{'s' * (len(rows) > 1)} {shown}"
