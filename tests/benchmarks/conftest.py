@@ -6,6 +6,7 @@ import time
 import pytest
 
 ROWS = []
+SECONDS = []
 
 
 @pytest.fixture
@@ -29,6 +30,22 @@ def ratio():
     return measure
 
 
+@pytest.fixture
+def within():
+    """Time a call, the median of three; its seconds go into a table of their own."""
+
+    def measure(what, call, *, aim):
+        measured = []
+        for _ in range(3):
+            start = time.perf_counter()
+            call()
+            measured.append(time.perf_counter() - start)
+        SECONDS.append((what, statistics.median(measured), aim))
+        assert statistics.median(measured) <= aim, what
+
+    return measure
+
+
 def pytest_xdist_auto_num_workers():
     return 0  # what is timed has the machine to itself
 
@@ -42,3 +59,5 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line("")
     for what, *numbers in (header, *cells):
         terminalreporter.write_line(f"{what:66}" + "".join(f"{n:>12}" for n in numbers))
+    for what, seconds, aim in SECONDS:
+        terminalreporter.write_line(f"{what:66}{seconds:>10.2f} s{'aim':>12}{aim:>10.0f} s")

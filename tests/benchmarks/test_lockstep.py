@@ -1,5 +1,6 @@
 """lockstep(): what it adds to two trajectories run bare, in time and in memory."""
 
+import itertools
 import subprocess
 import sys
 
@@ -151,3 +152,41 @@ def test_memory_is_at_most_four_copies_however_many_steps(mine, theirs, steps):
     copies = (peaks["lockstep"] - peaks["bare"]) / copy
     print(f"{copies:.1f} copies of the weights")
     assert copies <= 4
+
+
+def mlp(eps=1e-8, *, weight_decay=0.0, without_derivative=False, noise=0.0):
+    """A network of 10,000 weights, trained by Adam."""
+    torch.manual_seed(1)
+    first, second, last = (torch.nn.Linear(*sizes) for sizes in ((60, 90), (90, 45), (45, 10)))
+    x, y = torch.randn(64, 60), torch.randint(10, (64,))
+    model = torch.nn.ModuleList([first, second, last])
+    options = {"lr": 1e-2, "eps": eps, "weight_decay": weight_decay}
+    optimizer = torch.optim.Adam(model.parameters(), **options)
+    while True:
+        yield model
+        optimizer.zero_grad()
+        z = first(x + noise * torch.randn(64, 60) if noise else x)
+        h = z + (z.tanh() - z).detach() if without_derivative else z.tanh()
+        scores = last(second(h).tanh())
+        torch.nn.functional.cross_entropy(scores, y).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("how", "aim"),
+    [
+        ({"eps": 1e-4}, 2),
+        ({"without_derivative": True}, 2),
+        ({"eps": 1e-4, "weight_decay": 0.1}, 10),
+        ({"noise": 0.1}, 10),
+    ],
+    ids=["an option", "a derivative", "two edits", "not found"],
+)
+def test_a_cause_of_ten_thousand_weights_is_named_in_time(within, request, how, aim):
+    unseen = itertools.islice(mlp(**how), 41)  # as NumPy code is
+    mine = [{n: w.detach().clone() for n, w in model.named_parameters()} for model in unseen]
+    within(
+        f"lockstep of 40 steps, 10,250 weights: {request.node.callspec.id}",
+        lambda: print(lockstep(mine, mlp(), 40)),
+        aim=aim,
+    )
