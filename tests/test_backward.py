@@ -393,3 +393,21 @@ def test_another_loss_is_not_told_from_too_few_gradients():
     by = torch.linspace(0.5, 1.5, 9)[:, None]
     report = report_on(lambda w: linear(w, by), linear, w=torch.zeros(2, 1).double())
     assert report.cause == "unexplained", str(report)
+
+
+def penalised(w, times=1.0):
+    return layers(w) + times * 0.3 * w["first"].tanh().pow(2).mean()
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (0.0, "leaves out a term of the loss (mean of pow of tanh, which is "),
+        (-1.0, "has the other sign before a term of the loss (mean of pow of tanh, which is "),
+        (0.5, "has 0.5 times a term of the loss (mean of pow of tanh, which is "),
+    ],
+)
+def test_another_multiple_of_a_term_of_the_loss_is_named(times, said):
+    report = report_on(lambda w: penalised(w, times), penalised, first=FIRST, last=LAST)
+    assert report.cause == "term of the loss", str(report)
+    assert said + f"{FIRST.tanh().pow(2).mean():.4g} in step 1)" in str(report), str(report)

@@ -42,7 +42,7 @@ CAUSES = {  # the words for them
     *("bias gradient", "softmax twice", "log_softmax twice", "sigmoid twice", "broadcast"),
     *("batch statistics", "branch cut off", "rows of another step", "look-ahead"),
     *("another function", "overwritten gradient", "unequal micro-batches", "other rows"),
-    "derivative of the loss",
+    *("derivative of the loss", "term of the loss"),
 }
 BESIDE = {"before": -1, "after": 1}
 WHOLE = {"in_order", "row_by_row", "micro_batches"}  # mistakes that are made in no function
@@ -64,7 +64,8 @@ class Break:
         cause: the report's word for it.
         mine: what mine seems to do, in words; {place} stands for the function's place.
         change: what to write instead.
-        what: the mistake, by the name of the method that makes it.
+        what: the mistake, by the name of the method that makes it; "given" for gradients that are
+            known, and which the detail returns, given a step.
         function: the function in which it is made, by its name; empty where it is none's.
         places: in which of the functions of that name, from 0; empty for all.
         where: these places in words.

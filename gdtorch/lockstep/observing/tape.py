@@ -26,6 +26,8 @@ RANDOM = {
     *("rrelu", "gumbel_softmax", "bernoulli", "multinomial", "normal", "rand_like", "randn_like"),
 }
 
+ADDING, SCALING = {"add", "sub"}, {"add", "sub", "rsub", "__rsub__", "neg", "mul", "div"}
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -154,6 +156,20 @@ class Tape:
                 open_ways = (open_ways - {*function.outputs}) | function.inputs()
             if len(open_ways) == 1 and open_ways.isdisjoint(self.leaves):
                 (found,) = open_ways
+        return found
+
+    @property
+    def terms(self) -> list[int]:
+        """The slots of the numbers of which the loss is a sum, each with a factor perhaps."""
+        found, ahead = [], [slot for slot, _ in self.losses]
+        while ahead:
+            slot = ahead.pop()
+            maker = self.makers.get(slot)
+            inputs = maker.slots() if maker else []
+            if maker and maker.name in (ADDING if len(inputs) > 1 else SCALING):
+                ahead += inputs
+            else:
+                found.append(slot)
         return found
 
     def leading_to(self, leaves: Collection[int], others: Collection[int]) -> list[str]:
@@ -306,6 +322,13 @@ class Pass:
         values |= zip(first.outputs, made, strict=True)
         tape.forward(values, instead, numbers[0] + 1)
         return tape.by_parameter(values, tape.backward(values, tape.trained, again=True))
+
+    def through(self, slot: int) -> list[Tensor | None]:
+        """The part of the losses' gradients that comes through one value."""
+        of = [self.values[leaf] for leaf in self.tape.trained]
+        value, slope = self.values[slot], self.slopes[slot]
+        found = torch.autograd.grad(value, of, slope, retain_graph=True, allow_unused=True)
+        return list(found)
 
     def _beside(self, function: Function, made: Sequence[Tensor]) -> dict[int, Tensor]:
         """The gradients where one function returns the same, and hands back others.

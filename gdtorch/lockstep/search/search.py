@@ -24,7 +24,7 @@ from ..replaying.replay import Program
 from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 from . import candidates, rates
 from .candidates import cause_of
-from .outputs import of_the_loss
+from .losses import by_outputs, by_terms
 from .plainness import (
     LIMITS,
     WHOLE,
@@ -146,11 +146,14 @@ def search(
         singles += slips
     factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
     looking = factors and not trial.of_theirs and not trial.same
-    screening = Screening(trial, seconds if looking else None, progress)
+    terms = by_terms(trial) if looking else []
+    singles += terms
+    held = _each(terms, trial)
+    screening = Screening(trial, seconds if looking and not held else None, progress)
     broken = screening.least()
     # One mistake that leaves the other weights right is plainer than some factors.
     plain = [one for one in broken if not (found and one.candidate.partial)]
-    found = [*_each(plain, trial), *found]
+    found = [*held, *_each(plain, trial), *found]
     found = found or _first_of(_two_edits(trial, screening, [*singles, *broken]))
     # Some pairs of options make one rule of another: then that one is the plainer word.
     of = LIMITS if found and len(found[0]) > 1 else WHOLE
@@ -182,7 +185,7 @@ def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iter
         yield rates.beside(trial, singles, SECONDS)
     yield _each(screening.two_at_a_time(), trial)
     yield _each(screening.reordered(), trial)
-    yield [(one,) for one in of_the_loss(trial)]
+    yield [(one,) for one in by_outputs(trial)]
     yield _beside_mines_gradients(trial)
 
 

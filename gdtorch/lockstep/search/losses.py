@@ -1,16 +1,16 @@
-"""The derivative of mine's loss by the model's outputs, where it is another than theirs.
+"""Another loss than theirs: a term of it left out or scaled, weights of rows, targets, all of it.
 
-Mine's gradients are linear in it, so that least squares find it: other weights of the rows, other
-targets, or another loss. There must be more equations, one for each element of a gradient, than
-unknowns: then it can give mine's steps only if all that follows in the backward pass is right.
+Mine's gradients are linear in the terms of its loss, and in its derivative by the model's outputs.
+That is found by least squares. There must be more equations, one for each element of a gradient,
+than unknowns: then it gives mine's steps only if the backward pass from there on is right.
 """
 
 from __future__ import annotations
 
-__all__ = ["of_the_loss"]
+__all__ = ["by_outputs", "by_terms"]
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +18,10 @@ from torch import Tensor
 
 from ..diagnosis import listed
 from ..gradients.breaks import Break
-from ..observing.tape import Pass
-from ..replaying.trial import A_LITTLE, SCREEN, Candidate, Fitted, Trial, changed
+from ..observing.tape import Pass, Tape
+from ..replaying.replay import Program
+from ..replaying.trial import A_LITTLE, SCREEN, Build, Candidate, Fitted, Trial, changed
+from .plainness import NEARLY_HELD, rounded
 
 MOST = 256  # outputs, of all rows
 ELEMENTS = 512  # of the gradients, each of which makes an equation
@@ -27,11 +29,85 @@ SPARE = 0.25  # of the unknowns, by which there must be more equations
 SURE = 10  # times its error, beyond which a number is another one
 DIGITS = 4  # of the weights of rows
 FEW = 8  # rows that are said
+CHAIN = 3  # functions by which a term is named
+TIMES = ((0.0,), (2.0,), (-1.0,))  # multiples of a term that are tried first
 
 LOSS = "has another derivative of its loss by the outputs"
 WEIGHTS = "weigh the rows alike: look for a mask, for rows left out, for weights of rows or classes"
 TARGETS = "compare the targets of both, row by row, and the derivative"
 ANOTHER = "compare where both backward passes begin: the outputs, the targets, the derivative"
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Gradients that are known: step → gradient, or the sum of two of which one is multiplied."""
+
+    whole: Mapping[int, Tensor]
+    part: Mapping[int, Tensor] | None = None
+    times: float = 0.0
+
+    def __call__(self, step: int) -> Tensor | None:
+        found = self.whole.get(step)
+        if found is None or self.part is None:
+            return found
+        return found + self.times * self.part[step]
+
+
+def by_terms(trial: Trial) -> list[Fitted]:
+    """Theirs with another multiple of each term of its loss, one at a time."""
+    record = trial.record
+    whole: dict[int, Tensor] = {}
+    parts: list[dict[int, Tensor]] = []
+    said: list[str] = []
+    for step, seen in enumerate(trial.window.steps):
+        tape = record.tape(step)
+        terms = tape.terms if tape else []
+        if tape is None or seen.whole is None or len(terms) < 2:
+            return []
+        ran = Pass(tape, record.values(seen.whole.base))
+        whole[step], parts = seen.fresh, parts or [{} for _ in terms]
+        if len(terms) != len(parts):
+            return []
+        for part, slot in zip(parts, terms, strict=True):
+            made = tape.by_parameter(ran.values, ran.through(slot))
+            part[step] = record.sampled(made, record.parameters)
+        if step == trial.first:
+            said = [f"{_term(tape, ran, slot)} in step {step + 1})" for slot in terms]
+    builds = [_with_term(trial, whole, *term) for term in zip(parts, said, strict=True)]
+    fits = [trial.fit(Candidate("term of the loss", build, TIMES)) for build in builds]
+    return [rounded(trial, one) if one.left <= NEARLY_HELD else one for one in fits]
+
+
+def _with_term(
+    trial: Trial, whole: Mapping[int, Tensor], part: Mapping[int, Tensor], term: str
+) -> Build:
+    """A multiple of a term: the number."""
+    every = frozenset(trial.record.parts)
+
+    def build(program: Program, numbers: Sequence[float]) -> Program:
+        (times,) = numbers
+        mine, change = f"has {times:.6g} times {term}", f"take the factor {times:.6g} out of it"
+        if times == 0:
+            mine, change = f"leaves out {term}", "add it, and what it gives to the gradient"
+        elif times == -1:
+            mine, change = f"has the other sign before {term}", "turn that sign round"
+        given = _Given(whole, part, times - 1)
+        broken = Break("term of the loss", mine, change, "given", detail=given)
+        return replace(program, broken=broken, spoiled=every)
+
+    return build
+
+
+def _term(tape: Tape, ran: Pass, slot: int) -> str:
+    """A term of a loss by its value, and by the functions that make it."""
+    names: list[str] = []
+    maker = tape.makers.get(slot)
+    while maker and len(names) < CHAIN:
+        names.append(maker.name)
+        slots = maker.slots()
+        maker = tape.makers.get(slots[0]) if len(slots) == 1 else None
+    value = float(ran.values[slot].detach().sum())
+    return f"a term of the loss ({' of '.join(names)}, which is {value:.4g}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +139,7 @@ class _Step:
         return tape.by_parameter(self.ran.values, found)
 
 
-def of_the_loss(trial: Trial) -> list[Fitted]:
+def by_outputs(trial: Trial) -> list[Fitted]:
     """Theirs with another loss, if it takes mine's steps; the plainest way to say so."""
     # Mine's sums may be of larger numbers than those from which their rounding is taken.
     held = (one for one in _losses(trial) if trial.largest(one) <= A_LITTLE)
@@ -100,14 +176,14 @@ def _edit(
     trial: Trial, steps: Sequence[_Step], slopes: Sequence[Tensor], mine: str, change: str
 ) -> Fitted:
     """Theirs with these derivatives of its loss by the outputs."""
-    record, detail = trial.record, tuple(slopes[trial.first].tolist())
-    broken = Break("derivative of the loss", mine, change, "of_the_loss", detail=detail)
-    for number in range(len(record.steps)):
-        record.made[number, broken] = None
-    for number, (one, slope) in enumerate(zip(steps, slopes, strict=True)):
-        made = one.gradients(slope)
-        record.made[number, broken] = record.sampled(made, record.parameters)
-    build = changed(broken=broken, spoiled=frozenset(record.parts))
+    given = _Given(
+        {
+            number: trial.record.sampled(one.gradients(slope), trial.record.parameters)
+            for number, (one, slope) in enumerate(zip(steps, slopes, strict=True))
+        }
+    )
+    broken = Break("derivative of the loss", mine, change, "given", detail=given)
+    build = changed(broken=broken, spoiled=frozenset(trial.record.parts))
     return Fitted(Candidate(broken.cause, build, broken=broken))
 
 
