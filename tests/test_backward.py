@@ -18,10 +18,13 @@ def drawn(*shapes, seed=0):
     return [torch.tensor(numbers.normal(size=shape)) / 2 for shape in shapes]
 
 
-def descend(loss, start):
-    """The weights that SGD makes of a loss of them."""
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+def descend(loss, start, make=SGD):
+    """The weights that an optimizer makes of a loss of them."""
     weights = {name: weight.clone().requires_grad_() for name, weight in start.items()}
-    optimizer = torch.optim.SGD(weights.values(), lr=0.1)
+    optimizer = make(weights.values())
     while True:
         yield weights
         optimizer.zero_grad()
@@ -29,11 +32,14 @@ def descend(loss, start):
         optimizer.step()
 
 
+def copied(trajectory, steps=20):
+    """A trajectory as it is seen of NumPy code: by its weights alone."""
+    unseen = itertools.islice(trajectory, steps + 1)
+    return [{n: w.detach().numpy().copy() for n, w in weights.items()} for weights in unseen]
+
+
 def report_on(mine, theirs, steps=20, **start):
-    """Mine is seen by its weights alone, as NumPy code is."""
-    unseen = itertools.islice(descend(mine, start), steps + 1)
-    copied = [{n: w.detach().numpy().copy() for n, w in weights.items()} for weights in unseen]
-    return lockstep(copied, descend(theirs, start), steps)
+    return lockstep(copied(descend(mine, start), steps), descend(theirs, start), steps)
 
 
 def kept(array):
@@ -411,3 +417,25 @@ def test_another_multiple_of_a_term_of_the_loss_is_named(times, said):
     report = report_on(lambda w: penalised(w, times), penalised, first=FIRST, last=LAST)
     assert report.cause == "term of the loss", str(report)
     assert said + f"{FIRST.tanh().pow(2).mean():.4g} in step 1)" in str(report), str(report)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_weights_that_decay_each_otherwise_are_named(kind):
+    """As where a penalty has no ½, and is not of the biases."""
+    make = partial(getattr(torch.optim, kind), lr=0.01, weight_decay=0.1)
+    start = {"first": FIRST, "last": LAST, "gain": GAIN}
+
+    def loss(w):
+        return F.mse_loss((X @ w["first"] + w["gain"]).tanh() @ w["last"], Y)
+
+    def groups(weights):
+        first, last, gain = (
+            {"params": [w], "weight_decay": d} for w, d in zip(weights, (0.2, 0.2, 0), strict=True)
+        )
+        return make([first, last, gain])
+
+    report = lockstep(copied(descend(loss, start, groups)), descend(loss, start, make), 20)
+    assert [(e.what, e.mine, e.theirs, e.weights) for e in report.edits] == [
+        ("weight_decay", 0.2, 0.1, ("first", "last")),
+        ("weight_decay", 0.0, 0.1, ("gain",)),
+    ], str(report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["IMPOSSIBLE", "SMALLEST", "Program", "Replay", "make_rule", "options_of"]
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
@@ -68,7 +68,7 @@ class Program:
         still: weights that it does not move.
         free: weights that mine moves and theirs does not, so that nothing is known of them.
         borrowed: weight → the weight whose gradient it is given.
-        only: the weights whose optimizer has other options; empty for all.
+        own_options: weight → what it alone has otherwise of the options.
         broken: a mistake in its gradient.
         spoiled: the weights whose gradient has it.
     """
@@ -94,7 +94,7 @@ class Program:
     still: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
     borrowed: Mapping[str, str] = field(default_factory=dict)
-    only: frozenset[str] = frozenset()
+    own_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     broken: Break | None = None
     spoiled: frozenset[str] = frozenset()
 
@@ -102,9 +102,21 @@ class Program:
         """Weight → the optimizer's class and options, of those seen in a step, that it has."""
         return step.rules_of_mine if self.mines_rule else step.rules
 
-    def with_option(self, name: str, value: Any) -> Program:  # noqa: ANN401 (as an optimizer has it)
-        """The same program with another option of its optimizer."""
+    def with_option(
+        self,
+        name: str,
+        value: Any,  # noqa: ANN401 (as an optimizer has it)
+        weights: Iterable[str] = (),
+    ) -> Program:
+        """The same program with another option of its optimizer, for some weights or for all."""
+        own = {weight: {**self.own_options.get(weight, {}), name: value} for weight in weights}
+        if own:
+            return replace(self, own_options={**self.own_options, **own})
         return replace(self, options={**self.options, name: value})
+
+    def options_of(self, weight: str) -> dict[str, Any]:
+        """The options that differ from theirs for a weight."""
+        return {**self.options, **self.own_options.get(weight, {})}
 
 
 def make_rule(kind: str, options: Mapping[str, Any], rate: float = 1.0) -> Rule:
@@ -212,14 +224,16 @@ class Replay:
 
     def _groups(self, program: Program) -> list[tuple[Tensor, str]]:
         """The elements that are stepped alike, or each weight's, with a weight that has them."""
-        only, each = program.only, bool(program.count)
-        key = only, each, program.mines_rule
+        own = [program.own_options.get(name) for name in self.names]
+        alike_with = [own.index(options) for options in own]
+        each = bool(program.count)
+        key = tuple(alike_with), each, program.mines_rule
         if key in self.grouped:
             return self.grouped[key]
         alike: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
             rules = [program.seen(step).get(name) for step in self.steps]
-            history = repr([name in only, each and name, *rules])
+            history = repr([alike_with[number], each and name, *rules])
             alike.setdefault(history, []).append(number)
         groups = []
         for numbers in alike.values():
@@ -233,7 +247,7 @@ class Replay:
 
     def rules(self, program: Program, name: str) -> Iterator[Rule | None]:
         """The rule by which a program takes each step of a weight; None where there is none."""
-        edited = {} if program.only and name not in program.only else program.options
+        edited = program.options_of(name)
         known: tuple[Any, float] | None = None
         rule = None
         for number, step in enumerate(self.steps):

@@ -271,19 +271,17 @@ def _other_options(
     program: Program, theirs: Program, record: Record, parted: Sequence[str]
 ) -> Iterator[Edit]:
     """The options that a program has otherwise than they were seen in theirs, and for which."""
-    seen = {n: _seen_options(record, theirs, n) for n in program.only or record.parts}
-    for option, value in program.options.items():
-        others = {name: options.get(option, False) for name, options in seen.items()}
-        # A number is fitted to the weights that have parted: of others it may nearly be theirs.
-        unlike = {
-            name
-            for name, other in others.items()
-            if not math.isclose(value, other, rel_tol=1e-6 if name in parted else 1e-3)
-        }
-        names = tuple(name for name in record.parts if name in unlike)
-        if names:
-            only = names if len(names) < len(record.parts) else ()
-            yield Edit(option, value, others[names[0]], only)
+    weights: dict[tuple[str, Any], list[str]] = {}
+    for name in record.parts:
+        seen = _seen_options(record, theirs, name)
+        for option, value in program.options_of(name).items():
+            # A number is fitted to the weights that have parted: of others it may nearly be theirs.
+            near = 1e-6 if name in parted else 1e-3
+            if not math.isclose(value, seen.get(option, False), rel_tol=near):
+                weights.setdefault((option, value), []).append(name)
+    for (option, value), names in weights.items():
+        there = _seen_options(record, theirs, names[0]).get(option, False)
+        yield Edit(option, value, there, tuple(names) if len(names) < len(record.parts) else ())
 
 
 def _other_rates(theirs: Program, program: Program, record: Record, name: str) -> Iterator[Edit]:

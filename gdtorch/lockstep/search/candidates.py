@@ -28,6 +28,7 @@ from ..replaying.replay import Program, options_of
 from ..replaying.rules import kept, text_of
 from ..replaying.trial import Build, Candidate, Trial, changed
 
+MOST_DECAYS = 12  # weights, each with a decay of its own
 CUTS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)  # of the first gradient, at which it may be clipped
 NORM = 1e-6  # that torch.nn.utils.clip_grad_norm_ adds to a norm
 AVERAGED = {"Adam", "AdamW", "RAdam", "RMSprop", "Adadelta"}  # gradients and their squares
@@ -93,6 +94,7 @@ def singles(trial: Trial) -> Iterator[Candidate]:
     yield from _options(trial, frozenset())
     if trial.agreeing:
         yield from _options(trial, frozenset(trial.parted))
+    yield from _decays(trial)
     yield Candidate("state reset", changed(resets=1))
     yield from _around(trial)
     yield from _clips(trial)
@@ -198,7 +200,7 @@ def _options(trial: Trial, only: frozenset[str]) -> Iterator[Candidate]:
             yield Candidate(cause, flip, partial=bool(only))
             if cause == "eps" and type(rule).__name__ != "Adagrad":  # whose v may begin there
                 numbers = tuple((x,) for x in STARTS["eps"])
-                yield Candidate(cause, _with_eps(flip), numbers, partial=bool(only))
+                yield Candidate(cause, _with_eps(flip, only), numbers, partial=bool(only))
         elif option != "lr" or only:  # that of all weights is a scale
             near = (value,) if value else ()
             none = (0.0,) if option in NONE_AT_0 and value else ()
@@ -213,15 +215,29 @@ def _with(option: str, only: frozenset[str], value: bool | None = None) -> Build
     def build(program: Program, numbers: Sequence[float]) -> Program:
         if option == "dampening" and not 0 <= numbers[0] <= 1:
             raise ValueError("torch takes it, but nobody means it")
-        other = program.with_option(option, numbers[0] if value is None else value)
-        return replace(other, only=only or program.only)
+        return program.with_option(option, numbers[0] if value is None else value, only)
 
     return build
 
 
-def _with_eps(flip: Build) -> Build:
+def _decays(trial: Trial) -> Iterator[Candidate]:
+    """A weight decay for each weight."""
+    names, rule = trial.window.names, trial.rule()
+    if rule is None or not 1 < len(names) <= MOST_DECAYS:
+        return
+
+    def build(program: Program, numbers: Sequence[float]) -> Program:
+        for name, decay in zip(names, numbers, strict=True):
+            program = program.with_option("weight_decay", decay, [name])
+        return program
+
+    begin = dict.fromkeys((rule.weight_decay, 0.01))
+    yield Candidate("weight decay", build, tuple((decay,) * len(names) for decay in begin))
+
+
+def _with_eps(flip: Build, only: frozenset[str]) -> Build:
     """Another place of eps, and another eps."""
-    return lambda program, numbers: flip(program, ()).with_option("eps", numbers[0])
+    return lambda program, x: flip(program, ()).with_option("eps", x[0], only)
 
 
 def _around(trial: Trial) -> Iterator[Candidate]:
