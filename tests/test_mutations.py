@@ -45,6 +45,11 @@ def test_the_mutants_of_a_formula_have_one_slip_each():
     assert "y = sqrt(a + b) + c" in mutations.mutants("y = sqrt(a + b + c)")
     assert "y = sqrt(a + b)" in mutations.mutants("y = sqrt(a) + b")
     assert "y = b" in mutations.mutants("y = a", (("a", "b"),))
+    assert "y = (a + b) * c" in mutations.mutants("y = a + b * c")
+    assert "y = a * (b + c)" in mutations.mutants("y = a * b + c")
+    assert "a = sqrt(a) + b\nc = sqrt(a)" in mutations.mutants("a = a + b\nc = sqrt(a)")
+    assert "y = c * a + b" in mutations.mutants("y = a + b", (("a", "b"),), "c")
+    assert {"y = (a - b) ** 2", "y = a * b"} <= {*mutations.mutants("y = a ** 2", (("a", "b"),))}
     assert "y = y + (y * a)" in {
         text.replace("y + y * a", "y + (y * a)") for text in mutations.mutants("y = y * a")
     }

@@ -1,8 +1,9 @@
 """Formulas as text, and the slips that people make in them: mutants, as of mutation testing.
 
 A formula is a few lines of Python. Each mutant has one slip: a term or a factor left out, a sign or
-a division turned round, parentheses forgotten, a function left out or applied twice, one name for
-another or two exchanged, a term outside a root, a sum that goes on, two lines in another order.
+a division turned round, parentheses forgotten or elsewhere, a function left out or applied twice,
+one name for another or two exchanged, a term outside a root, a sum that goes on, two lines in
+another order, a factor too early.
 """
 
 from __future__ import annotations
@@ -67,20 +68,31 @@ def assigned(source: str) -> tuple[str, ...]:
 
 
 @cache
-def mutants(source: str, alike: tuple[tuple[str, ...], ...] = ()) -> tuple[str, ...]:
+def mutants(
+    source: str, alike: tuple[tuple[str, ...], ...] = (), factor: str = ""
+) -> tuple[str, ...]:
     """All texts with one slip, each once; and with the same slip in all parts of one form.
 
     Args:
         source: the formula.
         alike: names that may be taken for one another, each with all of them.
+        factor: a name by which the first of these may be multiplied too early.
     """
     tree = ast.parse(source)
+    within = {
+        node.args[0].id: node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.args[0], ast.Name)
+    }
     plain = ast.unparse(tree)
     found: dict[str, None] = {}
     forms: dict[tuple[str, int], dict[int, ast.AST]] = {}
     for number, node in enumerate(ast.walk(tree)):
         form = re.sub(r"[a-z]\w*(?!\w*\()", "_", ast.unparse(node))
-        for kind, other in enumerate(_slips(node, alike)):
+        slips = [*_slips(node, alike)]
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            slips += _of_name(node, within, alike[0] if factor and alike else (), factor)
+        for kind, other in enumerate(slips):
             found[_replaced(tree, {number: other})] = None
             if not isinstance(node, ast.Name):
                 forms.setdefault((form, kind), {})[number] = other
@@ -120,6 +132,7 @@ def _slips(node: ast.AST, alike: Sequence[Sequence[str]]) -> Iterator[ast.AST]:
     match node:
         case ast.BinOp():
             yield from _of_operation(node)
+            yield from _of_square(node, alike)
         case ast.Call(args=[argument]):
             yield from _of_call(node, argument)
         case ast.UnaryOp(ast.USub(), operand):
@@ -130,6 +143,16 @@ def _slips(node: ast.AST, alike: Sequence[Sequence[str]]) -> Iterator[ast.AST]:
                     yield from (ast.Name(other, node.ctx) for other in names if other != name)
         case ast.Assign([ast.Name(name)]):
             yield from _of_line(node, name)
+
+
+def _of_name(
+    node: ast.Name, within: Mapping[str, ast.expr], many: Sequence[str], factor: str
+) -> Iterator[ast.AST]:
+    """A function that was applied in place before, and a factor that belongs further down."""
+    if node.id in within:
+        yield ast.Call(within[node.id], [node], [])
+    if node.id in many:
+        yield ast.BinOp(ast.Name(factor, ast.Load()), ast.Mult(), node)
 
 
 def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
@@ -143,8 +166,29 @@ def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
         yield ast.Call(ast.Name("abs", ast.Load()), [left], [])
     if type(op) in OPPOSITE:
         yield ast.BinOp(left, OPPOSITE[type(op)](), right)
+    if isinstance(op, ast.Add):
+        yield from _distributed(left, right)
     if isinstance(op, ast.Add) and isinstance(left, ast.Call):  # f(a) + b
         yield ast.Call(left.func, [ast.BinOp(left.args[0], op, right), *left.args[1:]], [])
+
+
+def _of_square(node: ast.BinOp, alike: Sequence[Sequence[str]]) -> Iterator[ast.AST]:
+    """The square of a name's distance from another one, and the product of both."""
+    match node:
+        case ast.BinOp(ast.Name(name), ast.Pow(), ast.Constant(2)):
+            for other in sorted({o for names in alike if name in names for o in names} - {name}):
+                beside = ast.Name(other, ast.Load())
+                apart = ast.BinOp(node.left, ast.Sub(), beside)
+                yield ast.BinOp(apart, node.op, node.right)
+                yield ast.BinOp(node.left, ast.Mult(), beside)
+
+
+def _distributed(left: ast.expr, right: ast.expr) -> Iterator[ast.AST]:
+    """Parentheses around a sum where there is a product in it: (a + b) * c for a + b * c."""
+    if isinstance(right, ast.BinOp) and isinstance(right.op, ast.Mult):
+        yield ast.BinOp(ast.BinOp(left, ast.Add(), right.left), right.op, right.right)
+    if isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mult):
+        yield ast.BinOp(left.left, left.op, ast.BinOp(left.right, ast.Add(), right))
 
 
 def _of_call(node: ast.Call, argument: ast.expr) -> Iterator[ast.AST]:

@@ -59,6 +59,9 @@ class Program:
         mines_rule: whether its optimizer and options are those that were seen in mine.
         text: its rule as text, with a slip; empty for the rule as its page has it.
         resets: after how many steps the optimizer forgets its state, each time; 0 for never.
+        counts_on: whether it then goes on counting its steps.
+        once: what it does once, before a step: it "forgets" its state, or "adds" that step's
+            gradient to the one before.
         begins: whether its averages begin at the first gradient, and at its square.
         count: how t counts: what a step adds, where it begins after 1, and what each further
             weight adds; it is rounded down.
@@ -68,6 +71,7 @@ class Program:
         still: weights that it does not move.
         free: weights that mine moves and theirs does not, so that nothing is known of them.
         borrowed: weight → the weight whose gradient it is given.
+        since: the step from which its options differ.
         own_options: weight → what it alone has otherwise of the options.
         broken: a mistake in its gradient.
         spoiled: the weights whose gradient has it.
@@ -86,6 +90,8 @@ class Program:
     mines_rule: bool = False
     text: str = ""
     resets: int = 0
+    counts_on: bool = False
+    once: tuple[str, int] = ("", 0)
     begins: bool = False
     count: tuple[float, ...] = ()
     decays_after: bool = False
@@ -94,6 +100,7 @@ class Program:
     still: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
     borrowed: Mapping[str, str] = field(default_factory=dict)
+    since: int = 0
     own_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     broken: Break | None = None
     spoiled: frozenset[str] = frozenset()
@@ -163,6 +170,11 @@ def options_of(rule: Rule) -> dict[str, Any]:
         else:
             values[field_.name] = value
     return values
+
+
+def _without_averages(state: dict[str, Any]) -> dict[str, Any]:
+    """What an optimizer keeps, with all arrays set to 0."""
+    return {n: torch.zeros_like(x) if isinstance(x, Tensor) else x for n, x in state.items()}
 
 
 class Replay:
@@ -248,19 +260,20 @@ class Replay:
     def rules(self, program: Program, name: str) -> Iterator[Rule | None]:
         """The rule by which a program takes each step of a weight; None where there is none."""
         edited = program.options_of(name)
-        known: tuple[Any, float] | None = None
+        known: tuple[Any, float, bool] | None = None
         rule = None
         for number, step in enumerate(self.steps):
             seen = program.seen(step).get(name)
             rate = program.rates[min(number, len(program.rates) - 1)]
-            if (seen, rate) != known:
-                known = seen, rate
+            if (seen, rate, number < program.since) != known:
+                known = seen, rate, number < program.since
                 if program.optimizer:
                     rule = make_rule(program.optimizer, program.options, rate)
                 elif seen is None:
                     rule = None
                 else:
-                    rule = make_rule(seen[0].__name__, {**seen[1], **edited}, rate)
+                    options = edited if number >= program.since else {}
+                    rule = make_rule(seen[0].__name__, {**seen[1], **options}, rate)
             yield rule
 
     def gradients(self, program: Program, shift: Tensor | None = None) -> Tensor:
@@ -279,6 +292,10 @@ class Replay:
             grads = torch.cat([2 * grads[:1], grads[1:]])
         elif isinstance(program.adds_up, int):
             grads = torch.cat([some.cumsum(0) for some in grads.split(program.adds_up)])
+        what, step = program.once
+        if what == "adds" and step < len(grads):
+            grads = grads.clone()
+            grads[step] += grads[step - 1]
         return self._scaled(program, grads)
 
     def _scaled(self, program: Program, grads: Tensor) -> Tensor:
@@ -379,9 +396,11 @@ class Replay:
         for step, (rule, weight, grad) in enumerate(steps):
             if rule is None:
                 continue
+            if program.once == ("forgets", step):
+                state = {}
             self._step(program, rule, weight, grad, state, step, name)
             if program.resets and (step + 1) % program.resets == 0:
-                state = {}
+                state = _without_averages(state) if program.counts_on else {}
             if shifts is not None:
                 off = rounded * shifts[..., step, :].sign()
                 for kept in state.values():

@@ -182,12 +182,15 @@ class Trial:
             return math.inf
         return left
 
-    def ends(self, *fitted: Fitted) -> int | None:
+    def ends(self, program: Program, count: int) -> int | None:
         """The step, if any, from which theirs with edits of its rule no longer does as mine.
 
         Of mistakes in the gradient, and of schedules, nothing is known beyond the window.
+
+        Args:
+            program: theirs with these edits.
+            count: in how many steps it has been shown to do as mine.
         """
-        program, count = edited(self.theirs, fitted), len(self.window.steps)
         nothing_left = count == len(self.all.steps)
         if nothing_left or program.broken or program.scales or len(program.rates) > 1:
             return None

@@ -26,6 +26,20 @@ from ..search.theirs import theirs_program
 from .words import in_words, phrase, signature, signatures
 
 MOST_ALIKE = 3  # named
+FIELDS = (  # of a program, each of which is an edit where it is another one
+    *(
+        "adds_up",
+        "late",
+        "resets",
+        "counts_on",
+        "once",
+        "begins",
+        "count",
+        "decays_after",
+        "clip",
+        "still",
+    ),
+)
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed; "
     "if it takes several steps between two yields, let it yield after each"
@@ -134,7 +148,7 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     return replace(
         shown,
         cause=found.causes[0],
-        evidence="; ".join(filter(None, [passes, _until(trial.ends(*found.edits[0]))])),
+        evidence="; ".join(filter(None, [passes, _since(found.program), _until(found.ends)])),
         reduced=() if same_loss else record.reduced,
         squared=record.squared and not same_loss,
         momentum=_seen_options(record, found.program, trial.parted[0]).get("momentum", 0.0),
@@ -142,6 +156,11 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
     )
+
+
+def _since(program: Program) -> str:
+    """What is said of options that differ from a step on."""
+    return f"so it is from step {program.since + 1} on" if program.since else ""
 
 
 def _until(step: int | None) -> str:
@@ -390,7 +409,7 @@ def _gradient_edits(theirs: Program, program: Program) -> Iterator[Edit]:
         factors = {name: other for name, other in factors.items() if name not in alike}
     if program.scales:
         yield Edit("scales", program.scales, (1.0,) * len(program.scales))
-    for field in ("adds_up", "late", "resets", "begins", "count", "decays_after", "clip", "still"):
+    for field in FIELDS:
         mine, others = getattr(program, field), getattr(theirs, field)
         if mine != others:
             both = (tuple(sorted(x)) if isinstance(x, frozenset) else x for x in (mine, others))
@@ -431,7 +450,7 @@ def _factor_of(
     if cause == "scale of one weight":
         return dict(found.program.factors)
     if cause == "gradients not zeroed":
-        return -1.0 if by["adds_up"].mine == "never" else 1.0
+        return -1.0 if "adds_up" in by and by["adds_up"].mine == "never" else 1.0
     if cause in {"step size schedule", SCALES}:
         return next(x for x in found.program.scales or found.program.rates if x != 1.0)
     name = found.trial.parted[0]

@@ -119,6 +119,7 @@ WORDS = {
         "begins its averages with the first gradient and its square",
         "begin them at 0",
     ),
+    "counts_on": ("goes on counting its steps", "keep the averages as the count is kept"),
     "decays_after": (
         "decays the weights once they are updated",
         "decay them as they were before the step",
@@ -285,8 +286,19 @@ def _resetting(steps: int) -> tuple[str, str]:
     return f"forgets its velocities or averages after {after}", "make them once, before the loop"
 
 
+def _once(what: str, step: int) -> tuple[str, str]:
+    if what == "forgets":
+        made = "its optimizer is made anew there"
+        return f"forgets its velocities or averages before step {step + 1}", f"see whether {made}"
+    return (
+        f"adds the gradient of step {step} to that of step {step + 1}",
+        "call optimizer.zero_grad() (or set the sums to 0) before that backward pass, too",
+    )
+
+
 TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     "resets": lambda mine, _: _resetting(mine),
+    "once": lambda mine, _: _once(*mine),
     "adds_up": lambda mine, _: (
         f"sets its gradients to 0 once in {mine} steps, and adds them up in between",
         "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",

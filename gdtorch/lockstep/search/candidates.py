@@ -96,6 +96,11 @@ def singles(trial: Trial) -> Iterator[Candidate]:
         yield from _options(trial, frozenset(trial.parted))
     yield from _decays(trial)
     yield Candidate("state reset", changed(resets=1))
+    if trial.first:
+        yield Candidate("state reset", changed(once=("forgets", trial.first)))
+        yield Candidate("gradients not zeroed", changed(once=("adds", trial.first)))
+        for one in _options(trial, frozenset()):
+            yield replace(one, build=_since(trial.first, one.build))
     yield from _around(trial)
     yield from _clips(trial)
     yield from _borrowed(trial)
@@ -115,7 +120,8 @@ def mutated(trial: Trial) -> Iterator[Candidate]:
     if rule is None or len(kinds) > 1 or trial.agreeing or trial.of_theirs:
         return
     text = text_of(rule)
-    for mutant in mutants(text, (("w", "g", *kept(text)), ("beta1", "beta2"))):
+    names = "w", "g", *kept(text)
+    for mutant in mutants(text, (names, ("beta1", "beta2")), "lr"):
         yield Candidate("update rule", changed(text=mutant))
 
 
@@ -209,6 +215,11 @@ def _options(trial: Trial, only: frozenset[str]) -> Iterator[Candidate]:
             yield Candidate(cause, _with(option, only), numbers, partial=bool(only))
 
 
+def _since(step: int, build: Build) -> Build:
+    """The same from a step on."""
+    return lambda program, numbers: replace(build(program, numbers), since=step)
+
+
 def _with(option: str, only: frozenset[str], value: bool | None = None) -> Build:
     """Another value of an option; without one, the first number."""
 
@@ -249,6 +260,7 @@ def _around(trial: Trial) -> Iterator[Candidate]:
         yield Candidate("initial accumulator", changed(begins=True))
     if type(rule).__name__ in COUNTED:
         yield Candidate("bias correction", _counted, _counters(trial))
+        yield Candidate("state reset", changed(resets=1, counts_on=True))
 
 
 def _counted(program: Program, numbers: Sequence[float]) -> Program:

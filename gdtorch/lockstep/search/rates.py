@@ -19,7 +19,8 @@ from .candidates import rate
 from .plainness import NEARLY_HELD, rounded
 
 SCALES = "scale of each step"
-NEWTON = 3  # rounds
+NEWTON = 10  # rounds, where fewer do not do
+CLOSE = 0.1  # of rounding, within which a factor of a step is found
 NUDGE = 1e-4  # of a factor, by which its derivative is taken
 
 
@@ -82,6 +83,8 @@ def scales(trial: Trial) -> list[tuple[Fitted, ...]]:
         for _ in range(NEWTON):
             now, nudged = by[step], by[step] * (1 + NUDGE)
             rest = off(step, now)
+            if bool((rest.abs() <= CLOSE).all()):
+                break
             slope = (rest - off(step, nudged)) / (nudged - now)
             by[step] = float(now + share(rest, slope))
         if not bool((off(step, by[step]).abs() <= 1).all()):

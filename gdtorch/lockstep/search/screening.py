@@ -83,7 +83,7 @@ class Screening:
         few = Replay(self.record, trial.theirs, count, trial.small.chosen)
         left = [(Fitted(candidate), math.nan) for candidate in candidates]
         for replay in (self.first, few, trial.small):
-            left = [(one, left_at_any_rate(replay, one.apply(trial.theirs))) for one, _ in left]
+            left = [(one, self._left(replay, one)) for one, _ in left]
             holding = [(one, rest) for one, rest in left if rest <= NEARLY_HELD]
             if not holding:
                 break
@@ -92,6 +92,12 @@ class Screening:
         left.sort(key=lambda pair: (pair[1] > 1, pair[0].candidate.partial, pair[1]))
         found = [replace(one, left=rest) for one, rest in left[:BROKEN]]
         return sorted(found, key=lambda one: one.candidate.partial)
+
+    def _left(self, replay: Replay, fitted: Fitted) -> float:
+        """What a mistake leaves; as if it were far too much, once time is up."""
+        if time.monotonic() > self.limit + SECONDS:
+            return math.inf
+        return left_at_any_rate(replay, fitted.apply(self.trial.theirs))
 
     def scaled_data(self) -> list[Fitted]:
         """Theirs with the numbers of an array, of rows or targets, say, multiplied and shifted."""

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..replaying.record import Record, has_page
+from ..replaying.record import LEAST, Record, has_page
 from ..replaying.replay import Program
 from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
 from . import candidates, rates
@@ -67,11 +67,19 @@ class Finding:
         edits: those that take mine's steps, one or two each, the plainest first; and others that do
             the same. Empty where there are none.
         looked: how many mistakes in the gradient were tried, and of how many, where time was up.
+        whole: the trial of all steps, where the edits take only the first of mine's.
     """
 
     trial: Trial
     edits: Sequence[Edits] = ()
     looked: tuple[int, int] | None = None
+    whole: Trial | None = None
+
+    @property
+    def ends(self) -> int | None:
+        """The step from which the plainest edits no longer take mine's steps, if any does."""
+        trial = self.whole or self.trial
+        return trial.ends(self.program, len(self.trial.window.steps))
 
     @property
     def program(self) -> Program:
@@ -114,7 +122,13 @@ def find(
     trial = Trial(record.rounded_as_mine(), theirs)
     if trial.step is None:
         return Finding(trial)
-    return Finding(trial, *search(trial, seconds, progress))
+    found = Finding(trial, *search(trial, seconds, progress))
+    few = trial.first + LEAST
+    if found.edits or record.bare or len(trial.window.steps) < few + LEAST:
+        return found
+    begun = Trial(trial.record.until(few + 1), theirs)
+    edits = _rounded(map(begun.fit, candidates.singles(begun)), begun)
+    return Finding(begun, edits, whole=trial) if edits else found
 
 
 def search(
@@ -134,8 +148,7 @@ def search(
     if trial.record.bare:
         return _of_updates(trial), None
     singles = [trial.fit(candidate) for candidate in candidates.singles(trial)]
-    found: list[Edits] = _each([rounded(trial, one) for one in singles], trial)
-    found.sort(key=lambda edits: order(trial, *edits))
+    found = _rounded(singles, trial)
     if not found and trial.agreeing:  # then no edit of all weights can be the cause
         singles = [one for one in singles if one.candidate.partial]
     if not found and (schedule := rates.schedule(trial, trial.theirs)) and trial.holds(schedule):
@@ -183,10 +196,19 @@ def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iter
     """What is tried where no optimizer does either."""
     if not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE:
         yield rates.beside(trial, singles, SECONDS)
+        # Without a shape, too: no other edit makes each step so many times theirs.
+        schedule = rates.schedule(trial, trial.theirs)
+        yield _each([schedule] if schedule else [], trial)
     yield _each(screening.two_at_a_time(), trial)
     yield _each(screening.reordered(), trial)
     yield [(one,) for one in by_outputs(trial)]
     yield _beside_mines_gradients(trial)
+
+
+def _rounded(edits: Iterable[Fitted], trial: Trial) -> list[Edits]:
+    """Those that take mine's steps, with round numbers, the plainest first."""
+    found = _each([rounded(trial, one) for one in edits], trial)
+    return sorted(found, key=lambda edits: order(trial, *edits))
 
 
 def _slips(trial: Trial) -> list[Fitted]:
