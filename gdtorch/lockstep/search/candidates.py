@@ -6,6 +6,7 @@ __all__ = [
     "NONE_AT_0",
     "NORM",
     "cause_of",
+    "clipped",
     "counts",
     "mutated",
     "now_and_then",
@@ -300,10 +301,11 @@ def _clips(trial: Trial) -> Iterator[Candidate]:
     ):
         found = sorted(start for start in starts if start > 0)
         if found:
-            yield Candidate("clipping", _clipped(how, added), tuple((x,) for x in found))
+            yield Candidate("clipping", clipped(how, added), tuple((x,) for x in found))
 
 
-def _clipped(how: str, added: float) -> Build:
+def clipped(how: str, added: float) -> Build:
+    """Gradients clipped in a way, at a number; see `Program.clip`."""
     return lambda program, x: replace(program, clip=(how, abs(x[0]), added))
 
 

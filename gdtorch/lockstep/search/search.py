@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..replaying.record import LEAST, Record, has_page
 from ..replaying.replay import Program
-from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited
+from ..replaying.schedules import near
+from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited, share
 from . import candidates, rates
 from .candidates import cause_of
 from .losses import by_outputs, by_terms
@@ -186,6 +187,7 @@ def _two_edits(
 ) -> Iterator[list[Edits]]:
     """What is tried where one edit alone does not do."""
     yield _now_and_then(trial)
+    yield _clipped_multiple(trial)
     yield _as_seen_in_mine(trial)
     yield _each(screening.scaled_data(), trial)
     yield _pairs(trial, singles)
@@ -255,6 +257,30 @@ def _now_and_then(trial: Trial) -> list[Edits]:
     """What mine does once in several steps, as at the end of an epoch."""
     tried = (Fitted(one) for one in candidates.now_and_then(trial))
     return [*itertools.islice(((one,) for one in tried if trial.holds(one)), 1)]
+
+
+def _clipped_multiple(trial: Trial) -> list[Edits]:
+    """Mine's loss is a multiple of theirs, as its gradients show, and clipped by their norm."""
+    shares, levels = [], []
+    for step in trial.window.steps:
+        if not trial.sees_mine or step.raw is None or step.given is None:
+            return []
+        ratio = share(step.raw, step.fresh)
+        if not trial.record.same(step.raw, ratio * step.fresh):
+            return []
+        shares.append(float(ratio))
+        levels.append(float(share(step.given, step.fresh)) * math.hypot(*step.norms.values()))
+    if not near(shares, shares[:1] * len(shares)) or near(shares, [1.0] * len(shares)):
+        return []
+    times = float(f"{shares[0]:.6g}")
+    scale = Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]))
+    for added in (candidates.NORM, 0.0):
+        clip = Candidate("clipping", candidates.clipped("together", added))
+        level = float(f"{max(levels):.6g}")
+        edits = Fitted(scale, (times,)), Fitted(clip, (level,))
+        if trial.holds(*edits):
+            return [edits]
+    return []
 
 
 def _as_seen_in_mine(trial: Trial) -> list[Edits]:
