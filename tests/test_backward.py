@@ -361,7 +361,9 @@ def logistic(w, loss=F.binary_cross_entropy_with_logits, flipped=False, left_out
     return ((1 - odd) * each if left_out else each).mean()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     ("other", "said"),
     [

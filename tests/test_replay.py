@@ -562,7 +562,8 @@ def batches_in_torch(momentum):
         optimizer.step()
 
 
-@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
+@pytest.mark.slow
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_factor_that_changes_with_the_batch_is_no_schedule(momentum):
     assert lockstep(of_batches(0, momentum), batches_in_torch(momentum), 25)
     # The last batch has 8 rows.
