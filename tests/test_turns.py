@@ -1,6 +1,7 @@
-"""What mine does once, from a step on, or only at first; and a multiple that clipping hides."""
+"""What mine does once, from a step on, or only at first; and what clipping or rounding hides."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -22,17 +23,17 @@ def sgd(parameters, **options):
     return torch.optim.SGD(parameters, **{"lr": 0.05, "momentum": 0.9, **options})
 
 
-def train(make=adam, turn=None, *, factor=1.0, clip=None):
+def train(make=adam, turn=None, *, factor=1.0, clip=None, dtype=torch.float64):
     """Weights of a network; `turn` is called before each step, given its number."""
     torch.manual_seed(0)
     layers = torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2)
-    net = torch.nn.Sequential(*layers).double()
+    net = torch.nn.Sequential(*layers).to(dtype)
     optimizer = make(net.parameters())
     for step in itertools.count():
         yield dict(net.named_parameters())
         if not (turn and turn(step, optimizer) == "keep gradients"):
             optimizer.zero_grad()
-        (factor * F.mse_loss(net(ROWS), TARGETS)).backward()
+        (factor * F.mse_loss(net(ROWS.to(dtype)), TARGETS.to(dtype))).backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
         optimizer.step()
@@ -116,3 +117,18 @@ def test_a_multiple_of_the_loss_is_named_where_only_mine_is_clipped_by_it():
     report = lockstep(train(factor=5.0, clip=2.0), train(clip=2.0), 20)
     assert report.cause == "scale", str(report)
     assert "has 5 times the gradient, and it clips gradients at 2" in str(report), str(report)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lr": 2e-3, "momentum": 0.0}, {"lr": 2e-4}], ids=["plain", "momentum"]
+)
+@pytest.mark.parametrize(("mine", "theirs"), [(1e-4, 0.0), (0.0, 1e-4)])
+def test_a_decay_that_rounding_hides_in_each_step_is_named(mine, theirs, options):
+    def trained(decay):
+        make = partial(sgd, weight_decay=decay, **options)
+        return train(make, dtype=torch.float32)
+
+    report = lockstep(unseen(trained(mine), 200), trained(theirs), 200)
+    assert report.cause == "weight decay", str(report)
+    assert [(edit.mine, edit.theirs) for edit in report.edits] == [(mine, theirs)], str(report)
+    assert "rounding hides it in each step, but not in the mean of 200" in str(report)

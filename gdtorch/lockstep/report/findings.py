@@ -114,6 +114,8 @@ def _seen_in_both(record: Record, step: int) -> Iterator[str]:
 def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     """A finding as a diagnosis."""
     trial = found.trial
+    if found.errors:
+        return _on_average(found, record, lr)
     if trial.step is None and (beyond := trial.beyond()):
         step, name = beyond
         seen = f"elements of {name} differ that are not in the sample of them that is replayed"
@@ -155,6 +157,25 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         alike=tuple(dict.fromkeys(_alike(found, edits, record)))[:MOST_ALIKE],
         factor=numbers[0],
         second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
+    )
+
+
+def _on_average(found: Finding, record: Record, lr: float | None) -> Diagnosis:
+    """A finding that no single step shows."""
+    trial, names = found.trial, tuple(record.parts)
+    edits = _edits_of(trial.theirs, found.program, record, names)
+    count = len(trial.all.steps)
+    return Diagnosis(
+        found.causes[0],
+        factor=_factor_of(found.causes[0], edits, record, found, lr),
+        step=1,
+        weights=names,
+        theirs=in_words(record, trial.theirs),
+        edits=edits,
+        reproduced=count,
+        residual=float(trial.all.missed(found.program).max()),
+        evidence=f"rounding hides it in each step, but not in the mean of {count}: there it is "
+        f"{found.errors:,.0f} times its standard error",
     )
 
 
@@ -453,7 +474,7 @@ def _factor_of(
         return -1.0 if "adds_up" in by and by["adds_up"].mine == "never" else 1.0
     if cause in {"step size schedule", SCALES}:
         return next(x for x in found.program.scales or found.program.rates if x != 1.0)
-    name = found.trial.parted[0]
+    name = next(iter(record.parts)) if found.errors else found.trial.parted[0]
     rate = 1.0 if lr else float(_seen_options(record, found.trial.theirs, name)["lr"])
     if cause == "momentum":
         return float(by["momentum"].mine - by["momentum"].theirs)

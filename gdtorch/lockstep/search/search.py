@@ -24,6 +24,7 @@ from ..replaying.replay import Program
 from ..replaying.schedules import near
 from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, edited, share
 from . import candidates, rates
+from .averages import hidden_decay
 from .candidates import cause_of
 from .losses import by_outputs, by_terms
 from .plainness import (
@@ -69,12 +70,15 @@ class Finding:
             the same. Empty where there are none.
         looked: how many mistakes in the gradient were tried, and of how many, where time was up.
         whole: the trial of all steps, where the edits take only the first of mine's.
+        errors: where rounding hides it in each step, and the mean of many shows it, from how many
+            standard errors it is known.
     """
 
     trial: Trial
     edits: Sequence[Edits] = ()
     looked: tuple[int, int] | None = None
     whole: Trial | None = None
+    errors: float = 0.0
 
     @property
     def ends(self) -> int | None:
@@ -121,6 +125,8 @@ def find(
         progress: called with how many of these were tried, and how many there are.
     """
     trial = Trial(record.rounded_as_mine(), theirs)
+    if Finding(trial).weak and (decay := hidden_decay(trial)):
+        return Finding(trial, [(decay[0],)], errors=decay[1])
     if trial.step is None:
         return Finding(trial)
     found = Finding(trial, *search(trial, seconds, progress))
