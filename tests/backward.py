@@ -257,7 +257,7 @@ class Recurrent:
     MISTAKES = {
         **derivatives(TANHS, "in each of 5 calls of tanh; it reaches W, U and b"),
         "no tanh′ at the end": ("derivative", "leaves out tanh′ (tanh number 5 of 5"),
-        "truncated": ("branch cut off", "hands no gradient on to input 1 of matmul"),
+        "truncated": ("branch cut off", "hands no gradient on from matmul"),
         "U for its transpose": ("transposed product", "(matmul number 2, 4, 6, 8 and 10 of 11"),
         "new V": (EARLY, "by the updated V"),
         "hₜ for hₜ₋₁": ("input of the layer", "from the state after each step", "reaches U)"),
@@ -310,8 +310,8 @@ class Gated:
         "c for tanh(c)": ("derivative", "takes the input of the activation for factor 1 of mul"),
         "cₜ for cₜ₋₁": ("derivative", "takes the factor of the step after for factor 1 of mul"),
         "without o": ("derivative", "leaves the other factor out of the gradient of factor 2"),
-        "c not carried": ("branch cut off", "hands no gradient on to input 2 of mul"),
-        "h not carried": ("branch cut off", "hands no gradient on to input 1 of linear"),
+        "c not carried": ("branch cut off", "hands no gradient on from mul"),
+        "h not carried": ("branch cut off", "hands no gradient on from linear"),
         "hₜ for hₜ₋₁": ("input of the layer", "from the state after each step", "reaches U)"),
     }
 

@@ -147,7 +147,7 @@ LOSSES = [  # theirs', mine's, and what mine is to be told
     (
         lambda z, y, _: -F.logsigmoid(-z * y.sign()).mean(),
         lambda z, y, _: F.softplus(-z * y.sign()).mean(),
-        "leaves neg out altogether (neg number 1 of 2",
+        "has the other sign where theirs has neg (neg number 1 of 2",
     ),
     (
         lambda z, y, _: (z[:, 0] * z[:, 1] - y[:, 0]).square().mean(),
@@ -177,6 +177,13 @@ LOSSES = [  # theirs', mine's, and what mine is to be told
 def test_a_mistake_in_the_loss_is_named(theirs, mine, said):
     report = lockstep(unseen(mine), fitted(theirs), 20)
     assert said in str(report), str(report)
+
+
+def test_the_derivative_to_write_is_given():
+    mine = unseen(lambda z, *_: (z.detach() * z).mean())
+    report = lockstep(mine, fitted(lambda z, *_: z.exp().mean()), 20)
+    assert "it has the input, z, for the derivative of exp" in str(report)
+    assert "Change: write dx = g * y, where y = exp(x) and g is what comes back." in str(report)
 
 
 def test_the_bias_of_a_layer_with_one_output_is_told_from_its_weight():

@@ -173,7 +173,7 @@ SAID = {
         "unequal micro-batches",
         "micro-batches of 3 rows, though the last of them has 1",
     ),
-    attention: ("derivative", "leaves out the factor of div (the only div; it reaches Q and K)"),
+    attention: ("derivative", "leaves out the divisor 2 (the only div; it reaches Q and K)"),
     leaky: ("derivative", "negative_slope=0.01 (the only leaky_relu, after module 0; it reaches"),
     gates: ("derivative", "leaves out σ′ (in each of 4 calls of sigmoid; it reaches A and B)"),
 }

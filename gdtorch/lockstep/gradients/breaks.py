@@ -10,13 +10,13 @@ __all__ = [
     "LOOK_AHEAD",
     "SHOWN_ELSEWHERE",
     "Break",
-    "after_module",
     "breaks",
     "constants",
     "in_words",
     "leaf",
     "other_numbers",
     "other_rows",
+    "place_of",
     "rows_of",
 ]
 
@@ -33,9 +33,9 @@ from torch import Tensor
 
 from ..diagnosis import listed
 from ..observing.tape import Function, Slot, Tape, flattened
-from .derivatives import slips
-from .functions import BY_CONSTANTS, ELEMENTWISE, GATHERING, MOVING, PRODUCTS, SCORED
-from .mistakes import MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
+from .derivatives import TEXTS, slips
+from .functions import ELEMENTWISE, GATHERING, MOVING, PRODUCTS, SCORED, TAKING
+from .mistakes import APPLIED, MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
 
 CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
@@ -62,13 +62,15 @@ class Break:
 
     Args:
         cause: the report's word for it.
-        mine: what mine seems to do, in words; {place} stands for the function's place.
-        change: what to write instead.
+        mine: what mine seems to do, in words; {place} stands for the function's place, and {given}
+            for the one of its inputs that is concerned.
+        change: what to write instead, likewise.
         what: the mistake, by the name of the method that makes it; "given" for gradients that are
             known, and which the detail returns, given a step.
         function: the function in which it is made, by its name; empty where it is none's.
         places: in which of the functions of that name, from 0; empty for all.
         where: these places in words.
+        given: the input that is concerned, in words.
         detail: what else belongs to it: an input's number, the names of weights, a distance.
         beside: another mistake that is made as well.
     """
@@ -80,6 +82,7 @@ class Break:
     function: str = ""
     places: tuple[int, ...] = ()
     where: str = ""
+    given: str = ""
     detail: Any = None
     beside: Break | None = None
 
@@ -111,7 +114,7 @@ class Break:
     def in_all(self) -> Break:
         """The same mistake in all functions of its name."""
         beside = self.beside and self.beside.in_all()
-        return replace(self, places=(), where="", beside=beside)
+        return replace(self, places=(), where="", given="", beside=beside)
 
     def concerns(self, function: Function) -> bool:
         """Whether it is made in this function."""
@@ -142,12 +145,12 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
     groups: dict[str, list[Function]] = {}
     for function in tape.functions:
         groups.setdefault(function.name, []).append(function)
-    of_weights = _of_weights(tape, names)
+    places = _Places(tape, names)
     mistakes = [one for name in groups for one in _of_the_table(name)]
     mistakes += [one for name in groups for one in _of_a_formula(name)]
     mistakes += [one for some in groups.values() for one in _options(some[0])]
     mistakes += [one for some in groups.values() for one in _cuts(some)]
-    everywhere = [list(_everywhere(one, groups[one.function], of_weights)) for one in mistakes]
+    everywhere = [list(_everywhere(one, groups[one.function], places)) for one in mistakes]
     yield from (one for some in everywhere for one in some if len(one.places) != 1)
     for name, functions in groups.items():
         yield from _new_weights(tape, name, functions, names)
@@ -156,7 +159,7 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
         yield Break(
             "overwritten gradient",
             f"keeps the gradient of the {which} use alone of a weight that is used several times",
-            "add up the gradients of all uses: += for =",
+            "add up the gradients of all uses: += for =, and in PyTorch zero_grad() once a step",
             "one_use",
             detail=end,
         )
@@ -242,11 +245,14 @@ def _cuts(functions: list[Function]) -> Iterator[Break]:
     """The gradient is not handed on to one of a function's inputs."""
     inputs, name = max(len(function.slots()) for function in functions), functions[0].name
     for number in range(inputs if inputs > 1 or name in ELEMENTWISE | GATHERING else 0):
-        of = f"to input {number + 1} of" if inputs > 1 else "through"
+        of, change = f"through {name} ({{place}})", "hand on what comes back there"
+        if inputs > 1:
+            of = f"from {name} ({{place}}) to {{given}}"
+            change = f"hand what comes back through {name} on to {{given}}, too"
         yield Break(
             "branch cut off",
-            f"hands no gradient on {of} {name} ({{place}})",
-            "add up what comes back through each input",
+            f"hands no gradient on {of}",
+            change,
             "cut",
             name,
             detail=number,
@@ -342,39 +348,107 @@ def _near(
     return frozenset().union(*(near.get(s.number, frozenset()) for s in slots)) if slots else None
 
 
-def _everywhere(
-    one: Break, functions: list[Function], of_weights: Mapping[int, tuple[Any, ...]]
-) -> Iterator[Break]:
+class _Places:
+    """The functions of a tape in words: where they stand, and what they are given."""
+
+    def __init__(self, tape: Tape, names: Mapping[int, str]) -> None:
+        self.tape, self.names = tape, names
+        self.of_weights = _of_weights(tape, names)
+
+    def role(self, function: Function) -> Any:  # noqa: ANN401
+        """What tells a function of those of its name."""
+        return self.of_weights[function.outputs[0]][1]
+
+    def module(self, function: Function) -> str:
+        """The module that it is in or that feeds it; empty where names tell of none."""
+        weights = [*filter(None, map(self._weight, function.slots()))]
+        fed = [one for one in self.role(function) if isinstance(one, str)]
+        modules = {one.rpartition(".")[0] for one in weights or fed}
+        where = "in" if weights else "after"
+        return f"{where} module {listed(sorted(modules))}" if all(modules) and modules else ""
+
+    def after(self, function: Function) -> str:
+        """The same, after a comma."""
+        module = self.module(function)
+        return module and f", {module}"
+
+    def given(self, one: Break, functions: Sequence[Function]) -> str:
+        """The input that a mistake concerns, as it is in all of these functions."""
+        if one.what == "cut":
+            number = f"input {one.detail + 1}"
+            inputs = {self._input(function, one.detail) for function in functions}
+            return inputs.pop() if len(inputs) == 1 else number
+        factors = {_factor(function) for function in functions}
+        return factors.pop() if len(factors) == 1 else "the other factor"
+
+    def _input(self, function: Function, number: int) -> str:
+        """One of a function's inputs: a weight, or what another function has made."""
+        said = [self._weight(slot) or self._made(slot) for slot in function.slots()]
+        if number >= len(said):
+            return f"input {number + 1}"
+        unique = said.count(said[number]) == 1
+        return said[number] if unique else f"{said[number]} as input {number + 1}"
+
+    def _weight(self, slot: int) -> str:
+        """The weight that stands there, transposed perhaps; empty where there is none."""
+        while maker := self.tape.makers.get(slot):
+            if maker.name not in MOVING - TAKING:
+                return ""
+            slot = min(maker.inputs())
+        return self.names.get(self.tape.leaves.get(slot, 0), "")
+
+    def _made(self, slot: int) -> str:
+        maker = self.tape.makers.get(slot)
+        return f"what {maker.name} has made" if maker else "a weight"
+
+
+def _factor(function: Function) -> str:
+    """What a product multiplies by, or a quotient divides by, that depends on no weight."""
+    if function.name == "neg":
+        return "the minus sign"
+    word = "divisor" if function.name == "div" else "factor"
+    others = (arg for arg in function.args if not isinstance(arg, Slot))
+    number = next(others, None)
+    if isinstance(number, Tensor) and number.numel() > 1:
+        return f"the {word} of shape {tuple(number.shape)}"
+    return f"the other {word}" if number is None else f"the {word} {float(number):.6g}"
+
+
+def _everywhere(one: Break, functions: list[Function], known: _Places) -> Iterator[Break]:
     """A mistake in all functions of its name, in some, and in each.
 
     Some are those fed by the same weights, and all but the last, whose derivative is often written
     apart from the others'.
     """
     count, name = len(functions), one.function
+
+    def made(where: str, some: Sequence[Function], *, everywhere: bool = False) -> Break:
+        places = () if everywhere else tuple(function.place for function in some)
+        given = known.given(one, some) if "{given}" in one.mine else ""
+        return replace(one, places=places, where=where, given=given)
+
     if count == 1:
-        yield replace(one, where=f"the only {name}{_after(functions[0], of_weights)}")
+        where = f"the only {name}{known.after(functions[0])}"
+        yield made(where, functions, everywhere=True)
         return
-    yield replace(one, where=f"in each of {count} calls of {name}")
+    yield made(f"in each of {count} calls of {name}", functions, everywhere=True)
     if count > 2:
-        places = tuple(range(count - 1))
-        yield replace(one, places=places, where=f"in each but the last of {count} calls of {name}")
+        yield made(f"in each but the last of {count} calls of {name}", functions[:-1])
     alike: dict[Any, list[Function]] = {}
     for function in functions:
-        alike.setdefault(of_weights[function.outputs[0]][1], []).append(function)
+        alike.setdefault(known.role(function), []).append(function)
     groups = list(alike.values())
     for role, some in alike.items():  # with those of the first step, to whom no state is handed
         first = [one for other in alike for one in alike[other] if _begins(other, role)]
         groups += [[*first, *some]] if first else []
     for some in groups:
         if 1 < len(some) < count:
-            places = tuple(function.place for function in some)
-            numbers = [str(place + 1) for place in places]
+            numbers = [str(function.place + 1) for function in some]
             said = listed(numbers if len(numbers) <= FEW else [*numbers[:3], "…", numbers[-1]])
-            where = f"{name} number {said} of {count}{_after(some[-1], of_weights)}"
-            yield replace(one, places=places, where=where)
+            yield made(f"{name} number {said} of {count}{known.after(some[-1])}", some)
     for function in functions:
-        where = f"{name} number {function.place + 1} of {count}{_after(function, of_weights)}"
-        yield replace(one, places=(function.place,), where=where)
+        where = f"{name} number {function.place + 1} of {count}{known.after(function)}"
+        yield made(where, [function])
 
 
 def _begins(first: Any, role: Any) -> bool:  # noqa: ANN401
@@ -384,28 +458,26 @@ def _begins(first: Any, role: Any) -> bool:  # noqa: ANN401
     return len(first) == len(role) and all(a in (None, b) for a, b in zip(first, role, strict=True))
 
 
-def _after(function: Function, of_weights: Mapping[int, tuple[Any, ...]]) -> str:
-    """The module that feeds a function, where its weights are named as a module names them."""
-    weights = [one for one in of_weights[function.outputs[0]][1] if isinstance(one, str)]
-    modules = {one.rpartition(".")[0] for one in weights}
-    return f", after module {listed(sorted(modules))}" if all(modules) and modules else ""
-
-
-def after_module(function: Function, tape: Tape, names: Mapping[int, str]) -> str:
-    """The module that feeds a function, as "after module fc1"; empty where names tell of none.
+def place_of(function: Function, tape: Tape, names: Mapping[int, str]) -> str:
+    """Where a function stands, as "in module fc1" or "after module fc1"; empty if names don't tell.
 
     Args:
         function: of the tape.
         tape: of a step.
         names: `id` of a parameter → its name.
     """
-    return _after(function, _of_weights(tape, names)).removeprefix(", ")
+    return _Places(tape, names).module(function)
 
 
 def _of_the_table(name: str) -> Iterator[Break]:
-    plain = PLAIN.get(name, f"the {'factor' if name in BY_CONSTANTS else 'derivative'} of {name}")
+    plain = PLAIN.get(name, f"the derivative of {name}")
     words = {"name": name, "squash": SCORED.get(name, ""), "place": "({place})", "plain": plain}
-    words |= {"right": RIGHT.get(name, plain), "a": "h" if name == "tanh" else "a"}
+    text = TEXTS.get(name, "").replace("\n", "; ")
+    formula = f"{text}, where y = {name}(x) and g is what comes back" if text else plain
+    words |= {"right": RIGHT.get(name, formula), "a": "h" if name == "tanh" else "a"}
+    words |= zip(
+        ("apply", "applies"), APPLIED.get(name, ("multiply by", "multiplies by")), strict=True
+    )
     for (what, where, cause, change), ones in MISTAKES.items():
         for mine, detail in ones.items() if name in where else ():
             told = mine if "{place}" in mine else f"{mine} {{place}}"
@@ -526,4 +598,4 @@ def _orders(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
 def in_words(one: Break, weights: Sequence[str]) -> str:
     """What mine seems to do, with the function's place and the weights that it reaches."""
     where = "; ".join(filter(None, [one.where, f"it reaches {listed(weights)}"]))
-    return one.mine.format(weights=listed(one.names), place=where)
+    return one.mine.format(weights=listed(one.names), place=where, given=one.given)

@@ -5,7 +5,7 @@ How each is made is told in `backward.py`. Slips in a formula are not here: see 
 
 from __future__ import annotations
 
-__all__ = ["MISTAKES", "OPTIONS", "PLAIN", "RIGHT", "Local", "over_the_others"]
+__all__ = ["APPLIED", "MISTAKES", "OPTIONS", "PLAIN", "RIGHT", "Local", "over_the_others"]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,14 +88,29 @@ class Local:
         return made
 
 
-RIGHT = {
+RIGHT = {  # of functions that are not in `derivatives.py`, or not as one writes them
     "tanh": "1 − h², with h = tanh(z)",
     "sigmoid": "a(1 − a), with a = σ(z)",
     "relu": "1 where z > 0, else 0",
     "softmax": "p · (g − Σ g · p), with the sum over the axis of the softmax",
     "log_softmax": "g − p · Σ g, with p = softmax(z), and the sum over the axis of the softmax",
+    "pow": "n · z^(n − 1), with n the exponent",
+    "square": "2 z",
+    "abs": "the sign of z",
+    "expm1": "e^z",
+    "sinh": "cosh(z)",
+    "cosh": "sinh(z)",
+    "atan": "1 / (1 + z²)",
+    "erf": "2 exp(−z²) / √π",
 }
-PLAIN = {"tanh": "tanh′", "sigmoid": "σ′", "relu": "relu's mask", "dropout": "dropout's mask"}
+PLAIN = {
+    "tanh": "tanh′",
+    "sigmoid": "σ′",
+    "relu": "relu's mask",
+    "dropout": "dropout's mask",
+    **dict.fromkeys(("mul", "div", "neg"), "{given}"),  # which depends on the place
+}
+APPLIED = {"div": ("divide by", "divides by"), "neg": ("apply", "applies")}
 OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, what it often is
     "leaky_relu": ("negative_slope", 1, (0.01, 0.1, 0.2, 0.3)),
     "elu": ("alpha", 1, (1.0, 0.1, 0.5)),
@@ -106,8 +121,6 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
     "batch_norm": ("eps", 7, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
 }
 
-
-# What is handed back through a function, of g, the gradient that comes back to it.
 
 # What is handed back through a function, of g, the gradient that comes back to it.
 Formula = Callable[[Tensor, Local], Tensor]
@@ -155,12 +168,12 @@ OVER_AN_AXIS: dict[str, Formula] = {
     for axis in range(4)
 }
 LEFT_OUT: dict[str, Formula] = {"leaves out {plain}": lambda g, _: g}
-TWICE: dict[str, Formula] = {"multiplies by {plain} twice": lambda g, at: g * at.d * at.d}
+TWICE: dict[str, Formula] = {"{applies} {plain} twice": lambda g, at: g * at.d * at.d}
 OF_A_CONSTANT: dict[str, Formula] = {
     **LEFT_OUT,
     **TWICE,
-    "leaves the factor out of {plain}, not its mask": lambda g, at: g * (at.d != 0),
-    "leaves the mask out of {plain}, not its factor": lambda g, at: g * at.d.max(),
+    "leaves the scale out of {plain}, not its zeros": lambda g, at: g * (at.d != 0),
+    "leaves the zeros out of {plain}, not its scale": lambda g, at: g * at.d.max(),
 }
 OF_AN_ELEMENT: dict[str, Formula] = {
     **LEFT_OUT,
@@ -194,6 +207,7 @@ BOTH = "for a = b · c: b's gradient is δ · c, and c's is δ · b"
 ONE_SHAPE = "give both one shape: targets[:, None], or outputs.squeeze(1)"
 SHAPE_IN_THEIRS = "nothing in mine; in theirs give both one shape"
 NOTHING = "nothing in mine; in theirs leave out the {name}"
+APPLY = "apply {name}, forward and backward"
 EXPONENT = "multiply by it: (w²)′ = 2 w"
 ADD_UP = "add them up: np.add.at(grad, index, g) for grad[index] += g"
 UNLIKE = "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)"
@@ -346,17 +360,17 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         "keeps one gradient alone of what is taken several times for a row of data": "in each row",
     },
     ("formula", ELEMENTWISE - ACROSS - BY_CONSTANTS, "derivative", "write {right}"): OF_AN_ELEMENT,
-    ("formula", BY_CONSTANTS, "derivative", "multiply by {plain}"): OF_A_CONSTANT,
+    ("formula", BY_CONSTANTS, "derivative", "{apply} {plain}"): OF_A_CONSTANT,
     ("formula", PIECEWISE, "derivative", "write {right}"): {
         "takes {name}'s mask from the gradient that comes back": lambda g, _: g * (g > 0),
     },
-    ("replaced", ("gelu",), "another function", "apply {name}, forward and backward"): {
+    ("replaced", ("gelu",), "another function", APPLY): {
         "approximates {name} as z · σ(1.702 z)": lambda z: z * (1.702 * z).sigmoid(),
     },
     ("replaced", ("sigmoid",), "another function", "look which of the two the gate multiplies"): {
         "has 1 − σ(z) where theirs has σ(z)": lambda z: (-z).sigmoid(),
     },
-    ("replaced", ACTIVATIONS, "another function", "apply {name}, forward and backward"): {
+    ("replaced", ACTIVATIONS, "another function", APPLY): {
         f"applies {name} where theirs applies {{name}}": call
         for name, call in (("tanh", torch.tanh), ("sigmoid", torch.sigmoid), ("relu", torch.relu))
     },
@@ -368,7 +382,10 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         for sign in (1, -1)
     },
     ("skipped", WITH_A_LOSS, "{name} twice", NOTHING): {BEFORE_LOSS: None},
-    ("skipped", WITHOUT_A_LOSS, "another function", "apply {name}, forward and backward"): {
+    ("skipped", ("neg",), "another function", "turn the sign round there"): {
+        "has the other sign where theirs has {name}": None,
+    },
+    ("skipped", WITHOUT_A_LOSS - {"neg"}, "another function", APPLY): {
         "leaves {name} out altogether": None,
     },
 }

@@ -297,7 +297,7 @@ def _edits_of(
     if program.broken:
         for one in program.broken.parts:
             weights = _reached(one, record, program)
-            change = one.change.format(weights=listed(one.names))
+            change = one.change.format(weights=listed(one.names), given=one.given)
             edits.append(Edit(one.cause, broken_in_words(one, weights), change, weights))
     edits += _gradient_edits(theirs, program)
     if record.turned:

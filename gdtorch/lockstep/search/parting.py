@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..diagnosis import listed
 from ..gradients.backward import IMPOSSIBLE
-from ..gradients.breaks import after_module
+from ..gradients.breaks import place_of
 from ..observing.tape import Function, Slot, Tape, flattened, tensors
 from ..replaying.record import Record, Whole
 from ..rounding import of_gradients
@@ -37,6 +37,7 @@ RECURRENT = (  # the arguments of these
     "batch_first",
 )
 PLAIN = bool | int | float | str | None  # values of options
+MODES = {False: "call model.train() before it", True: "call model.eval() before it"}  # as mine is
 SAME_ROWS = "give both the same rows, in the same order; or see what is made a step too early"
 OTHER_NUMBERS = "see how both make that array: its rows, their order, a scaling, a mask"
 STATE = "see where both take that array from: a state may be made anew, or carried over"
@@ -194,8 +195,8 @@ class _Tapes:
             return (
                 "changed gradients",
                 "computes what theirs does, but does not have the gradients that come of it",
-                "look for a hook, for weights that change before backward(), or for zero_grad() "
-                "between two backward passes of a step",
+                "look for a hook, for weights that change before backward(), or for clipping or "
+                "zero_grad() between two backward passes of a step",
             )
         if self.parts:
             return self._in_micro_batches()
@@ -315,7 +316,7 @@ class _Tapes:
         function, tape = call.function, self.tapes[side]
         count = sum(one.name == function.name for one in tape.functions)
         number = f"number {function.place + 1} of {count}" if count > 1 else ""
-        near = after_module(function, tape, self.names[side])
+        near = place_of(function, tape, self.names[side])
         said = ", ".join(filter(None, [number, near]))
         return f"{_name(function)} ({said})" if said else _name(function)
 
@@ -330,7 +331,8 @@ class _Tapes:
             lacking = sorted(given) == [False, True] and (here is None or there is None)
             if lacking or (plain and here != there):
                 said = f"has {call} with {argument} {_shown(here)}, theirs has {_shown(there)}"
-                return "another function", said, f"give both the same {argument}"
+                change = MODES.get(here) if argument == "training" else None
+                return "another function", said, change or f"give both the same {argument}"
         for argument, here, there in both:
             arrays = isinstance(here, Tensor) and isinstance(there, Tensor)
             if arrays and not self._same(here, there):
@@ -367,7 +369,7 @@ class _Tapes:
             return "other rows", f"gives {call} what theirs gives another call", OTHER_NUMBERS
         for number, there in arrays.items():
             if self._among(mine, there):
-                said = f"gives {call} the array that theirs gives it in step {number}"
+                said = f"takes step {self.step + 1} with the rows of step {number}: see {call}"
                 return "rows of another step", said, SAME_ROWS
         said = f"gives {call} another {what} of shape {tuple(mine.shape)}"
         if mine.shape != theirs.shape:
