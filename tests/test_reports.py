@@ -260,7 +260,54 @@ def targets_broadcast(optimizer):
     return by_torch(start, against(ty), make), by_torch(start, against(ty[:, None]), make)
 
 
+def bias_not_zeroed():
+    start, gradient, loss = regression(71)
+
+    def update(w, added, _):
+        g = gradient(w)
+        g["b"] = added["b"] = added.get("b", 0.0) + g["b"]
+        return {n: w[n] - 0.02 * g[n] for n in w}
+
+    return by_hand(start, update), by_torch(start, loss, sgd(lr=0.02))
+
+
+def adam_of_a_sum():
+    start, gradient, loss = regression(83)
+
+    def update(w, s, step):
+        t, g = step + 1, gradient(w)
+        for n in w:
+            m, v = s.get(n, (0.0, 0.0))
+            s[n] = 0.9 * m + 0.1 * 4 * g[n], 0.999 * v + 0.001 * (4 * g[n]) ** 2
+        hats = {n: (m / (1 - 0.9**t), v / (1 - 0.999**t)) for n, (m, v) in s.items()}
+        return {n: w[n] - 0.01 * m / (np.sqrt(v) + 1e-3) for n, (m, v) in hats.items()}
+
+    def make(parameters):
+        return torch.optim.Adam(parameters, lr=0.01, eps=1e-3)
+
+    return by_hand(start, update), by_torch(start, loss, make)
+
+
+def decay_of_another_weight():
+    rng = np.random.default_rng(60)
+    x, y = torch.tensor(rng.normal(size=(24, 4))), torch.tensor(rng.normal(size=(24, 2)))
+    start = {n: rng.normal(size=s) / 2 for n, s in (("w1", (4, 5)), ("w2", (5, 5)), ("w3", (5, 2)))}
+
+    def loss(w):
+        return mse_loss(torch.tanh(torch.tanh(x @ w["w1"]) @ w["w2"]) @ w["w3"], y)
+
+    def update(w, *_):
+        live = {n: torch.tensor(a).requires_grad_() for n, a in w.items()}
+        loss(live).backward()
+        decay = {"w1": 0.2, "w2": 0.1, "w3": 0.0}
+        return {n: w[n] - 0.05 * (live[n].grad.numpy() + decay[n] * w[n]) for n in w}
+
+    return by_hand(start, update), by_torch(start, loss, sgd(lr=0.05, weight_decay=0.1))
+
+
 NAMED = {
+    adam_of_a_sum: "scale",
+    bias_not_zeroed: "gradients not zeroed",
     adam_without_correction: "bias correction",
     adam_without_zero_grad: "gradients not zeroed",
     clip_each_weight: "clipping",
@@ -284,6 +331,18 @@ def test_the_true_cause_is_named(report):
     assert found.cause == NAMED[report], str(found)
     assert found.reproduced >= 10
     assert found.residual <= 1
+
+
+def test_gradients_of_one_weight_that_add_up_are_no_momentum():
+    report = lockstep(*bias_not_zeroed(), 40)
+    assert report.factor == 1
+    assert "it adds each gradient of b to those of the steps before" in str(report)
+
+
+def test_a_function_that_gives_other_weights_their_gradients_is_not_suspected():
+    report = lockstep(*decay_of_another_weight(), 20)
+    assert report.diagnosis.weights == ("w1", "w3")
+    assert "matmul" not in str(report)
 
 
 def test_two_mistakes_at_once_are_both_named():

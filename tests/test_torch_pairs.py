@@ -215,25 +215,25 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: batch_norm().eval()},
         {"make": batch_norm},
         "another function",
-        "batch_norm (after module 0 and 1) with training False, theirs has True",
+        "batch_norm (in module 1) with training False, theirs has True",
     ),
     "evaluates a network whose outputs are about what goes in": (
         {"make": lambda: network(nn.ReLU(), nn.BatchNorm1d(8)).float().eval(), "batches": FLOATS},
         {"make": lambda: network(nn.ReLU(), nn.BatchNorm1d(8)).float(), "batches": FLOATS},
         "another function",
-        "batch_norm (after module 2) with training False, theirs has True",
+        "batch_norm (in module 2) with training False, theirs has True",
     ),
     "no state carried on": (
         {"make": lambda: Recurrent(carries=False).double()},
         {"make": lambda: Recurrent(carries=True).double()},
         "another function",
-        "gives gru (after module cell) a constant, where theirs has what comes of its weights",
+        "gives gru (in module cell) a constant, where theirs has what comes of its weights",
     ),
     "an option of the derivative alone": (
         {"make": lambda: Table(0).double(), "loss": of_labels},
         {"make": lambda: Table().double(), "loss": of_labels},
         "another function",
-        "has embedding (after module 0) with padding_idx 0, theirs has None",
+        "has embedding (in module 0) with padding_idx 0, theirs has None",
     ),
     "autocast": (
         {"make": lambda: network().float(), "loss": cast_cross_entropy, "batches": FLOATS},
@@ -263,7 +263,7 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: Stateful(keeps=False).double()},
         {"make": lambda: Stateful(keeps=True).double()},
         "other rows",
-        "gives gru (after module cell) 0 throughout, where theirs gives it other numbers",
+        "gives gru (in module cell) 0 throughout, where theirs gives it other numbers",
     ),
     "rows scaled": (
         {"batches": itertools.repeat((2 * ROWS + 1, LABELS))},
@@ -281,7 +281,7 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: Sequences(batch_first=False).double()},
         {"make": lambda: Sequences(batch_first=True).double()},
         "another function",
-        "has gru (after module cell) with batch_first False, theirs has True",
+        "has gru (in module cell) with batch_first False, theirs has True",
     ),
     "a teacher's outputs first": (
         {"loss": lambda *given: distilled(*given, teacher_first=True)},
@@ -670,6 +670,11 @@ def test_a_scaled_loss_hides_nothing(around, cause):
 
     report = lockstep(mine, train(Residual), 20)
     assert report.cause == cause, str(report)
+    if cause == "branch cut off":
+        assert "from add (the only add, after module" in report.text
+        assert (
+            "Change: hand what comes back through add on to what tanh has made, too" in report.text
+        )
 
 
 def test_gradients_that_are_cleared_between_micro_batches_are_no_other_rows():
@@ -689,9 +694,9 @@ def test_micro_batches_whose_losses_do_not_make_theirs_are_named():
 def test_statistics_of_micro_batches_are_named():
     report = lockstep(lambda: accumulate(batch_norm), train(batch_norm), 20)
     assert report.cause == "another function"
-    assert "takes batch_norm (after module 0 and 1) over 4 micro-batches, where" in report.text
+    assert "takes batch_norm (in module 1) over 4 micro-batches, where" in report.text
     report = lockstep(train(batch_norm), lambda: accumulate(batch_norm), 20)
-    assert "takes batch_norm (after module 0 and 1) over all rows at once, where" in report.text
+    assert "takes batch_norm (in module 1) over all rows at once, where" in report.text
 
 
 def test_rows_that_theirs_has_in_the_same_step_are_no_rows_of_another_step():
@@ -710,7 +715,7 @@ def test_rows_that_theirs_has_in_the_same_step_are_no_rows_of_another_step():
     assert "what theirs gives another call" in report.text
 
 
-def adversaries(lr_of_judge, optimizer=torch.optim.SGD):
+def adversaries(lr_of_judge, optimizer=torch.optim.SGD, *, zeroes=True):
     """A generator and a judge that step in turn, the judge first."""
     torch.manual_seed(0)
     maker, judge = nn.Linear(2, 5), nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -718,7 +723,8 @@ def adversaries(lr_of_judge, optimizer=torch.optim.SGD):
     first = optimizer(judge.parameters(), lr=lr_of_judge)
     second = optimizer(maker.parameters(), lr=0.1)
     while True:
-        first.zero_grad()
+        if zeroes:
+            first.zero_grad()
         made = judge(maker(noise).detach())
         (F.softplus(-judge(real)).mean() + F.softplus(made).mean()).backward()
         first.step()
@@ -761,13 +767,13 @@ def test_a_decay_in_the_gradient_is_not_called_none():
     assert "adds the decay to the gradient" in report.text
 
 
+def clamp(net):
+    for weight in net.parameters():
+        weight.data.clamp_(-0.2, 0.2)
+
+
 @pytest.mark.slow
 def test_weights_that_change_between_the_steps_are_told():
-    @torch.no_grad()
-    def clamp(net):
-        for weight in net.parameters():
-            weight.clamp_(-0.2, 0.2)
-
     def mine():
         for _ in train(after=clamp):
             pass
@@ -775,6 +781,106 @@ def test_weights_that_change_between_the_steps_are_told():
     report = lockstep(mine, train(), 20)
     assert report.cause == "unexplained"
     assert "mine's weights change before step 2 by more than optimizer.step()" in report.text
+    assert "Means: Look at what else changes mine's weights there" in report.text
+
+
+def test_weights_of_theirs_that_change_between_the_steps_are_told():
+    def clamped(before):
+        net = network()
+        steps = sgd(net)
+        while True:
+            yield net
+            steps.zero_grad()
+            cross_entropy(net, ROWS, LABELS).backward()
+            if before:
+                clamp(net)
+            steps.step()
+            clamp(net)
+
+    report = lockstep(clamped(before=True), clamped(before=False), 20)
+    assert report.cause == "unexplained"
+    assert "theirs' weights change before step 2 by more than optimizer.step()" in report.text
+    assert "whether mine does the same at the same place" in report.text
+    assert "likely" not in report.text
+
+
+def test_gradients_that_were_not_set_to_0_are_told():
+    report = lockstep(lambda: adversaries(0.1, zeroes=False), lambda: adversaries(0.1), 20)
+    assert report.cause == "unexplained"
+    assert "the gradients of p0, p1, p2 and p3 were not 0 in mine when backward()" in report.text
+    assert "Means: Call zero_grad()" in report.text
+    assert "shapes: p0 (8, 5), p1 (8,), p2 (1, 8), p3 (1,)" in report.text
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_schedule_that_steps_before_its_optimizer_is_no_scale():
+    def run(early):
+        net = network()
+        steps = torch.optim.Adam(net.parameters(), lr=0.01)
+        rates = torch.optim.lr_scheduler.ExponentialLR(steps, 0.9)
+        while True:
+            yield copies(net)
+            if early:
+                rates.step()
+            steps.zero_grad()
+            cross_entropy(net, ROWS, LABELS).backward()
+            steps.step()
+            if not early:
+                rates.step()
+
+    report = lockstep(run(early=True), run(early=False), 20)
+    assert (report.cause, report.factor) == ("step size schedule", pytest.approx(0.9))
+    assert "it is a step ahead in the schedule" in report.text
+
+
+class Forgetful(torch.optim.Optimizer):
+    """SGD that makes its velocity anew in each step."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.1, "momentum": 0.9})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                velocity = torch.zeros_like(weight).mul_(group["momentum"]).add_(weight.grad)
+                weight.add_(velocity, alpha=-group["lr"])
+
+
+def test_an_option_that_an_optimizer_of_ones_own_has_is_not_said_to_be_another():
+    mine = train(optimizer=lambda net: Forgetful(net.parameters()))
+    report = lockstep(mine, train(optimizer=lambda net: sgd(net, momentum=0.9)), 20)
+    assert report.cause == "state reset", report.text
+    assert "momentum 0" not in report.text
+
+
+def test_the_decay_of_adamw_is_shown_where_it_is_not_pytorchs():
+    def adamw(decay):
+        return lambda net: torch.optim.AdamW(net.parameters(), lr=0.01, weight_decay=decay)
+
+    report = lockstep(train(optimizer=adamw(0.01)), train(optimizer=adamw(0.0)), 20)
+    assert "theirs: AdamW(lr=0.01, weight_decay=0.0)" in report.text
+    assert "seen in mine: AdamW(lr=0.01)\n" in report.text
+
+
+def test_theirs_is_asked_for_its_parameters_where_it_yields_views_of_them():
+    def theirs():
+        net = network()
+        for _ in train(lambda: net):
+            yield {name: net.get_parameter(name).T for name in ("0.weight", "2.weight")}
+
+    def mine():
+        for weights in train(loss=of_cross_entropy(label_smoothing=0.1)["loss"]):
+            yield {name: weights[name].T.numpy() for name in ("0.weight", "2.weight")}
+
+    assert "Theirs yields views of its parameters" in lockstep(mine(), theirs(), 20).text
+
+
+def test_the_mode_of_a_batch_norm_is_to_be_changed_in_the_model():
+    report = lockstep(train(lambda: batch_norm().eval()), train(batch_norm), 20)
+    assert "Change: call model.train() before it." in report.text
+    report = lockstep(train(batch_norm), train(lambda: batch_norm().eval()), 20)
+    assert "Change: call model.eval() before it." in report.text
 
 
 class WrongSiLU(torch.autograd.Function):

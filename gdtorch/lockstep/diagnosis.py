@@ -51,6 +51,10 @@ class Diagnosis:
         optimizer_of_mine: mine's, where it was seen and is another.
         same_gradients: whether mine was seen to have theirs' gradients.
         other_gradients: whether theirs takes mine's steps once it has mine's gradients.
+        outside: whose weights were seen to change by more than optimizer.step(), "mine" or
+            "theirs", where that is why nothing is named; else empty.
+        added_to: the weights whose gradients were not 0 in mine when backward() was called, but
+            were in theirs.
         reproduced: in how many steps, each from mine's weights, theirs with the edits does as mine.
         residual: the most that is left then, in roundings.
         alike: what else mine may be said to do, in words, since it does the same.
@@ -73,6 +77,8 @@ class Diagnosis:
     optimizer_of_mine: str = ""
     same_gradients: bool = False
     other_gradients: bool = False
+    outside: str = ""
+    added_to: tuple[str, ...] = ()
     reproduced: int = 0
     residual: float = 0.0
     alike: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["Inspection", "Lockstep", "Report", "lockstep"]
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ FINER = (
     "rounding a step would look the same: compare in float64, too."
 )
 OTHER_RULE = "Theirs steps by {}, which is not replayed. Train both by SGD: do they agree then?"
+VIEWS = (
+    "Theirs yields views of its parameters, as weight.T is one. Let it yield the parameters "
+    "themselves, and more can be found: weights are paired if they are transposed, too."
+)
 SWAP = (
     "Theirs was not seen to train in PyTorch, so nothing is known of the steps after the first "
     "that differs. If mine does, swap the two, and more can be found."
@@ -288,6 +293,7 @@ class Inspection:
             first = self.parting
         steps = self.comparison.steps
         text = explain(diagnosis, first, self.rows, self.precisions, steps)
+        notes = [*self._notes(diagnosis), *self._shapes(text)]
         return Report(
             diagnosis.cause,
             diagnosis.factor,
@@ -298,7 +304,7 @@ class Inspection:
             diagnosis.reproduced,
             diagnosis.residual if diagnosis.edits else None,
             diagnosis,
-            "\n".join([text, *self._notes(diagnosis)]),
+            "\n".join([text, *notes]),
         )
 
     def _diagnosis(self, seconds: float, progress: Progress) -> Diagnosis:
@@ -331,6 +337,8 @@ class Inspection:
             yield f"No weight moved in any of {steps} steps, in either: does a step update them?"
         if diagnosis.bare and not self.observer.parameters:
             yield SWAP
+        if diagnosis.bare and self._theirs_are_views():
+            yield VIEWS
         kinds = {kind for step in self.keeper.steps for kind, _ in step.rules.values()}
         unknown = sorted(kind.__name__ for kind in kinds if not has_page(kind))
         if diagnosis.bare and unknown:
@@ -349,6 +357,20 @@ class Inspection:
         if not self.complete and diagnosis.cause not in {"names", "shape"}:
             why = "one of the two ended" if self.ended else "the comparison was interrupted"
             yield f"Compared: the first {steps} of {self.steps} steps; {why} there."
+
+    def _theirs_are_views(self) -> bool:
+        """Whether theirs yields its parameters laid out otherwise than they are."""
+        parameters = {one.data_ptr(): one for one in self.observer.parameters.values()}
+        pairs = [(one, parameters.get(one.data_ptr(), one)) for one in self.weights[1].values()]
+        return any(a.shape != b.shape or a.stride() != b.stride() for a, b in pairs)
+
+    def _shapes(self, text: str) -> Iterator[str]:
+        """The shapes of weights that have no names but p0, p1, …, and that a text speaks of."""
+        said = re.findall(r"\bp\d+\b", text)
+        shapes = {name: tuple(weight.shape) for name, weight in self.weights[1].items()}
+        unnamed = [f"{name} {shape}" for name, shape in shapes.items() if name in said]
+        if unnamed:
+            yield f"shapes: {', '.join(unnamed)}"
 
 
 def lockstep(

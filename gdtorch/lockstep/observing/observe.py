@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["Observer", "Seen", "hooks", "taken"]
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,7 @@ class Seen:
         strange: what the loss went through that is no function of torch, and so on no tape.
         cast: the dtype for which torch.autocast was on; empty where it was off.
         outside: whether weights have changed since the last step of their optimizer.
+        added_to: how often a backward pass has added to a gradient that was not 0.
     """
 
     fresh: dict[int, Tensor] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Seen:
     strange: tuple[str, ...] = ()
     cast: str = ""
     outside: bool = False
+    added_to: Counter[int] = field(default_factory=Counter)
 
     def take(self, keep: Callable[[int, Tensor], Tensor]) -> None:
         """Keep of each gradient only what `keep` makes of it, given the parameter's `id`."""
@@ -141,7 +144,7 @@ class Observer(TorchFunctionMode):
         self.exact = True
         self.taping = True
         self.stepping = False
-        self.versions: dict[int, int] = {}  # of parameters, after their last step
+        self.sums: dict[int, float] = {}  # of each parameter's elements, after its last step
         self.keep: Callable[[int, Tensor], Tensor] = lambda _, gradient: gradient.clone()
         self.begin()
 
@@ -305,8 +308,10 @@ class Observer(TorchFunctionMode):
         for leaf in leaves:
             if leaf.grad is None or not leaf.grad.any():
                 self.left[id(leaf)] = None
-            elif id(leaf) not in self.left:
-                self.left[id(leaf)] = leaf.grad.clone()
+            else:
+                self.seen.added_to[id(leaf)] += 1
+                if id(leaf) not in self.left:
+                    self.left[id(leaf)] = leaf.grad.clone()
         made = call(*args)
         for leaf in leaves:
             self.parameters[id(leaf)] = leaf
@@ -315,6 +320,21 @@ class Observer(TorchFunctionMode):
                 left = self.left.get(id(leaf))
                 self._keep(leaf, leaf.grad if left is None else leaf.grad - left)
         return made
+
+    @torch.no_grad()
+    def put(self, parameter: Tensor, values: Tensor) -> None:
+        """Put other values into a parameter, which is no change by the program itself."""
+        self._note_change(parameter)
+        parameter.copy_(values)
+        self._note_sum(parameter)
+
+    def _note_change(self, parameter: Tensor) -> None:
+        known = self.sums.get(id(parameter)) if self.taping else None
+        self.seen.outside |= known is not None and known != _sum(parameter)
+
+    def _note_sum(self, parameter: Tensor) -> None:
+        if self.taping:
+            self.sums[id(parameter)] = _sum(parameter)
 
     def _unscale(self, gradients: Iterable[Tensor], share: float) -> None:
         """Take the scale of a `GradScaler` out of gradients, and out of the loss on the tape."""
@@ -365,8 +385,7 @@ class Observer(TorchFunctionMode):
             for parameter in group["params"]:
                 self.parameters[id(parameter)] = parameter
                 self.options[id(parameter)] = options
-                now = _version(parameter)
-                self.seen.outside |= now != self.versions.get(id(parameter), now)
+                self._note_change(parameter)
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
         """Take the gradients after the step: a closure computes them within it."""
@@ -376,7 +395,7 @@ class Observer(TorchFunctionMode):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 key = id(parameter)
-                self.versions[key] = _version(parameter)
+                self._note_sum(parameter)
                 if parameter.grad is None or key not in self.options:  # which it does not step
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
@@ -393,9 +412,9 @@ def _jump(inputs: Tensor, jump: float, at: tuple[int, ...], slope: Tensor) -> Te
     return moved
 
 
-def _version(parameter: Tensor) -> int:
-    """How often it was changed in place, where that is counted."""
-    return 0 if parameter.is_inference() else parameter._version
+def _sum(parameter: Tensor) -> float:
+    """The sum of its elements. It tells of changes, those of `parameter.data` included."""
+    return parameter.detach().nan_to_num().sum().item()
 
 
 def _cast() -> str:

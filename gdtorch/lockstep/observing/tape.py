@@ -175,7 +175,9 @@ class Tape:
     def leading_to(self, leaves: Collection[int], others: Collection[int]) -> list[str]:
         """The functions on the way from the loss to all of some leaves, and to none of others.
 
-        From the loss backwards, each name once. The first of them leads to the others as well.
+        From the loss backwards, each name once. The first of them leads to the others as well. A
+        function that is given one of those leaves is on its way, unless one of its name gives one
+        of the others its gradient at the same place.
 
         Args:
             leaves: `id` of each parameter.
@@ -185,6 +187,7 @@ class Tape:
         for function in self.functions:
             inputs = [behind[slot] for slot in function.inputs()]
             behind |= dict.fromkeys(function.outputs, set().union(*inputs))
+        right = {place for f in self.functions for place in self._places_of(f, others)}
         found = [
             function.name
             for function in reversed(self.functions)
@@ -192,9 +195,15 @@ class Tape:
                 behind[slot].issuperset(leaves) and behind[slot].isdisjoint(others)
                 for slot in function.inputs()
             )
-            or any(self.leaves.get(slot) in leaves for slot in function.inputs())
+            or not right.issuperset(self._places_of(function, leaves))
         ]
         return list(dict.fromkeys(found))
+
+    def _places_of(self, function: Function, leaves: Collection[int]) -> set[tuple[str, int]]:
+        """The places at which a function is given some leaves, each with the function's name."""
+        args = enumerate(function.args)
+        slots = [(place, arg.number) for place, arg in args if isinstance(arg, Slot)]
+        return {(function.name, k) for k, slot in slots if self.leaves.get(slot) in leaves}
 
     def gradients(
         self, weights: Mapping[int, Tensor], instead: Instead | None = None

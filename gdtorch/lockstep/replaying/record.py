@@ -88,7 +88,10 @@ class Step:
         cast: the dtype for which theirs has torch.autocast on; empty where it is off.
         cast_of_mine: the same of mine.
         strange: what the losses went through of which there is no tape (see `Seen`).
-        outside: whether mine's weights have changed since its optimizer's last step.
+        outside: whether theirs' weights have changed since its optimizer's last step.
+        outside_of_mine: the same of mine's.
+        added_to: weight → how often its gradient was not 0 when theirs called backward().
+        added_to_of_mine: the same of mine's.
         whole: what it takes to compute the gradient again; None if that is not kept.
     """
 
@@ -110,6 +113,9 @@ class Step:
     cast_of_mine: str
     strange: tuple[str, ...]
     outside: bool
+    outside_of_mine: bool
+    added_to: Mapping[str, int]
+    added_to_of_mine: Mapping[str, int]
     whole: Whole | None = None
 
 
@@ -452,7 +458,10 @@ class Keeper:
                 cast=seen.cast,
                 cast_of_mine=own.cast,
                 strange=(*own.strange, *seen.strange),
-                outside=own.outside,
+                outside=seen.outside,
+                outside_of_mine=own.outside,
+                added_to={n: seen.added_to[k] for n, k in keys.items()},
+                added_to_of_mine={n: own.added_to[id(p)] for n, p in self.ours.items()},
             )
         )
         self._judge(differences, epsilon)
@@ -528,12 +537,11 @@ class Keeper:
             far = self.observed and differences[name] > FREE * epsilon * max(size, update)
             self.parted |= far or self.parting > 0
 
-    @torch.no_grad()
     def put(self, mine: Weights) -> None:
         """Put mine's weights into theirs, if the two have parted."""
         if self.parted and self.observed:
             for name, parameter in self.parameters.items():
-                parameter.copy_(mine[name])
+                self.observer.put(parameter, mine[name])
 
     def record(self) -> Record:
         """What has been kept."""

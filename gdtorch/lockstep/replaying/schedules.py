@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["is_plain", "lr_at", "near", "schedule"]
+__all__ = ["RESTS", "is_plain", "lr_at", "near", "schedule"]
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from .record import Record
 from .replay import Program
 
 SELDOM = 0.25  # of the steps
+RESTS = 1e-9  # of the largest learning rate, below which one is 0 but for rounding
 
 
 def lr_at(record: Record, theirs: Program, name: str, step: int) -> float:
@@ -25,6 +26,9 @@ def lr_at(record: Record, theirs: Program, name: str, step: int) -> float:
 def schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
     """What mine's learning rates are beside theirs, step by step; empty where that has no name."""
     constant = near(theirs, [theirs[0]] * len(theirs))
+    moves = next((k for k, lr in enumerate(mine) if lr > RESTS * max(mine)), 0)
+    if moves and near(mine[moves:], theirs[moves:]):
+        return f"takes no step until step {moves + 1}"
     if not constant and near(mine[:-1], theirs[1:]):
         return "is a step ahead in the schedule"
     if not constant and near(mine[1:], theirs[:-1]):
@@ -65,7 +69,8 @@ def _shape(rates: Sequence[float]) -> str:
         return "is divided by the root of t"
     slope = rates[1] - 1
     if near(rates, [1 + slope * k for k in range(count)]):
-        return f"changes by {slope:.6g} of it at each step"
+        how = "grows" if slope > 0 else "falls"
+        return f"{how} by {_share(abs(slope))} of the first lr at each step"
     top = max(range(count), key=lambda k: rates[k])
     if top > 1 and near(rates, [1 + slope * min(k, top) for k in range(count)]):
         return f"warms up over {top} steps"
@@ -75,6 +80,12 @@ def _shape(rates: Sequence[float]) -> str:
         if near(rates, [(1 + math.cos(math.pi * k / length)) / 2 for k in range(count)]):
             return f"falls as a cosine over {length:.4g} steps"
     return ""
+
+
+def _share(number: float) -> str:
+    """A number, as 1/n where it is that."""
+    whole = round(1 / number)
+    return f"1/{whole}" if whole > 1 and near([number * whole], [1.0]) else f"{number:.6g}"
 
 
 def near(one: Sequence[float], other: Sequence[float]) -> bool:

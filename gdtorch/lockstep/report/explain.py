@@ -31,10 +31,12 @@ MEANING = {
     "that step. If both run away, a smaller lr tells more.",
     "unexplained": "No single cause in the list explains this.",
 }
+ONE_BY_ONE = (
+    "Give mine theirs' rows, loss, gradients and optimizer, one after the other: with the one that "
+    "differs the two agree."
+)
 REPLAYED = {  # where so much has been tried that no more is guessed
-    "unexplained": "Mine has other rows or another loss, three mistakes at once, or one that "
-    "docs/lockstep.md does not list. Give mine theirs' rows, loss, gradients and optimizer, one "
-    "after the other: with the one that differs the two agree.",
+    "unexplained": f"What mine does otherwise was not found. {ONE_BY_ONE}",
     "one weight's update": "The gradient of those weights is wrong, or what the optimizer makes of "
     "it, in a way that was not found; the others are right.",
 }
@@ -51,10 +53,19 @@ OTHER_GRADIENTS = (
     "loss: with the one that differs the gradients agree. torch.autograd.gradcheck tests a "
     "backward() of your own."
 )
-FROM_THE_FIRST = "Different rows, another loss or another rule (Adam, L1) are likely."
+OUTSIDE = {
+    "mine": "Look at what else changes mine's weights there: an average put in their place, a "
+    "clamp, a weight set by hand.",
+    "theirs": "Look at what else changes theirs' weights there (a clamp, an average put in their "
+    "place, a weight set by hand), and whether mine does the same at the same place.",
+}
+ADDED_TO = (
+    "Call zero_grad() for these weights in mine where theirs does: gradients of the step before, "
+    "or of another loss, are still in them."
+)
 LATER = (
-    "Other rows from there on, a random number or a rule that sets in late (clipping, a schedule "
-    "with momentum) are likely; or both run away, and rounding with them: try a smaller lr."
+    "Until step {} the two do the same: look at what sets in there. Or both run away, and rounding "
+    "with them: try a smaller lr."
 )
 DOUBTS = {
     "several": "More than one cause explains this. More steps, other initial weights or a larger "
@@ -138,6 +149,10 @@ def _meaning(diagnosis: Diagnosis) -> str:
     cause = diagnosis.cause
     if diagnosis.doubt:
         return DOUBTS[diagnosis.doubt]
+    if diagnosis.outside:
+        return OUTSIDE[diagnosis.outside]
+    if diagnosis.added_to:
+        return ADDED_TO
     if diagnosis.same_gradients:
         return SAME_GRADIENTS
     if diagnosis.other_gradients:
@@ -147,7 +162,8 @@ def _meaning(diagnosis: Diagnosis) -> str:
     if diagnosis.theirs and not diagnosis.bare and cause in REPLAYED:
         return REPLAYED[cause]
     if cause == "unexplained":
-        return f"{MEANING[cause]} {FROM_THE_FIRST if diagnosis.step <= 1 else LATER}"
+        later = f" {LATER.format(diagnosis.step)}" if diagnosis.step > 1 else ""
+        return f"{MEANING[cause]} {ONE_BY_ONE}{later}"
     return MEANING[cause]
 
 

@@ -16,8 +16,8 @@ from ..gradients.mutations import changed_lines
 from ..replaying.record import Record, has_page
 from ..replaying.replay import Program, make_rule, options_of
 from ..replaying.rules import text_of
-from ..replaying.schedules import lr_at, near, schedule
-from ..replaying.trial import Trial
+from ..replaying.schedules import RESTS, lr_at, near, schedule
+from ..replaying.trial import Fitted, Trial, edited
 from ..search.parting import PLAIN, parting, updated_before
 from ..search.rates import SCALES
 from ..search.screening import Progress, silent
@@ -40,6 +40,14 @@ FIELDS = (  # of a program, each of which is an edit where it is another one
         "still",
     ),
 )
+CAUSES = {  # a cause, and what the report says of it → the plainer word
+    ("scale", "schedule"): "step size schedule",
+    ("momentum", "adds_up"): "gradients not zeroed",
+}
+OUTSIDE = {
+    who: f"{whose} weights change before step {{}} by more than optimizer.step()"
+    for who, whose in (("mine", "mine's"), ("theirs", "theirs'"))
+}
 UNKNOWN = (
     "theirs' own steps are not what its optimizer makes of its gradients, so none can be replayed; "
     "if it takes several steps between two yields, let it yield after each"
@@ -92,10 +100,22 @@ def _of_updates(record: Record, lr: float | None) -> Diagnosis:
         step = found.step - 1
         seen = "; ".join(dict.fromkeys(_seen_in_both(record, step))) or found.evidence
         same = record.same_gradients(step, step + 1)
-        found = replace(found, evidence=UNKNOWN if record.known else seen, same_gradients=same)
+        found = replace(found, evidence=seen, same_gradients=same)
+        if record.known:
+            found = _not_replayed(found, record)
+        found = _with_gradients_added_to(found, record, step)
     if record.observed:  # whatever rule it is, its updates need not be multiples of the loss
         found = replace(found, reduced=(), squared=False)
     return found if found.cause == "rounding" else replace(found, bare=rate)
+
+
+def _not_replayed(found: Diagnosis, record: Record) -> Diagnosis:
+    """A diagnosis that tells why theirs' steps are not those of the optimizer that was seen."""
+    first = next((k for k, step in enumerate(record.steps, start=1) if step.outside), 0)
+    if not first:
+        return replace(found, evidence=UNKNOWN)
+    seen = f"{OUTSIDE['theirs'].format(first)}, so that none of its steps can be replayed"
+    return replace(found, evidence=seen, outside="theirs")
 
 
 def _seen_in_both(record: Record, step: int) -> Iterator[str]:
@@ -133,6 +153,7 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     )
     if found.weak or found.unclear or not found.edits:
         return _unnamed(found, base, record)
+    found = _as_seen(found, record)
     edits = _edits_of(trial.theirs, found.program, record, trial.parted)
     shown = replace(
         base,
@@ -142,21 +163,22 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     )
     if found.program.own:
         return _beside(found, base, shown, record)
-    numbers = [_factor_of(cause, edits, record, found, lr) for cause in found.causes]
+    causes = [_cause_by(cause, edits) for cause in found.causes]
+    numbers = [_factor_of(cause, edits, record, found, lr) for cause in causes]
     if len(scales := found.program.scales or found.program.rates) > 1:
         first = next(k for k, scale in enumerate(scales) if scale != 1.0)
         shown = replace(shown, step=first + 1)
     passes, same_loss = _losses(record, trial.step)
     return replace(
         shown,
-        cause=found.causes[0],
+        cause=causes[0],
         evidence="; ".join(filter(None, [passes, _since(found.program), _until(found.ends)])),
         reduced=() if same_loss else record.reduced,
         squared=record.squared and not same_loss,
         momentum=_seen_options(record, found.program, trial.parted[0]).get("momentum", 0.0),
         alike=tuple(dict.fromkeys(_alike(found, edits, record)))[:MOST_ALIKE],
         factor=numbers[0],
-        second=(found.causes[1], numbers[1]) if len(numbers) > 1 else None,
+        second=(causes[1], numbers[1]) if len(numbers) > 1 else None,
     )
 
 
@@ -182,6 +204,24 @@ def _on_average(found: Finding, record: Record, lr: float | None) -> Diagnosis:
 def _since(program: Program) -> str:
     """What is said of options that differ from a step on."""
     return f"so it is from step {program.since + 1} on" if program.since else ""
+
+
+def _as_seen(found: Finding, record: Record) -> Finding:
+    """A finding with those edits last of which mine was seen to have other options."""
+    if not record.steps[0].rules_of_mine:
+        return found
+
+    def is_refuted(edits: Sequence[Fitted]) -> bool:
+        program = edited(found.trial.theirs, edits)
+        seen = _edits_of(found.trial.theirs, program, record, found.trial.parted)
+        return any(_refuted(edit, record) for edit in seen)
+
+    return replace(found, edits=sorted(found.edits, key=is_refuted))
+
+
+def _cause_by(cause: str, edits: Sequence[Edit]) -> str:
+    """The report's word for a cause, where the edits that make it have a plainer one."""
+    return next((CAUSES[cause, e.what] for e in edits if (cause, e.what) in CAUSES), cause)
 
 
 def _until(step: int | None) -> str:
@@ -225,7 +265,8 @@ def _beside(found: Finding, base: Diagnosis, shown: Diagnosis, record: Record) -
         seen = "with mine's gradients theirs takes mine's steps: the gradient is what differs"
         strange = listed(list(dict.fromkeys(record.steps[step].strange)))
         seen += f"; what is done in {strange} was not seen" if strange else ""
-        return replace(base, evidence=seen, other_gradients=True)
+        shown = replace(base, evidence=seen, other_gradients=True)
+        return _with_gradients_added_to(shown, record, step)
     return replace(
         shown,
         cause=one.cause,
@@ -250,7 +291,10 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
         tried = "of {:,} mistakes in the gradient {:,} were tried until time was up; {}".format(
             *found.looked[::-1], tried
         )
-    tried += _outside(record)
+    outside, first = _outside(record)
+    if outside:
+        tried += f"; {OUTSIDE[outside].format(first)}"
+        base = replace(base, outside=outside if first == base.step else "")
     if not trial.agreeing:
         return replace(base, evidence=tried)
     seen = (
@@ -269,12 +313,26 @@ def _way(trial: Trial, record: Record) -> tuple[str, ...]:
     return tuple(tape.leading_to(wrong, right))
 
 
-def _outside(record: Record) -> str:
-    """Where mine's weights were seen to change outside of its optimizer."""
-    steps = enumerate(record.steps, start=1)
-    first = next((number for number, step in steps if step.outside), None)
-    said = f"; mine's weights change before step {first} by more than optimizer.step()"
-    return said if first else ""
+def _outside(record: Record) -> tuple[str, int]:
+    """Of which of the two weights were seen to change outside of its optimizer, and in which step.
+
+    That of the first step in which it is so in one of them alone.
+    """
+    for number, step in enumerate(record.steps, start=1):
+        if step.outside != step.outside_of_mine:
+            return "mine" if step.outside_of_mine else "theirs", number
+    return "", 0
+
+
+def _with_gradients_added_to(found: Diagnosis, record: Record, step: int) -> Diagnosis:
+    """A diagnosis that tells which gradients mine adds to more often, in as many passes."""
+    at = record.steps[step]
+    whole, added = at.whole, at.added_to_of_mine
+    names = tuple(name for name, count in added.items() if count > at.added_to.get(name, 0))
+    if not names or not whole or not whole.mine or len(whole.mine.losses) != len(whole.tape.losses):
+        return found
+    said = f"the gradients of {listed(names)} were not 0 in mine when backward() was called"
+    return replace(found, evidence=f"{found.evidence}; {said}", added_to=names)
 
 
 def _edits_of(
@@ -304,7 +362,7 @@ def _edits_of(
         edits = [_the_other_way(edit) for edit in edits]
     if program.still == set(record.parts):
         edits = [Edit("still_all", True, False) if e.what == "still" else e for e in edits]
-    return tuple(_seen_as_lr(edit, record) for edit in edits)
+    return tuple(_plainly(_seen_as_lr(edit, record)) for edit in edits)
 
 
 def _other_options(
@@ -366,14 +424,24 @@ def _seen_as_lr(edit: Edit, record: Record) -> Edit:
     return Edit("lr", mine, theirs, edit.weights)
 
 
+def _plainly(edit: Edit) -> Edit:
+    """An option as what it comes to: a momentum of 1 adds up, and an lr of 0 moves nothing."""
+    if edit.what == "momentum" and (edit.mine, edit.theirs) == (1.0, 0.0):
+        return Edit("adds_up", "always", "never", edit.weights)
+    if edit.what == "lr" and abs(edit.mine) <= RESTS * abs(edit.theirs):
+        return Edit("gradient", 0.0, 1.0, edit.weights)
+    return edit
+
+
 def _refuted(edit: Edit, record: Record) -> bool:
     """Whether mine was seen to have another value of an option than an edit says."""
     at = record.steps[0]
     for name in edit.weights or record.parts:
         kind, options = at.rules_of_mine.get(name, (None, {}))
-        if kind and has_page(kind):
-            seen = options_of(make_rule(kind.__name__, options))
-            if edit.what in seen and not near([edit.mine], [seen[edit.what]]):
+        if kind:  # a class of the user's own may have options of the same names
+            seen = options_of(make_rule(kind.__name__, options)) if has_page(kind) else options
+            value = seen.get(edit.what)
+            if isinstance(value, int | float) and not near([edit.mine], [value]):
                 return True
     return False
 

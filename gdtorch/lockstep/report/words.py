@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["in_words", "phrase", "signature", "signatures", "source"]
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import torch
 
 from ..diagnosis import Diagnosis, Edit, listed
 from ..gradients.breaks import CAUSES as BROKEN
@@ -15,14 +18,16 @@ from ..replaying.replay import Program, make_rule
 from ..replaying.schedules import near, schedule
 from ..search.parting import CAUSES as PARTED
 
-# Edit → what mine does, and what to write instead; {mine} and {theirs} are the values.
+# Edit → what mine does, and what to write instead; {mine} is its value there, {weights} are those
+# that it concerns, and {of} says so where it is not all of them.
 WORDS = {
     "sign": (
         "steps the other way",
-        "look for a minus sign: w -= lr * g goes down",
+        "look for a minus sign in the update, where w -= lr * g goes down, or in the error, where "
+        "pred − y belongs, and not y − pred",
     ),
     "adds_up_always": (
-        "adds each gradient to those of the steps before",
+        "adds each gradient{of} to those of the steps before",
         "call optimizer.zero_grad() (or set the sums to 0) before each backward pass",
     ),
     "adds_up_first": (
@@ -120,6 +125,10 @@ WORDS = {
         "begin them at 0",
     ),
     "counts_on": ("goes on counting its steps", "keep the averages as the count is kept"),
+    "constant_mu": (
+        "has a μ that is β₁ throughout",
+        "let it rise to β₁, as theirs does: μ = β₁ (1 − ½ · 0.96^(t · momentum_decay))",
+    ),
     "decays_after": (
         "decays the weights once they are updated",
         "decay them as they were before the step",
@@ -134,12 +143,14 @@ BY_VALUE = {  # edit and value in mine → its words above
     ("adds_up", "first"): "adds_up_first",
     ("adds_up", "never"): "zeroed",
     ("decoupled_weight_decay", False): "coupled_weight_decay",
+    ("momentum_decay", math.inf): "constant_mu",
 }
 BOTH_WAYS = {  # flag of PyTorch's → what has it, and what mine is to write to have it
     "nesterov": ("Nesterov's momentum", "step along g + μ * v, not along v"),
     "amsgrad": ("amsgrad", "divide by the root of the largest v so far"),
     "centered": ("centering", "divide by sqrt(v − mean(g)²)"),
 }
+SCALE, LEAST_POWER = 2.0**16, 8  # of a GradScaler: where it begins, and what is no accident
 CLIPPED = {
     "together": "by the norm of all of them together",
     "each": "each weight's by its own norm",
@@ -148,8 +159,9 @@ CLIPPED = {
 
 
 def signature(kind: str, options: Mapping[str, Any]) -> str:
-    """An optimizer as one writes it: its learning rate, and what is not as PyTorch has it."""
-    usual = make_rule(kind, {}).options()
+    """An optimizer as one writes it: its learning rate, and what is not as its class has it."""
+    given = inspect.signature(getattr(torch.optim, kind)).parameters
+    usual = make_rule(kind, {name: one.default for name, one in given.items()}).options()
     shown = [
         f"{name}={_short(value)}"
         for name, value in make_rule(kind, options).options().items()
@@ -200,7 +212,7 @@ def phrase(edit: Edit, bare: float = 0.0) -> tuple[str, str]:
         return f"does without {what}{of}", how
     if key in WORDS:
         weights = listed(mine if key == "still" else edit.weights)
-        return tuple(text.format(mine=mine, weights=weights) for text in WORDS[key])  # type: ignore[return-value]
+        return tuple(text.format(mine=mine, weights=weights, of=of) for text in WORDS[key])  # type: ignore[return-value]
     if key in TOLD:
         return TOLD[key](mine, theirs)
     if key == "gradient" and bare:
@@ -257,14 +269,30 @@ def _multiple(factor: float, weights: str) -> tuple[str, str]:
 def _clipping(
     mine: tuple[str, float, float] | None, theirs: tuple[str, float, float] | None
 ) -> tuple[str, str]:
-    how, most, added = mine or theirs or ("value", math.inf, 0.0)
-    if mine and theirs and mine[:2] == theirs[:2]:
-        here, there = f"{added:g} to the norm", f"{theirs[2]:g} to the norm, as theirs does"
-        return f"adds {here} before it clips the gradients", f"add {there}"
-    clip = f"at {most:.6g}, {CLIPPED[how]}"
+    here, there = (clip and f"at {clip[1]:.6g}, {CLIPPED[clip[0]]}" for clip in (mine, theirs))
     if mine is None:
-        return "does not clip gradients", f"clip them {clip}"
-    return f"clips gradients {clip}", "clip as theirs does, or not at all"
+        return "does not clip gradients", f"clip them {there}"
+    if _are_scaled(mine[1], theirs and theirs[1]):
+        said = f"clips gradients that are still scaled, {here}"
+        return said, "call scaler.unscale_(optimizer) before it clips"
+    if theirs is None:
+        return f"clips gradients {here}", "do not clip them, as theirs does not in these steps"
+    if mine[:2] == theirs[:2]:
+        added = [f"{clip[2]:g}" if clip[2] else "nothing" for clip in (mine, theirs)]
+        return (
+            f"adds {added[0]} to the norm before it clips the gradients",
+            f"add {added[1]} to the norm, as theirs does",
+        )
+    return f"clips gradients {here}", f"clip them {there}"
+
+
+def _are_scaled(most: float, theirs: float | None) -> bool:
+    """Whether gradients seem to be clipped that a `GradScaler` has multiplied by a power of two."""
+    if theirs is None:  # which is not seen where no gradient is so large
+        unscaled = most * SCALE
+        return most != float(f"{most:.3g}") and near([unscaled], [float(f"{unscaled:.2g}")])
+    power = math.log2(theirs / most)
+    return power >= LEAST_POWER and near([power], [round(power)])
 
 
 def _schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
@@ -334,7 +362,7 @@ def usual_factors(rows: int, outputs: int = 1) -> list[tuple[float, str]]:
     if outputs > 1:
         reduced[rows * outputs] = f"all {rows * outputs} elements"
         of_rows = f"a mean over the rows where theirs takes that over all {outputs} outputs, too"
-        of_all = f"a mean over all {outputs} outputs, too, where theirs takes that over rows"
+        of_all = f"a mean over all {outputs} outputs, too, where theirs takes it over the rows"
         usual += [
             (outputs, of_rows),
             (outputs / 2, f"{of_rows}, and a ½"),
@@ -368,6 +396,8 @@ def source(edit: Edit, diagnosis: Diagnosis, rows: int | None) -> str:
     found = {text: None for number, text in usual if near([factor], [number])}
     if edit.weights or not diagnosis.squared:  # of the former it is not the loss
         found = {text: None for text in found if "½" not in text}
+    if edit.weights:
+        found = {text: None for text in found if "outputs" not in text}
     if momentum and near([factor], [1 - momentum]):
         found[f"1 − momentum, with a momentum of {momentum:.4g}, as an average has it"] = None
     return ", or ".join(found)

@@ -34,6 +34,7 @@ USUAL = 0.2  # how far a factor that decides little may lie from one of the usua
 ZERO = {  # cause → what a number near 0 may as well be
     **{cause_of(option): (0.0,) for option in NONE_AT_0},
     "eps": (1e-8, 1e-10, 1e-6),
+    "term of the loss": (0.0,),
 }
 
 
@@ -74,16 +75,24 @@ def _does_as_well(trial: Trial, fitted: Fitted, most: float) -> bool:
     return trial.left(fitted) <= most and trial.holds(fitted)
 
 
-def order(trial: Trial, one: Fitted) -> tuple[bool, bool, bool]:
+def order(trial: Trial, one: Fitted) -> tuple[bool, int, bool, bool]:
     """Of edits that do the same, the plainest has the least of this.
 
-    A number that may as well be twice as large tells the least; a factor of the gradient less
-    than an option, unless it is a usual one; and any number less than a switch.
+    A number that may as well be twice as large tells the least. Under an optimizer that divides by
+    the gradient's size, so that eps may stand for a factor, fewer digits tell more, and a factor of
+    the gradient tells less than an option, unless it is a usual one. Any number tells less than a
+    switch.
     """
     factor = one.candidate.cause in FACTORS and one.candidate.cause != "clipping"
-    unusual = factor and not set(one.numbers) <= set(counts(trial))
+    unusual = not (factor and set(one.numbers) <= set(counts(trial)))
     adaptive = type(trial.rule()).__name__ not in {"SGD", "ASGD", "NoneType"}
-    return is_a_limit(trial, one), unusual and adaptive, any(one.numbers)
+    digits = sum(map(_digits, one.numbers)) if unusual and adaptive else 0
+    return is_a_limit(trial, one), digits, factor and unusual and adaptive, any(one.numbers)
+
+
+def _digits(number: float) -> int:
+    """How many digits a number has, the zeros before and behind them not counted; 17 at most."""
+    return next((n for n in range(1, 17) if number == float(f"{number:.{n}g}")), 17)
 
 
 def is_a_limit(trial: Trial, *edits: Fitted, of: frozenset[str] = FACTORS) -> bool:
