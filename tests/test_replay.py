@@ -569,7 +569,7 @@ def test_a_factor_that_changes_with_the_batch_is_no_schedule(momentum):
     # The last batch has 8 rows.
     found = lockstep(of_batches(20, momentum), batches_in_torch(momentum), 25)
     assert (found.cause, found.factor) == ("scale of each step", pytest.approx(8 / 20))
-    assert "has 1, 1, 0.4, 1, … times the gradient, step by step" in str(found)
+    assert "has 0.4 times the gradient in steps 3, 6, 9, 12, …" in str(found)
     assert "divided by (rows, tokens, weights of classes)" in str(found)
 
 

@@ -309,6 +309,18 @@ def _like(theirs: Sequence[float]) -> str:
     return f"give both the same schedule{said and f'; theirs {said}'}"
 
 
+def _scales(mine: Sequence[float]) -> str:
+    """Factors of the gradients, step by step, from the first one that is not 1."""
+    other = [step for step, x in enumerate(mine) if not near([x], [1.0])]
+    factors = [f"{mine[step]:.4g}" for step in other]
+    if len({*factors}) == 1:
+        steps = ", ".join(str(step + 1) for step in other[:4])
+        more = ", …" if len(other) > 4 else ""
+        return f"has {factors[0]} times the gradient in step{'s' * (len(other) > 1)} {steps}{more}"
+    shown = ", ".join(f"{x:.4g}" for x in mine[other[0] :][:4])
+    return f"has {shown}, … times the gradient, step by step, from step {other[0] + 1} on"
+
+
 def _resetting(steps: int) -> tuple[str, str]:
     after = "each step" if steps == 1 else f"every {steps} steps"
     return f"forgets its velocities or averages after {after}", "make them once, before the loop"
@@ -335,7 +347,7 @@ TOLD: dict[str, Callable[[Any, Any], tuple[str, str]]] = {
     "clip": lambda mine, theirs: _clipping(mine, theirs),
     "schedule": lambda mine, theirs: (_schedule(mine, theirs), _like(theirs)),
     "scales": lambda mine, _: (
-        f"has {', '.join(f'{x:.4g}' for x in mine[:4])}, … times the gradient, step by step",
+        _scales(mine),
         "look for what changes from step to step: lr, what the loss of a batch is divided by "
         "(rows, tokens, weights of classes), or how gradients are clipped",
     ),

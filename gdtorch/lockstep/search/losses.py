@@ -7,7 +7,7 @@ than unknowns: then it gives mine's steps only if the backward pass from there o
 
 from __future__ import annotations
 
-__all__ = ["by_outputs", "by_terms"]
+__all__ = ["any_multiple", "by_outputs", "by_terms"]
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +76,11 @@ def by_terms(trial: Trial) -> list[Fitted]:
     builds = [_with_term(trial, whole, *term) for term in zip(parts, said, strict=True)]
     fits = [trial.fit(Candidate("term of the loss", build, TIMES)) for build in builds]
     return [rounded(trial, one) if one.left <= NEARLY_HELD else one for one in fits]
+
+
+def any_multiple(trial: Trial, fitted: Fitted) -> bool:
+    """Whether a number that is 1 in theirs may as well be twice as far from that."""
+    return trial.holds(replace(fitted, numbers=tuple(2 * x - 1 for x in fitted.numbers)))
 
 
 def _with_term(

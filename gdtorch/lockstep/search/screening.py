@@ -25,6 +25,7 @@ from ..gradients.breaks import (
 from ..replaying.replay import IMPOSSIBLE, Program, Replay
 from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed, share
 from ..rounding import of_gradients
+from .losses import any_multiple
 from .plainness import NEARLY_HELD, rounded
 
 LATER = 3  # more steps than the first that differs, by which mistakes are screened
@@ -124,8 +125,7 @@ class Screening:
             return
         if fitted.left <= NEARLY_HELD:
             fitted = rounded(trial, fitted)
-            twice = tuple(2 * number - 1 for number in fitted.numbers)
-            if not trial.holds(replace(fitted, numbers=twice)):  # else any would do
+            if not any_multiple(trial, fitted):
                 yield fitted
 
     def two_at_a_time(self) -> list[Fitted]:

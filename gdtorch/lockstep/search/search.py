@@ -26,7 +26,7 @@ from ..replaying.trial import SECONDS, Build, Candidate, Fitted, Trial, changed,
 from . import candidates, rates
 from .averages import hidden_decay
 from .candidates import cause_of
-from .losses import by_outputs, by_terms
+from .losses import any_multiple, by_outputs, by_terms
 from .plainness import (
     LIMITS,
     WHOLE,
@@ -168,7 +168,7 @@ def search(
     looking = factors and not trial.of_theirs and not trial.same
     terms = by_terms(trial) if looking else []
     singles += terms
-    held = _each(terms, trial)
+    held = [edits for edits in _each(terms, trial) if not any_multiple(trial, *edits)]
     screening = Screening(trial, seconds if looking and not held else None, progress)
     broken = screening.least()
     # One mistake that leaves the other weights right is plainer than some factors.
