@@ -105,3 +105,13 @@ def test_a_mistake_is_the_same_whether_made_in_a_kept_pass_or_in_a_fresh_one():
         for key in fresh or ():
             torch.testing.assert_close(kept[key], fresh[key], rtol=1e-9, atol=1e-12)
     assert made > 300
+
+
+@pytest.mark.parametrize("activation", [F.relu, F.relu_], ids=["kept", "in place"])
+def test_a_pass_is_kept_unless_a_function_changes_its_input_in_place(activation):
+    """What nn.Linear returns for inputs whose axes were moved, torch has changed in place."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 4).double(), torch.randn(2, 5, 3).double().transpose(0, 1)
+    tape, weights, _ = tape_of(lambda: activation(layer(x)).sum())
+    known = Pass(tape, weights)
+    assert known.kept == (activation is F.relu)

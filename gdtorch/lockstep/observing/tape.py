@@ -308,8 +308,12 @@ class Pass:
     def __init__(self, tape: Tape, weights: Mapping[int, Tensor]) -> None:
         self.tape, self.weights = tape, weights
         self.values = tape.beginning(weights)
-        tape.forward(self.values)
-        self.kept = not any(value._version for value in self.values.values())
+        # As each was made: what F.linear returns, to which it adds the bias in place, is at 1.
+        versions = {slot: value._version for slot, value in self.values.items()}
+        for function in tape.functions:
+            self.values |= zip(function.outputs, tape.call(function, self.values), strict=True)
+            versions |= {slot: self.values[slot]._version for slot in function.outputs}
+        self.kept = all(self.values[slot]._version == at for slot, at in versions.items())
         slots = [slot for slot, value in self.values.items() if value.requires_grad]
         self.slopes = dict(zip(slots, tape.backward(self.values, slots, again=True), strict=True))
 
