@@ -176,7 +176,7 @@ def rms(held=kept):
         (
             rms(torch.detach),
             lambda x, gain, _: F.rms_norm(x, (5,), gain, 1e-6),
-            "hands no gradient on through square (the only square; it reaches first)",
+            "takes the mean square of rms_norm as constant (the only rms_norm; it reaches first)",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_the_mistakes_in_a_norm_are_named(mine, theirs, said):
         return lambda x, gain, shift: norm(x.mT, gain, shift).mT
 
     start = {"first": FIRST, "gain": GAIN + 1, "last": LAST}
-    start |= {} if "square" in said else {"shift": SHIFT}
+    start |= {} if "rms_norm" in said else {"shift": SHIFT}
     one, other = (
         lambda w, norm=norm: normed({"shift": None, **w}, of_channels(norm))
         for norm in (mine, theirs)

@@ -115,3 +115,18 @@ def test_a_pass_is_kept_unless_a_function_changes_its_input_in_place(activation)
     tape, weights, _ = tape_of(lambda: activation(layer(x)).sum())
     known = Pass(tape, weights)
     assert known.kept == (activation is F.relu)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.BatchNorm1d(4), nn.RMSNorm(4)], ids=str)
+def test_a_slip_in_the_derivative_of_a_norm_leaves_its_own_weights_right(norm):
+    torch.manual_seed(0)
+    layer, x, norm = nn.Linear(3, 4).double(), torch.randn(5, 3).double(), norm.double()
+    tape, weights, true = tape_of(lambda: norm(layer(x)).tanh().sum())
+    known, own = Pass(tape, weights), {id(one) for one in norm.parameters()}
+    names = {key: str(key) for key in weights}
+    slips = [one for one in breaks(tape, names) if one.what == "formula" and "norm" in one.function]
+    assert len(slips) > 40
+    for one in slips:
+        made = gradient(tape, weights, weights, names, one, known=known)
+        for key in own if made else ():  # one that takes a root of a number cannot be made
+            torch.testing.assert_close(made[key], true[key], rtol=1e-10, atol=1e-13)

@@ -34,12 +34,14 @@ def test_the_mutants_of_a_formula_have_one_slip_each():
         "a * b",
         "a * -sqrt(c + d)",
         "a * (b + sqrt(c + d))",
+        "a * (b - sqrt(c + d) - sqrt(c + d))",
         "a * (b - (c + d))",
         "a * (b - sqrt(sqrt(c + d)))",
         "a * (b - (sqrt(c) + d))",
         "a * (b - sqrt(c))",
         "a * (b - sqrt(d))",
         "a * (b - sqrt(c - d))",
+        "a * (b - sqrt(c + d + d))",
         "z = y",  # which is the second line
     }
     assert "y = sqrt(a + b) + c" in mutations.mutants("y = sqrt(a + b + c)")
@@ -53,6 +55,11 @@ def test_the_mutants_of_a_formula_have_one_slip_each():
     assert "y = y + (y * a)" in {
         text.replace("y + y * a", "y + (y * a)") for text in mutations.mutants("y = y * a")
     }
+    assert "y = a / (n - 1)" in mutations.mutants("y = a / n")
+    assert "y = total_of_all(a)" in mutations.mutants("y = total(a)")
+    assert "y = total_of_all(a) + total_of_all(a * b)" in mutations.mutants(
+        "y = total(a) + total(a * b)"
+    ), "in all calls of a function"
     assert "a = b\nc = d" in mutations.mutants("a = sqrt(b)\nc = sqrt(d)"), "the same slip twice"
 
 
@@ -90,7 +97,16 @@ def test_the_text_of_a_rule_is_the_rule(case, lr, seed):
         assert torch.allclose(mine, theirs, rtol=1e-6 if kind == "NAdam" else 1e-12, atol=1e-12)
 
 
-GIVEN = {"leaky_relu": (0.2,), "elu": (0.5,), "softmax": (1,), "log_softmax": (1,)}
+OWN = torch.tensor([[0.5, 1.5, -1.0], [0.1, 0.2, 0.3]]).double()  # of a norm: weight and bias
+GIVEN = {
+    "leaky_relu": (0.2,),
+    "elu": (0.5,),
+    "softmax": (1,),
+    "log_softmax": (1,),
+    "layer_norm": ((3,), *OWN),
+    "batch_norm": (None, None, *OWN, True),
+    "rms_norm": ((3,), OWN[0]),
+}
 POSITIVE = {"log", "log1p", "sqrt", "rsqrt"}
 
 
@@ -294,4 +310,88 @@ def test_a_slip_in_a_derivative_is_named_by_its_line(name):
     report = lockstep(mine(), theirs(), 20)
     assert report.cause == "derivative", str(report)
     assert slopes(np.zeros(1))[name][1] in str(report), str(report)
+    assert report.edits[0].weights == ("first",)
+
+
+def normed(x, over, centered):
+    """x less its mean and divided by its standard deviation, and the latter."""
+    mean = x.mean(over, keepdims=True) if centered else 0
+    std = np.sqrt(((x - mean) ** 2).mean(over, keepdims=True) + 1e-5)
+    return (x - mean) / std, std
+
+
+def layer_norm(x, gain):
+    return F.layer_norm(x, (3,), gain)
+
+
+def rms_norm(x, gain):
+    return F.rms_norm(x, (3,), gain, 1e-5)
+
+
+def batch_norm(x, gain):
+    return F.batch_norm(x, None, None, gain, training=True)
+
+
+NORMS = {  # with a derivative that has a slip: dx times std of g, its product with gain, and xhat
+    "mean subtracted twice": (  # tenstorrent/tt-metal#53204
+        *(layer_norm, 1, lambda _, h, n: h - 2 * row_mean(h) - n * row_mean(h * n)),
+        "dx = (h - total(h) / n - total(h) / n - xhat * total(h * xhat) / n) / std",
+    ),
+    "sums over all rows": (  # flagos-ai/FlagGems#59
+        *(layer_norm, 1, lambda _, h, n: h - h.sum() / 3 - n * (h * n).sum() / 3),
+        "dx = (h - total_of_all(h) / n - xhat * total_of_all(h * xhat) / n) / std",
+    ),
+    "sum for mean": (  # mlpack/mlpack#1327
+        *(batch_norm, 0, lambda _, h, n: h - h.sum(0) - n * (h * n).mean(0)),
+        "dx = (h - total(h) - xhat * total(h * xhat) / n) / std",
+    ),
+    "n - 1 in one term": (
+        *(batch_norm, 0, lambda _, h, n: h - h.mean(0) - n * (h * n).sum(0) / (len(n) - 1)),
+        "dx = (h - total(h) / n - xhat * total(h * xhat) / (n - 1)) / std",
+    ),
+    "no weight in one term": (  # karpathy/llm.c#763
+        *(rms_norm, 1, lambda g, h, n: h - n * row_mean(g * n)),
+        "dx = (h - xhat * total(g * xhat) / n) / std",
+    ),
+}
+
+
+def row_mean(array):
+    return array.mean(1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "slip", [one if k < 2 else pytest.param(one, marks=slow) for k, one in enumerate(NORMS)]
+)
+def test_a_slip_in_the_derivative_of_a_norm_is_named_by_its_line(slip):
+    norm, over, back, said = NORMS[slip]
+    numbers = np.random.default_rng(0)
+    x, y, first, last = (numbers.normal(size=s) for s in ((9, 4), (9, 2), (4, 3), (3, 2)))
+    start = {"first": first, "gain": numbers.uniform(0.5, 1.5, 3), "last": last / 2}
+
+    def theirs():
+        w = {name: torch.tensor(array).requires_grad_() for name, array in start.items()}
+        optimizer = torch.optim.SGD(w.values(), lr=0.1)
+        while True:
+            yield w
+            optimizer.zero_grad()
+            made = norm(torch.tensor(x) @ w["first"], w["gain"]).tanh() @ w["last"]
+            F.mse_loss(made, torch.tensor(y)).backward()
+            optimizer.step()
+
+    def mine():
+        w = start
+        while True:
+            yield w
+            xhat, std = normed(x @ w["first"], over, norm is not rms_norm)
+            a = np.tanh(w["gain"] * xhat)
+            d = 2 * (a @ w["last"] - y) / y.size
+            g = d @ w["last"].T * (1 - a**2)
+            dx = back(g, g * w["gain"], xhat) / std
+            grads = {"first": x.T @ dx, "gain": (g * xhat).sum(0), "last": a.T @ d}
+            w = {name: w[name] - 0.1 * grad for name, grad in grads.items()}
+
+    report = lockstep(mine(), theirs(), 20)
+    assert report.cause == "derivative", str(report)
+    assert f"has `{said}` for the derivative of y = {norm.__name__}(x)" in str(report), str(report)
     assert report.edits[0].weights == ("first",)

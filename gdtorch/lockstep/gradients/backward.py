@@ -20,8 +20,17 @@ from torch import Tensor
 
 from ..observing.tape import Function, Pass, Slot, Tape
 from .breaks import WHOLE, Break, leaf
-from .functions import ADDITION, CONVOLUTIONS, ELEMENTWISE, POOLING, PRODUCTS, RESHAPING
+from .functions import (
+    ADDITION,
+    CONVOLUTIONS,
+    ELEMENTWISE,
+    NORMS,
+    POOLING,
+    PRODUCTS,
+    RESHAPING,
+)
 from .mistakes import Local
+from .norms import norm_of
 
 # Of a tape that is run otherwise, where something does not fit.
 IMPOSSIBLE = (RuntimeError, ValueError, IndexError, TypeError, KeyError)
@@ -242,9 +251,12 @@ class _Maker:
     def formula(self) -> Any:  # noqa: ANN401
         formula, local = self.one.detail, _local(self.function, self.args, self.kwargs)
         alike = local.y.shape in (local.x.shape, ())  # no input that was broadcast, say
-        if len(self.function.slots()) != 1 or not alike:
+        single = len(self.function.slots()) == 1 or self.function.name in NORMS
+        if not single or not alike:
             return NotImplemented
-        return _handed(local.x, local.y.detach(), lambda g: formula(g, local))
+        made = _handed(local.x, local.y.detach(), lambda g: formula(g, local))
+        own = local.call(local.x.detach())  # with the gradients of a norm's own weight and bias
+        return made + _no(own) if own.requires_grad else made
 
     def scaled(self) -> Any:  # noqa: ANN401
         if self.kwargs.get("reduction", "mean") != "mean":
@@ -535,37 +547,32 @@ class _Maker:
         return self._run(args)
 
     def statistics(self) -> Any:  # noqa: ANN401
-        x, kwargs, batch = self.args[0], self.kwargs, self.function.name == "batch_norm"
-        if batch and not kwargs.get("training"):
-            return NotImplemented
-        affine = dict(zip(("weight", "bias"), self.args[3 if batch else 2 :], strict=False))
-        given = affine | kwargs
-        across = [0, *range(2, x.ndim)] if batch else list(range(-len(self.args[1]), 0))
-        if "rows" in self.one.detail:
+        x, what = self.args[0], self.one.detail
+        norm = norm_of(self.function.name, self.args, self.kwargs)
+        across = [*norm.axes]
+        if "rows" in what:
             across = [0]
-        elif "more" in self.one.detail:
+        elif "more" in what:
             across = [across[0] - 1, *across]
-        mean = x.mean(across, keepdim=True)
-        var = x.var(across, keepdim=True, unbiased="unbiased" in self.one.detail)
-        if "mean" in self.one.detail:
+        if norm.centered:
+            mean = x.mean(across, keepdim=True)
+            var = x.var(across, keepdim=True, unbiased="unbiased" in what)
+        else:
+            mean, var = torch.zeros_like(x), x.square().mean(across, keepdim=True)
+        if "mean" in what:
             mean = mean.detach()
-        if "var" in self.one.detail:
+        if "var" in what:
             var = var.detach()
-        if "sign" in self.one.detail:
+        if "sign" in what:
             var = 2 * var.detach() - var
-        eps = kwargs.get("eps", 1e-5)
-        root = var.sqrt() + eps if "outside" in self.one.detail else (var + eps).sqrt()
+        root = var.sqrt() + norm.eps if "outside" in what else (var + norm.eps).sqrt()
         made = (x - mean) / root
-        shape = (1, -1, *(1,) * (x.ndim - 2)) if batch else tuple(self.args[1])
-        if given.get("weight") is not None:
-            weight = given["weight"].reshape(shape)
-            handed = made * (1 if "bare" in self.one.detail else weight.detach())
+        if norm.weight is not None:
+            handed = made * (1 if "bare" in what else norm.weight.detach())
             ways = {"raw": x, "centered": x - mean}
-            own = ways.get(self.one.detail[0], made).detach() * weight
-            made = (made * weight).detach() + _no(handed) + _no(own)
-        if given.get("bias") is not None:
-            made = made + given["bias"].reshape(shape)
-        return made
+            own = ways.get(what[0], made).detach() * norm.weight
+            made = (made * norm.weight).detach() + _no(handed) + _no(own)
+        return made if norm.bias is None else made + norm.bias
 
 
 def _is_column(bias: Tensor) -> bool:

@@ -34,7 +34,7 @@ from torch import Tensor
 from ..diagnosis import listed
 from ..observing.tape import Function, Slot, Tape, flattened
 from .derivatives import TEXTS, slips
-from .functions import ELEMENTWISE, GATHERING, MOVING, PRODUCTS, SCORED, TAKING
+from .functions import ELEMENTWISE, GATHERING, MOVING, NORMS, PRODUCTS, SCORED, TAKING
 from .mistakes import APPLIED, MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
 
 CAUSES = {  # the words for them
@@ -52,6 +52,9 @@ OF_THE_LOSS = {  # mistakes by which the loss is another, too
     *WHOLE,
 }
 OF_STATISTICS = [("unbiased",), ("outside",), ("rows",), ("more",)]  # likewise, of those of a norm
+OF_A_NORM = (
+    ", h = g * weight, xhat the normalised x, std what it was divided by, n how many are summed"
+)
 FEW = 8  # places that are said one by one
 MOST_ROWS = 64  # that are taken one by one, or in micro-batches
 
@@ -489,7 +492,7 @@ def _of_a_formula(name: str) -> Iterator[Break]:
     """A slip in the derivative of a function."""
     for right, wrong, formula in slips(name):
         said = f"has `{wrong}` for the derivative of y = {name}(x) ({{place}})"
-        change = f"{right}, where g is what comes back"
+        change = f"{right}, where g is what comes back{OF_A_NORM if name in NORMS else ''}"
         yield Break("derivative", said, change, "formula", name, detail=formula)
 
 

@@ -1,7 +1,8 @@
 """The derivatives of torch's functions as text, in which a slip can be made.
 
 What is handed back, `dx`, of what comes back, g, to a function that made y of x. The names of
-options are torch's; of a loss t are the targets, and n is the number that its mean is over.
+options are torch's; of a loss t are the targets, and n is the number that its mean is over. Of a
+norm, std is what it divides by, and n how many elements its mean is over.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .functions import NORMS
 from .mutations import assigned, changed_lines, evaluate, mutants
+from .norms import norm_of
 
 if TYPE_CHECKING:
     from .mistakes import Local
 
+CENTERED = "h = g * weight\ndx = (h - total(h) / n - xhat * total(h * xhat) / n) / std"
 TEXTS = {
     "tanh": "dx = g * (1 - y ** 2)",
     "sigmoid": "dx = g * y * (1 - y)",
@@ -43,6 +47,9 @@ TEXTS = {
     "mish": "s = softplus(x)\nt = tanh(s)\ndx = g * (t + x * sigmoid(x) * (1 - t ** 2))",
     "softmax": "dx = y * (g - total(g * y))",
     "log_softmax": "dx = g - exp(y) * total(g)",
+    "layer_norm": CENTERED,
+    "batch_norm": CENTERED,
+    "rms_norm": "h = g * weight\ndx = (h - xhat * total(h * xhat) / n) / std",
     "mse_loss": "dx = g * 2 * (x - t) / n",
     "l1_loss": "dx = g * sign(x - t) / n",
     "binary_cross_entropy": "dx = g * ((1 - t) / (1 - x) - t / x) / n",
@@ -90,7 +97,10 @@ class Written:
         value = at.kwargs.get(option, at.args[1] if option and len(at.args) > 1 else usual)
         names = {**NUMBERS, **OF_SELU, option: value, "x": at.x, "y": at.y, "g": g}
         names["total"] = lambda array: array.sum(value, keepdim=True)
+        names["total_of_all"] = Tensor.sum
         names["softmax"] = lambda scores: scores.softmax(1)
+        if self.function in NORMS:
+            names |= norm_of(self.function, at.args, at.kwargs).names(at.x)
         if at.y.ndim == 0:  # a loss
             targets = at.args[1]
             if self.function == "cross_entropy" and not targets.is_floating_point():
@@ -107,5 +117,6 @@ def slips(function: str) -> Iterator[tuple[str, str, Written]]:
     if text:
         made = [name for name in assigned(text) if name != "dx"]
         numbers = [option for option in ("negative_slope", "alpha") if option in text]
-        for mutant in mutants(text, (("x", "y", *made, *numbers),)):
+        of_norms = ["g", "xhat"] if function in NORMS else []
+        for mutant in mutants(text, (("x", "y", *made, *numbers, *of_norms),)):
             yield *changed_lines(text, mutant), Written(function, mutant)

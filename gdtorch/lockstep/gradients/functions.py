@@ -8,6 +8,7 @@ __all__ = [
     "ADDITION",
     "BROADCASTING",
     "BY_CONSTANTS",
+    "CENTERED",
     "CONVOLUTIONS",
     "ELEMENTWISE",
     "GATHERING",
@@ -62,7 +63,8 @@ GATHERING = {"cat", "stack", "embedding"}
 OF_CLASSES = {"cross_entropy", "nll_loss"}
 LOSSES = {"cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy"}
 SCORED = {"cross_entropy": "softmax", "binary_cross_entropy_with_logits": "sigmoid"}
-NORMS = ("batch_norm", "layer_norm")
+CENTERED = ("batch_norm", "layer_norm")
+NORMS = (*CENTERED, "rms_norm")
 NORMS_OF_VECTORS = ("norm", "linalg_norm", "linalg_vector_norm")
 POOLING = {"max_pool1d": F.avg_pool1d, "max_pool2d": F.avg_pool2d, "max_pool3d": F.avg_pool3d}
 OF_ERRORS = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}

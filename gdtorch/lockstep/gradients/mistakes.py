@@ -23,6 +23,7 @@ from .functions import (
     ADDITION,
     BROADCASTING,
     BY_CONSTANTS,
+    CENTERED,
     CONVOLUTIONS,
     ELEMENTWISE,
     MATRICES,
@@ -119,6 +120,7 @@ OPTIONS: dict[str, tuple[str, int, tuple[Any, ...]]] = {  # option, its place, w
     "log_softmax": ("dim", 1, (0, 1, 2, 3)),
     "layer_norm": ("eps", 4, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
     "batch_norm": ("eps", 7, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
+    "rms_norm": ("eps", 3, (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)),
 }
 
 
@@ -202,6 +204,7 @@ ITSELF = "hands the gradient down by the matrix itself, where its transpose shou
 SLIDING = "slide δ over the input for the kernel, and the flipped kernel over δ for the input"
 ERROR = "hand down δ, the error times the activation's derivative, not the error itself"
 STATISTICS = "let the gradient go through the mean and the variance, too"
+MEAN_SQUARE = "let the gradient go through the mean square, too"
 BIAS = "sum δ over the rows"
 BOTH = "for a = b · c: b's gradient is δ · c, and c's is δ · b"
 ONE_SHAPE = "give both one shape: targets[:, None], or outputs.squeeze(1)"
@@ -318,12 +321,15 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         "subtracts targets of shape (n,) from outputs of shape (n, 1), which gives (n, n)": None,
     },
     ("same_shape", tuple(BROADCASTING), "broadcast", SHAPE_IN_THEIRS): {UNLIKE: None},
-    ("statistics", NORMS, "batch statistics", STATISTICS): {
+    ("statistics", CENTERED, "batch statistics", STATISTICS): {
         "takes mean and variance of {name} as constant": ("mean", "var"),
         "takes the variance of {name} as constant": ("var",),
         "takes the mean of {name} as constant": ("mean",),
     },
-    ("statistics", NORMS, "batch statistics", "take it away: g − mean(g) − x̂ · mean(g · x̂)"): {
+    ("statistics", ("rms_norm",), "batch statistics", MEAN_SQUARE): {
+        "takes the mean square of {name} as constant": ("var",),
+    },
+    ("statistics", CENTERED, "batch statistics", "take it away: g − mean(g) − x̂ · mean(g · x̂)"): {
         "has the share of {name}'s variance with the other sign": ("sign",),
     },
     ("statistics", NORMS, "batch statistics", "divide by sqrt(var + eps)"): {
@@ -335,7 +341,7 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     ("statistics", ("layer_norm",), "batch statistics", "take them over the last axes alone"): {
         "takes {name}'s mean and variance over one axis more": ("more",),
     },
-    ("statistics", NORMS, "batch statistics", "divide it by n"): {
+    ("statistics", CENTERED, "batch statistics", "divide it by n"): {
         "divides the variance of {name} by n − 1": ("unbiased",),
     },
     ("statistics", NORMS, "batch statistics", "multiply by γ"): {

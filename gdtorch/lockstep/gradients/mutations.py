@@ -2,8 +2,8 @@
 
 A formula is a few lines of Python. Each mutant has one slip: a term or a factor left out, a sign or
 a division turned round, parentheses forgotten or elsewhere, a function left out or applied twice,
-one name for another or two exchanged, a term outside a root, a sum that goes on, two lines in
-another order, a factor too early.
+one name for another or two exchanged, a term outside a root or there twice, a sum over all axes or
+one that goes on, n − 1 for n, two lines in another order, a factor too early.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def mutants(
             found[_replaced(tree, {number: other})] = None
             if not isinstance(node, ast.Name):
                 forms.setdefault((form, kind), {})[number] = other
+            if isinstance(node, ast.Call):
+                forms.setdefault((ast.unparse(node.func), kind), {})[number] = other
     for body in _reordered(tree.body):
         found[ast.unparse(ast.Module(body, []))] = None
     found |= dict.fromkeys(_without_parentheses(plain))
@@ -137,6 +139,8 @@ def _slips(node: ast.AST, alike: Sequence[Sequence[str]]) -> Iterator[ast.AST]:
             yield from _of_call(node, argument)
         case ast.UnaryOp(ast.USub(), operand):
             yield operand
+        case ast.Name("n"):
+            yield ast.BinOp(node, ast.Sub(), ast.Constant(1))
         case ast.Name(name, ast.Load()):
             for names in alike:
                 if name in names:
@@ -168,6 +172,8 @@ def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
         yield ast.BinOp(left, OPPOSITE[type(op)](), right)
     if isinstance(op, ast.Add):
         yield from _distributed(left, right)
+    if isinstance(op, ast.Add | ast.Sub):
+        yield ast.BinOp(node, op, right)
     if isinstance(op, ast.Add) and isinstance(left, ast.Call):  # f(a) + b
         yield ast.Call(left.func, [ast.BinOp(left.args[0], op, right), *left.args[1:]], [])
 
@@ -194,6 +200,8 @@ def _distributed(left: ast.expr, right: ast.expr) -> Iterator[ast.AST]:
 def _of_call(node: ast.Call, argument: ast.expr) -> Iterator[ast.AST]:
     yield argument
     yield ast.Call(node.func, [node], [])
+    if isinstance(node.func, ast.Name) and node.func.id == "total":
+        yield ast.Call(ast.Name("total_of_all", ast.Load()), [argument], [])
     if isinstance(argument, ast.BinOp) and isinstance(argument.op, ast.Add):  # f(a + b)
         yield ast.BinOp(ast.Call(node.func, [argument.left], []), argument.op, argument.right)
 

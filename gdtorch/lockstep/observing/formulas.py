@@ -1,4 +1,4 @@
-"""What PyTorch computes in one function, written out: recurrent layers, attention, a norm.
+"""What PyTorch computes in one function, written out: recurrent layers, attention.
 
 A mistake can then be made in one of their steps. Each formula is called as the function itself, and
 returns what that does; NotImplemented where it is called in a way that is not written out here.
@@ -149,15 +149,6 @@ def _heads(
     return made, weights.mean(1) if options.get("average_attn_weights", True) else weights
 
 
-def _rms_norm(
-    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
-    across = [*range(-len(shape), 0)]
-    square = x.square().mean(across, keepdim=True)
-    made = x / (square + (torch.finfo(x.dtype).eps if eps is None else eps)).sqrt()
-    return made if weight is None else made * weight
-
-
 CELLS: Mapping[str, Cell] = {
     "rnn_tanh": partial(_rnn_cell, torch.tanh),
     "rnn_relu": partial(_rnn_cell, torch.relu),
@@ -169,5 +160,4 @@ FORMULAS: Mapping[str, Callable[..., Any]] = {
     **{f"{name}_cell": partial(_one_step, cell) for name, cell in CELLS.items()},
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _heads,
-    "rms_norm": _rms_norm,
 }
