@@ -141,6 +141,97 @@ def test_other_numbers_another_layout_and_a_factor_too_many_are_named(mine, caus
     assert said in str(report), str(report)
 
 
+def of_path(value, path):
+    """A value, with the gradient of a path."""
+    return value.detach() + path - path.detach()
+
+
+def with_last_row(w):
+    """To each weight the last row's gradient alone comes back."""
+    z = X @ w["first"].detach()
+    h = of_path(z, torch.cat([z[:-1], X[-1:] @ w["first"]])).tanh()
+    made, alone = h @ w["last"].detach(), h[-1:].detach() @ w["last"]
+    return F.mse_loss(made + F.pad(alone - alone.detach(), (0, 0, len(X) - 1, 0)), Y)
+
+
+def with_inputs_of_last_row(w):
+    z = of_path(X @ w["first"], X[-1:].expand_as(X) @ w["first"])
+    return F.mse_loss(z.tanh() @ w["last"], Y)
+
+
+def by_the_gradient(w):
+    (grad,) = torch.autograd.grad(layers(w), w["last"])
+    h = (X @ w["first"]).tanh()
+    return F.mse_loss(of_path(h @ w["last"], h @ grad + h.detach() @ w["last"]), Y)
+
+
+def by_the_last_output(w):
+    h, last = (X @ w["first"]).tanh(), w["last"]
+    return F.mse_loss(torch.cat([h.detach() @ last[:, :-1], h @ last[:, -1:]], 1), Y)
+
+
+def rectified(w, derivative=torch.relu):
+    z = X @ w["first"]
+    return F.mse_loss(of_path(z.relu(), derivative(z)) @ w["last"], Y)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "cause", "said"),
+    [
+        (
+            *(with_last_row, layers, "overwritten gradient"),
+            "keeps the last row's gradient of a weight alone (in each of 2 calls of matmul",
+        ),
+        (
+            *(with_inputs_of_last_row, layers, "input of the layer"),
+            "multiplies each row's δ by the last row's input in a weight's gradient (matmul number "
+            "1 of 2",
+        ),
+        (
+            *(by_the_gradient, layers, "derivative"),
+            "hands the gradient down by a weight's gradient, not by the weight (matmul number 2",
+        ),
+        (
+            *(by_the_last_output, layers, "overwritten gradient"),
+            "hands down what comes back to the last output alone (matmul number 2 of 2",
+        ),
+        (
+            *(partial(rectified, derivative=torch.sigmoid), rectified, "derivative"),
+            "has sigmoid's σ(z)(1 − σ(z)) for relu's mask",
+        ),
+        (
+            *(partial(rectified, derivative=torch.tanh), rectified, "derivative"),
+            "has tanh's 1 − tanh(z)² for relu's mask",
+        ),
+    ],
+)
+def test_gradients_of_one_row_or_of_something_else_are_named(mine, theirs, cause, said):
+    report = report_on(mine, theirs, first=FIRST, last=LAST)
+    assert report.cause == cause, str(report)
+    assert said in str(report), str(report)
+
+
+def test_where_rows_are_columns_the_last_one_is_found_too():
+    """And where a weight has a bias, whose gradient is that of the last row, too."""
+
+    def network(w, alone):
+        rows = torch.zeros(len(X)).double()
+        rows[-1] = 1
+        z = w["first"].T @ X.T + w["shift"][:, None]
+        if alone:
+            z = z.detach() + (z - z.detach()) * rows
+        h = z.tanh()
+        made = w["last"].T @ h
+        if alone:
+            own = w["last"].T @ h.detach()
+            made = of_path(made, w["last"].T.detach() @ h + own * rows)
+        return F.mse_loss(made, Y.T)
+
+    start = {"first": FIRST, "shift": SHIFT, "last": LAST}
+    report = report_on(partial(network, alone=True), partial(network, alone=False), **start)
+    assert "keeps the last row's gradient of each weight alone" in str(report), str(report)
+
+
 def normed(w, norm):
     return F.mse_loss(norm(X.reshape(3, 3, 4) @ w["first"], w["gain"], w["shift"]) @ w["last"], Y3)
 

@@ -12,7 +12,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from .functions import (
     ADDITION,
     CONVOLUTIONS,
     ELEMENTWISE,
+    MOVING,
     NORMS,
     POOLING,
     PRODUCTS,
@@ -377,6 +378,64 @@ class _Maker:
             return None
         return self.values[maker.args[0].number].reshape(self.args[other].shape)
 
+    def of_row(self, weight: int, other: int, number: int) -> Tensor | None:
+        """The input of one row, for all rows."""
+        axis = self._axis_of_rows(self.function)
+        if axis is None or leaf(self.tape, self.function.args[weight]) is None:
+            return None
+        given: Tensor = self.args[other]
+        return given.select(axis, number).unsqueeze(axis).expand_as(given)
+
+    def handed_by_gradient(self) -> Any:  # noqa: ANN401
+        through, weight = self._product()
+        slot = self.function.args[weight]
+        slope = self.true.slopes[slot.number] if leaf(self.tape, slot) is not None else None
+        return NotImplemented if slope is None else _Path(through, {weight: slope})
+
+    def handed_by_one(self) -> Any:  # noqa: ANN401
+        through, weight = self._product()
+        of_one = self.args[weight].ndim < 2
+        if of_one or leaf(self.tape, self.function.args[weight]) is None:
+            return NotImplemented
+        axis = -2 if self._axis_of_rows(self.function) == -1 else -1
+        if self.function.name in CONVOLUTIONS:
+            axis = 1
+        return _Path(through, formula=partial(_one_alone, axis, self.one.detail))
+
+    def weight_of_one_row(self) -> Any:  # noqa: ANN401
+        _, weight = self._product()
+        axis = self._axis_of_rows(self.function)
+        if axis is None or leaf(self.tape, self.function.args[weight]) is None:
+            return NotImplemented
+        return _Path(weight, formula=partial(_one_alone, axis, self.one.detail))
+
+    def one_row(self) -> Any:  # noqa: ANN401
+        """Through the function's own weights one row's gradient alone goes back."""
+        slots = self.function.slots()
+        own = {k for k, slot in enumerate(slots) if leaf(self.tape, Slot(slot)) is not None}
+        others = {*range(len(slots))} - own
+        axis = self._axis_of_rows(self.function)
+        if not own or axis is None or self.function.name in MOVING:
+            return NotImplemented
+        if not others and not any(isinstance(arg, Tensor) for arg in self.function.args):
+            return NotImplemented  # as in a penalty of the weights, which has no rows
+        made = self._cut(others)
+        alone = _handed(made, made.detach(), partial(_one_alone, axis, self.one.detail))
+        return self._cut(own) + _no(alone)
+
+    def _axis_of_rows(self, function: Function) -> int | None:
+        """The axis of a function's value along which the rows of data are; None for one row."""
+        if function.name in PRODUCTS:
+            through, weight = self._product(function)
+            if leaf(self.tape, function.args[weight]) is not None:
+                arg = function.args[through]
+                given = self.values[arg.number] if isinstance(arg, Slot) else arg
+                left = weight < through and function.name not in CONVOLUTIONS
+                return None if given.ndim < 2 else -1 if left else 0
+        makers = (self.tape.makers.get(slot) for slot in function.slots())
+        maker = next(filter(None, makers), None)
+        return self._axis_of_rows(maker) if maker else 0
+
     def of_layer(self, _: int, other: int, by: int) -> Tensor | None:
         """The input of the layer before or after, if it is of the shape of this one's."""
         products = [one for one in self.tape.functions if one.name in PRODUCTS]
@@ -573,6 +632,13 @@ class _Maker:
             own = ways.get(what[0], made).detach() * norm.weight
             made = (made * norm.weight).detach() + _no(handed) + _no(own)
         return made if norm.bias is None else made + norm.bias
+
+
+def _one_alone(axis: int, number: int, g: Tensor) -> Tensor:
+    """0 but for one row, or one column, of an array."""
+    alone = torch.zeros_like(g)
+    alone.select(axis, number).copy_(g.select(axis, number))
+    return alone
 
 
 def _is_column(bias: Tensor) -> bool:

@@ -35,7 +35,7 @@ from ..diagnosis import listed
 from ..observing.tape import Function, Slot, Tape, flattened
 from .derivatives import TEXTS, slips
 from .functions import ELEMENTWISE, GATHERING, MOVING, NORMS, PRODUCTS, SCORED, TAKING
-from .mistakes import APPLIED, MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
+from .mistakes import ADD_UP_ROWS, APPLIED, MISTAKES, OPTIONS, PLAIN, RIGHT, over_the_others
 
 CAUSES = {  # the words for them
     *("derivative", "transposed product", "input of the layer", "updated too early"),
@@ -164,6 +164,13 @@ def breaks(tape: Tape, names: Mapping[int, str]) -> Iterator[Break]:
             f"keeps the gradient of the {which} use alone of a weight that is used several times",
             "add up the gradients of all uses: += for =, and in PyTorch zero_grad() once a step",
             "one_use",
+            detail=end,
+        )
+        yield Break(
+            "overwritten gradient",
+            f"keeps the {which} row's gradient of each weight alone",
+            ADD_UP_ROWS,
+            "one_row",
             detail=end,
         )
     yield from _truncated(tape)

@@ -5,7 +5,16 @@ How each is made is told in `backward.py`. Slips in a formula are not here: see 
 
 from __future__ import annotations
 
-__all__ = ["APPLIED", "MISTAKES", "OPTIONS", "PLAIN", "RIGHT", "Local", "over_the_others"]
+__all__ = [
+    "ADD_UP_ROWS",
+    "APPLIED",
+    "MISTAKES",
+    "OPTIONS",
+    "PLAIN",
+    "RIGHT",
+    "Local",
+    "over_the_others",
+]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,6 +196,10 @@ OF_AN_ELEMENT: dict[str, Formula] = {
     "has the output, {a}, for {plain}": lambda g, at: g * at.y,
     "has the input, z, for {plain}": lambda g, at: g * at.x,
     "takes relu's mask for {plain}": lambda g, at: g * (at.x > 0),
+    "has sigmoid's σ(z)(1 − σ(z)) for {plain}": lambda g, at: (
+        g * at.x.sigmoid() * (1 - at.x.sigmoid())
+    ),
+    "has tanh's 1 − tanh(z)² for {plain}": lambda g, at: g * (1 - at.x.tanh() ** 2),
     "has σ(z), of the input, for {plain}": lambda g, at: g * at.x.sigmoid(),
     "has {plain} with the other sign": lambda g, at: -g * at.d,
     **TWICE,
@@ -196,6 +209,7 @@ OF_AN_ELEMENT: dict[str, Formula] = {
 
 # Words for which there is no room in the table below.
 OWN_INPUT = "take it from the layer's own input, after the activation: grad_W = aᵀ δ"
+OWN_ROW = "multiply each row's δ by its own input, then add up: xᵀ δ"
 STEP_BEFORE = "take it from the state that the weight was multiplied by: that of the step before"
 UNACTIVATED = "takes a weight's gradient from what comes before the activation"
 AFTER_STEP = "takes a weight's gradient from the state after each step, not from the one before it"
@@ -213,6 +227,8 @@ NOTHING = "nothing in mine; in theirs leave out the {name}"
 APPLY = "apply {name}, forward and backward"
 EXPONENT = "multiply by it: (w²)′ = 2 w"
 ADD_UP = "add them up: np.add.at(grad, index, g) for grad[index] += g"
+ADD_UP_OUTPUTS = "add up what comes back to all outputs: += for ="
+ADD_UP_ROWS = "add up the gradients of all rows: += for ="
 UNLIKE = "has targets and outputs of one shape, where theirs broadcasts (n,) against (n, 1)"
 BEFORE_LOSS = "has no {name} {place}, which theirs has before a loss that has one of its own"
 FACTORS = {
@@ -236,6 +252,16 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
         UNACTIVATED: ("before_activation", None),
         "takes a weight's gradient from the input of the layer before": ("of_layer", None, -1),
         "takes a weight's gradient from the input of the layer after": ("of_layer", None, 1),
+    },
+    ("factor", tuple(PRODUCTS), "input of the layer", OWN_ROW): {
+        f"multiplies each row's δ by the {which} row's input in a weight's gradient": (
+            *("of_row", None, number),
+        )
+        for number, which in ((-1, "last"), (0, "first"))
+    },
+    ("weight_of_one_row", tuple(PRODUCTS), "overwritten gradient", ADD_UP_ROWS): {
+        f"keeps the {which} row's gradient of a weight alone": number
+        for number, which in ((-1, "last"), (0, "first"))
     },
     ("factor", ("mul",), "derivative", BOTH): {
         f"{said} {number + 1} of mul": (what, number)
@@ -283,6 +309,13 @@ MISTAKES: dict[tuple[str, Collection[str], str, str], Mapping[str, Any]] = {
     },
     ("handed_down_bare", tuple(PRODUCTS), "derivative", "multiply by the weight's transpose"): {
         "hands the gradient down without multiplying by the weight": None,
+    },
+    ("handed_by_gradient", tuple(PRODUCTS), "derivative", "multiply by the weight's transpose"): {
+        "hands the gradient down by a weight's gradient, not by the weight": None,
+    },
+    ("handed_by_one", tuple(PRODUCTS), "overwritten gradient", ADD_UP_OUTPUTS): {
+        f"hands down what comes back to the {which} output alone": number
+        for number, which in ((-1, "last"), (0, "first"))
     },
     ("handed_before_derivative", tuple(PRODUCTS), "derivative", ERROR): {
         "hands the error down without the activation's derivative": None,
