@@ -33,6 +33,7 @@ CHAIN = 3  # functions by which a term is named
 TIMES = ((0.0,), (2.0,), (-1.0,))  # multiples of a term that are tried first
 
 LOSS = "has another derivative of its loss by the outputs"
+OTHER = "another loss, or with rows that are repeated or left out"
 WEIGHTS = "weigh the rows alike: look for a mask, for rows left out, for weights of rows or classes"
 TARGETS = "compare the targets of both, row by row, and the derivative"
 ANOTHER = "compare where both backward passes begin: the outputs, the targets, the derivative"
@@ -154,8 +155,16 @@ def by_outputs(trial: Trial) -> list[Fitted]:
 def _losses(trial: Trial) -> Iterator[Fitted]:
     """Theirs with other weights of its rows, with other targets, with another loss altogether."""
     steps = _steps(trial)
-    if not steps:
-        return
+    if steps and len({one.ran.values[one.slot].shape for one in steps}) == 1:
+        yield from _of_the_same_rows(trial, steps)
+    others = [one for step in steps if (one := _solved(trial, [step], [step.ways]))]
+    if steps and len(others) == len(steps):
+        slopes = [one.slope + more for one, (more, _) in zip(steps, others, strict=True)]
+        yield _edit(trial, steps, slopes, f"{LOSS}, as with {OTHER}", ANOTHER)
+
+
+def _of_the_same_rows(trial: Trial, steps: Sequence[_Step]) -> Iterator[Fitted]:
+    """What may be the same in each step: the weights of its rows, and the targets."""
     some, slopes = steps[trial.first :][:SCREEN], [one.slope for one in steps]
     rows = len(steps[0].ran.values[steps[0].slot])
     weights = _solved(trial, some, [_by_rows(one, rows) for one in some])
@@ -166,15 +175,9 @@ def _losses(trial: Trial) -> Iterator[Fitted]:
             yield _edit(trial, steps, [each * slope for slope in slopes], said, WEIGHTS)
     targets = _solved(trial, some, [one.ways for one in some])
     if targets:
-        said = (
-            f"{LOSS}{_where([targets], rows)}, off by the same in each step, as with other targets"
-        )
-        yield _edit(trial, steps, [slope + targets[0] for slope in slopes], said, TARGETS)
-    others = [one for step in steps if (one := _solved(trial, [step], [step.ways]))]
-    if len(others) == len(steps):
-        said = f"{LOSS}{_where(others[trial.first :], rows)}, as with another loss"
-        made = [slope + more for slope, (more, _) in zip(slopes, others, strict=True)]
-        yield _edit(trial, steps, made, said, ANOTHER)
+        said = f"{LOSS}{_where(*targets, rows)}, off by the same in each step"
+        made = [slope + targets[0] for slope in slopes]
+        yield _edit(trial, steps, made, f"{said}, as with other targets", TARGETS)
 
 
 def _edit(
@@ -281,10 +284,10 @@ def _weights(weights: Sequence[float]) -> str:
     return f"{', '.join(others)}, the others by {usual} ({len(weights)} rows, counted from 0)"
 
 
-def _where(numbers: Sequence[tuple[Tensor, Tensor]], rows: int) -> str:
-    """In which rows some numbers of each output are not 0, if that is told."""
-    beyond = torch.stack([number.abs() > SURE * off for number, off in numbers]).any(dim=0)
-    some = beyond.reshape(rows, -1).any(dim=1).nonzero().flatten().tolist()
+def _where(numbers: Tensor, off: Tensor, rows: int) -> str:
+    """In which rows some numbers, one for each output, are not 0; empty if that is not told."""
+    beyond = (numbers.abs() > SURE * off).reshape(rows, -1).any(dim=1)
+    some = beyond.nonzero().flatten().tolist()
     known = some and len(some) < rows
     return f" in {_rows(some)} (of {rows}, counted from 0)" if known else ""
 

@@ -61,6 +61,7 @@ class Screening:
     def __init__(self, trial: Trial, seconds: float | None, progress: Progress) -> None:
         self.trial, self.record, self.progress = trial, trial.record, progress
         self.looked: tuple[int, int] | None = None
+        self.until = math.inf  # of this thread's time
         self.candidates: list[Candidate] = []
         if seconds is None:
             return
@@ -96,7 +97,7 @@ class Screening:
 
     def _left(self, replay: Replay, fitted: Fitted) -> float:
         """What a mistake leaves; as if it were far too much, once time is up."""
-        if time.monotonic() > self.limit + SECONDS:
+        if time.thread_time() > self.until:
             return math.inf
         return left_at_any_rate(replay, fitted.apply(self.trial.theirs))
 
@@ -143,6 +144,7 @@ class Screening:
             if one.broken
         ]
         looked, self.limit = self.looked, min(self.limit, time.monotonic() + SECONDS)
+        self.until = time.thread_time() + 2 * SECONDS
         found = self.least(self._made(two))
         self.looked = looked  # of single ones
         return found
