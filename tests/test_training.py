@@ -379,7 +379,7 @@ def test_an_optimizer_made_anew_in_each_step_is_the_same_one():
             train_step(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
 
     found = lockstep(anew, lambda: train(momentum=0.9), 20)
-    assert (found.cause, found.reproduced) == ("momentum", 20), str(found)
+    assert (found.cause, found.reproduced) == ("state reset", 20), str(found)
     assert "it forgets its velocities or averages after each step" in str(found)
     assert lockstep(by_hand, anew, 20)
 
