@@ -452,9 +452,8 @@ def logistic(w, loss=F.binary_cross_entropy_with_logits, flipped=False, left_out
     return ((1 - odd) * each if left_out else each).mean()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -482,6 +481,13 @@ def test_another_loss_is_told_from_the_gradients(other, said, dtype):
     assert report.residual < 2
 
 
+def test_targets_of_single_rows_are_told():
+    start = {"first": FIRST, "last": LAST[:, :1]}
+    report = report_on(lambda w: logistic(w, flipped=True), logistic, **start)
+    assert "in rows 1 and 4 (of 7, counted from 0)" in str(report)
+
+
+@pytest.mark.slow
 def test_another_loss_is_not_told_from_too_few_gradients():
     """Ten elements of the gradients against nine outputs: nearly any loss would give them."""
     one = X[:, :2]
@@ -512,7 +518,9 @@ def test_another_multiple_of_a_term_of_the_loss_is_named(times, said):
     assert said + f"{FIRST.tanh().pow(2).mean():.4g} in step 1)" in str(report), str(report)
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize(
+    "kind", ["SGD", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Adam", "AdamW"))]
+)
 def test_weights_that_decay_each_otherwise_are_named(kind):
     """As where a penalty has no ½, and is not of the biases."""
     make = partial(getattr(torch.optim, kind), lr=0.01, weight_decay=0.1)

@@ -8,6 +8,7 @@ __all__ = [
     "cause_of",
     "clipped",
     "counts",
+    "decays",
     "mutated",
     "now_and_then",
     "of_updates",
@@ -95,7 +96,6 @@ def singles(trial: Trial) -> Iterator[Candidate]:
     yield from _options(trial, frozenset())
     if trial.agreeing:
         yield from _options(trial, frozenset(trial.parted))
-    yield from _decays(trial)
     yield Candidate("state reset", changed(resets=1))
     if trial.first:
         yield Candidate("state reset", changed(once=("forgets", trial.first)))
@@ -232,7 +232,7 @@ def _with(option: str, only: frozenset[str], value: bool | None = None) -> Build
     return build
 
 
-def _decays(trial: Trial) -> Iterator[Candidate]:
+def decays(trial: Trial) -> Iterator[Candidate]:
     """A weight decay for each weight."""
     names, rule = trial.window.names, trial.rule()
     if rule is None or not 1 < len(names) <= MOST_DECAYS:

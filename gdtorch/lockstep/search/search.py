@@ -161,9 +161,9 @@ def search(
     if not found and (schedule := rates.schedule(trial, trial.theirs)) and trial.holds(schedule):
         found = [(schedule,)] if rates.is_of_lr(trial, schedule) else []
     if not found:
-        slips = _slips(trial)
-        found = _each(slips, trial)
-        singles += slips
+        slips, several = _slips(trial), [*map(trial.fit, candidates.decays(trial))]
+        found = _each(slips, trial) or _rounded(several, trial)
+        singles += [*slips, *several]
     factors = {edits[0].candidate.cause for edits in found} <= {"scale of one weight", "lr"}
     looking = factors and not trial.of_theirs and not trial.same
     terms = by_terms(trial) if looking else []
