@@ -481,6 +481,7 @@ def test_another_loss_is_told_from_the_gradients(other, said, dtype):
     assert report.residual < 2
 
 
+@pytest.mark.slow
 def test_targets_of_single_rows_are_told():
     start = {"first": FIRST, "last": LAST[:, :1]}
     report = report_on(lambda w: logistic(w, flipped=True), logistic, **start)

@@ -57,7 +57,7 @@ def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
     assert is_named(report, optimizer, *network.MISTAKES[mistake]), str(report)
 
 
-@pytest.mark.parametrize("mistake", ["no σ′", "a alone"])
+@pytest.mark.parametrize("mistake", [pytest.param("no σ′", marks=pytest.mark.slow), "a alone"])
 def test_a_mistake_that_adams_first_step_hides_is_named(mistake):
     report = report_on(Sigmoid, 0, "float32", "Adam", mistake)
     assert report.first_difference.step == 2

@@ -59,7 +59,7 @@ def steps(folder):
     return [e.step for e in found if any(v.tag == "loss" for v in e.summary.value)]
 
 
-@times(2, 100)
+@times(1, 100)
 def test_after_kill_9_every_event_logged_can_be_read(forks, tmp_path, times, random, main):
     """And nothing is in the way of the next run under that name."""
     for kill in range(times):

@@ -179,7 +179,11 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("passes", SAID, ids=lambda passes: passes.__name__)
+@pytest.mark.parametrize(
+    "passes",
+    [p if p is not gates else pytest.param(p, marks=pytest.mark.slow) for p in SAID],
+    ids=lambda passes: passes.__name__,
+)
 def test_a_mistake_is_named_where_it_is_made(passes):
     start, step, loss = passes(wrong=True)
     report = lockstep(by_hand(start, step), by_torch(start, loss), 12)

@@ -784,6 +784,7 @@ def test_weights_that_change_between_the_steps_are_told():
     assert "Means: Look at what else changes mine's weights there" in report.text
 
 
+@pytest.mark.slow
 def test_weights_of_theirs_that_change_between_the_steps_are_told():
     def clamped(before):
         net = network()

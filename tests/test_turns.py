@@ -120,7 +120,9 @@ def test_a_multiple_of_the_loss_is_named_where_only_mine_is_clipped_by_it():
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr": 2e-3, "momentum": 0.0}, {"lr": 2e-4}], ids=["plain", "momentum"]
+    "options",
+    [{"lr": 2e-3, "momentum": 0.0}, pytest.param({"lr": 2e-4}, marks=pytest.mark.slow)],
+    ids=["plain", "momentum"],
 )
 @pytest.mark.parametrize(("mine", "theirs"), [(1e-4, 0.0), (0.0, 1e-4)])
 def test_a_decay_that_rounding_hides_in_each_step_is_named(mine, theirs, options):

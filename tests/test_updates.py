@@ -163,6 +163,7 @@ def test_of_a_rule_that_is_not_replayed_the_updates_are_looked_at():
     assert "½" not in str(found)  # the loss is no part of these updates
 
 
+@pytest.mark.slow
 def test_of_a_rule_that_is_not_replayed_it_is_said_what_was_seen():
     found = lockstep(trained(Lion, torch.nn.functional.l1_loss), trained(Lion), 20)
     assert found.cause == "unexplained"
@@ -184,6 +185,7 @@ def lbfgs(lr):
         optimizer.step(loss)
 
 
+@pytest.mark.slow
 def test_of_a_rule_that_is_not_replayed_other_options_are_said():
     found = lockstep(lbfgs(0.5), lbfgs(1.0), 10)
     assert found.cause == "unexplained"
@@ -191,7 +193,7 @@ def test_of_a_rule_that_is_not_replayed_other_options_are_said():
 
 
 @pytest.mark.parametrize("at", [1, 3])
-@pytest.mark.parametrize("by", [1e-3, np.nan], ids=str)
+@pytest.mark.parametrize("by", [1e-3, pytest.param(np.nan, marks=pytest.mark.slow)], ids=str)
 def test_an_element_outside_the_sample_is_not_overlooked(at, by):
     """Of a million, a few thousand are kept for the replay."""
     start = np.random.default_rng(0).normal(size=(1000, 1000))
