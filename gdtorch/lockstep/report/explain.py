@@ -104,7 +104,8 @@ def explain(
 
 def _describe(diagnosis: Diagnosis, where: str, rows: int | None) -> str:
     """The report on what a replay has found, line by line."""
-    phrases = [phrase(edit, diagnosis.bare) for edit in diagnosis.edits]
+    by_lr = any(other.startswith("has lr ") for other in diagnosis.alike)
+    phrases = [phrase(edit, diagnosis.bare, by_lr=by_lr) for edit in diagnosis.edits]
     said = [
         ": ".join(filter(None, [mine, source(edit, diagnosis, rows)]))
         for edit, (mine, _) in zip(diagnosis.edits, phrases, strict=True)

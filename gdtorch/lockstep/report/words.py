@@ -193,12 +193,13 @@ def signatures(rules: Mapping[str, Rule]) -> str:
     return "; ".join(seen)
 
 
-def phrase(edit: Edit, bare: float = 0.0) -> tuple[str, str]:
+def phrase(edit: Edit, bare: float = 0.0, *, by_lr: bool = False) -> tuple[str, str]:
     """What mine does otherwise, and what to change for it to do as theirs.
 
     Args:
         edit: one of a report's.
         bare: see `Diagnosis`; then theirs' value is not known, but how much more or less mine has.
+        by_lr: whether another lr would do the same.
     """
     of = f" of {listed(edit.weights)}" if edit.weights else ""
     mine, theirs = edit.mine, edit.theirs
@@ -219,7 +220,7 @@ def phrase(edit: Edit, bare: float = 0.0) -> tuple[str, str]:
         factor = f"take the factor {mine:.6g} out of lr, the gradient or the loss"
         return f"makes {mine:.6g} times theirs' update{of}", factor
     if key == "gradient":
-        return _multiple(mine, listed(edit.weights))
+        return _multiple(mine, listed(edit.weights), by_lr=by_lr)
     if isinstance(mine, bool):
         return f"has {key}{of} {mine}, theirs has {theirs}", f"{key}{of} {theirs}, not {mine}"
     if bare:
@@ -255,10 +256,11 @@ def _counting(add: float, begin: float, each: float) -> tuple[str, str]:
     return f"begins to count t {had}", "let t be 1 in the first step, 2 in the second"
 
 
-def _multiple(factor: float, weights: str) -> tuple[str, str]:
+def _multiple(factor: float, weights: str, *, by_lr: bool) -> tuple[str, str]:
     if factor == 0:
         return f"does not move {weights}", f"update {weights}, too"
-    where = f"the gradient of {weights}" if weights else "the loss, the gradient or lr"
+    where = "the loss, the gradient or lr" if by_lr else "the loss or the gradient"
+    where = f"the gradient of {weights}" if weights else where
     times, _ = _told_apart(factor, 1.0)
     return (
         f"has {times} times the gradient{weights and f' of {weights}'}",
