@@ -17,7 +17,7 @@ from ..replaying.replay import IMPOSSIBLE
 from ..replaying.trial import A_LITTLE, Candidate, Fitted, Trial
 
 LEAST = 20  # steps
-SURE = 30  # standard errors
+SURE = 100  # standard errors
 ROUNDS = 3  # of the secant method, since a rule may not be linear in its decay
 BEGIN = 1e-5
 DIGITS = 2  # that a decay has
@@ -36,7 +36,9 @@ def hidden_decay(trial: Trial) -> tuple[Fitted, float] | None:
     try:
         for _ in range(ROUNDS):
             more, error = _by_decay(trial, theirs, mine)
-            if not more or not abs(more) > SURE * error:
+            # The coefficient 1 − lr · λ is rounded, too, and the same way in each step.
+            sure = abs(more) > SURE * error and rule.lr * abs(more) > trial.record.epsilon / 2
+            if not sure:
                 return None
             mine = max(theirs + more, 0.0)
         for plain in _of_few_digits(mine):
