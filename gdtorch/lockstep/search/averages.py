@@ -35,10 +35,9 @@ def hidden_decay(trial: Trial) -> tuple[Fitted, float] | None:
     theirs, mine = rule.weight_decay, rule.weight_decay + BEGIN
     try:
         for _ in range(ROUNDS):
-            more, error = _by_decay(trial, theirs, mine)
-            # The coefficient 1 − lr · λ is rounded, too, and the same way in each step.
-            sure = abs(more) > SURE * error and rule.lr * abs(more) > trial.record.epsilon / 2
-            if not sure:
+            more, error, moved = _by_decay(trial, theirs, mine)
+            # A coefficient such as 1 − lr · λ is rounded, too, and the same way in each step.
+            if not abs(more) > SURE * error or abs(more) * moved < trial.record.epsilon / 2:
                 return None
             mine = max(theirs + more, 0.0)
         for plain in _of_few_digits(mine):
@@ -63,10 +62,11 @@ def _of_few_digits(decay: float) -> Iterator[float]:
     yield from (float(f"{decay:.{digits}g}") for digits in range(1, DIGITS + 1))
 
 
-def _by_decay(trial: Trial, theirs: float, other: float) -> tuple[float, float]:
+def _by_decay(trial: Trial, theirs: float, other: float) -> tuple[float, float, float]:
     """How much more mine decays than theirs, by least squares, and the standard error of that.
 
-    Beside the decay, each update may be so many times theirs.
+    Beside the decay, each update may be so many times theirs. The third number is by which share of
+    its size a decay of 1 moves a weight in a step.
     """
     replay, program = trial.all, trial.theirs
     made = replay.predict(program)
@@ -78,4 +78,5 @@ def _by_decay(trial: Trial, theirs: float, other: float) -> tuple[float, float]:
     rest = left.flatten() - found @ ways
     # Robust against errors of unlike sizes (White, 1980).
     error: Tensor = ((inverse @ ways)[0] * rest).square().sum().sqrt()
-    return float(found[0]), float(error)
+    moved = by_decay.abs().sum() / replay.before.abs().sum()
+    return float(found[0]), float(error), float(moved)
