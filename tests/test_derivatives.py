@@ -243,17 +243,19 @@ TWO = st.sampled_from(
     ]
 )
 OTHER_WORDS = {
-    "sum for mean": ("scale", "sums where cross_entropy takes the mean"),
-    "no σ′ in what is handed down": ("derivative", "leaves out σ′"),
+    "sum for mean": ["sums where cross_entropy takes the mean"],
+    "no σ′ in what is handed down": [
+        "leaves out σ′",
+        "hands the error down without the activation's derivative",
+    ],
 }
 
 
 def told(net, report):
     """The mistakes that a report may mean, by its words without the place."""
-    for name, ways in net.MISTAKES.items():
-        for _, text, *_ in (ways, OTHER_WORDS.get(name, ways)):
-            if text in str(report):
-                yield name
+    for name, (_, text, *_) in net.MISTAKES.items():
+        if any(words in str(report) for words in (text, *OTHER_WORDS.get(name, ()))):
+            yield name
 
 
 def weights_of(net, optimizer, mistakes):
