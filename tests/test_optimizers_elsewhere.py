@@ -575,7 +575,10 @@ def test_every_line_has_its_other_and_every_switch_a_line():
     }
 
 
-@pytest.mark.parametrize("who", LINES)
+@pytest.mark.parametrize(
+    "who",  # of optax slowly, as JAX loads
+    [pytest.param(who, marks=pytest.mark.slow if "optax" in who else []) for who in LINES],
+)
 def test_a_switch_makes_the_page_do_what_others_do(who):
     ours = rule(LINES[who])
     if getattr(ours, "eps", 0) != 0:

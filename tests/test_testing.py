@@ -24,7 +24,9 @@ def functions_of(source):
 
 
 @pytest.mark.parametrize(
-    "source", [OWN, OPTAX, BACKWARD, GRADIENT], ids=["own", "optax", "backward", "gradient"]
+    "source",
+    [OWN, pytest.param(OPTAX, marks=pytest.mark.slow), BACKWARD, GRADIENT],  # JAX loads slowly
+    ids=["own", "optax", "backward", "gradient"],
 )
 def test_the_examples_pass(source):
     (test,) = functions_of(source)

@@ -389,8 +389,7 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
 
 
 QUICK = {  # one of each kind; the others are slow
-    *("evaluates", "a hook", "other data", "another seed", "another activation", "another option"),
-    *("a penalty", "another order", "clips some"),
+    *("evaluates", "a hook", "other data", "another activation", "clips some"),
 }
 
 
