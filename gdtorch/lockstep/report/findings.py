@@ -163,7 +163,9 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
     )
     if found.program.own:
         return _beside(found, base, shown, record)
-    causes = [_cause_by(cause, edits) for cause in found.causes]
+    causes = found.causes
+    if len(causes) == 1:  # of two, it is not known which edits belong to which
+        causes = (_cause_by(causes[0], edits),)
     numbers = [_factor_of(cause, edits, record, found, lr) for cause in causes]
     if len(scales := found.program.scales or found.program.rates) > 1:
         first = next(k for k, scale in enumerate(scales) if scale != 1.0)
