@@ -44,14 +44,14 @@ def is_named(report, optimizer, cause, *words):
     ("network", "mistake", "how"),
     [
         pytest.param(
-            *case, HOW[number % 3], marks=pytest.mark.slow if number % 2 or case[0] is Gated else []
+            *case, HOW[number % 3], marks=pytest.mark.slow if number % 4 or case[0] is Gated else []
         )
         for number, case in enumerate(CASES[::4])
     ],
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_a_mistake_in_the_gradient_is_named(network, mistake, how):
-    """Every eighth one, of small networks, in one way; the slow test below has all."""
+    """Every sixteenth one, of small networks, in one way; the slow test below has all."""
     optimizer, dtype = how
     report = report_on(network, 1, dtype, optimizer, mistake)
     assert is_named(report, optimizer, *network.MISTAKES[mistake]), str(report)

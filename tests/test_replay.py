@@ -124,6 +124,7 @@ def test_honest_rules_agree(optimizer, dtype):
     assert lockstep(*pair, 30)
 
 
+@pytest.mark.slow
 def test_a_step_a_little_beyond_its_rounding_is_not_accused():
     p = PROBLEMS["batches"](6)  # in which an element of step 255 is
     assert lockstep(by_hand(p, "float32", "Adam"), by_torch(p, "float32", "Adam"), 260)

@@ -592,6 +592,7 @@ def test_micro_batches_hide_no_other_function(mine, words):
     assert words in report.text
 
 
+@pytest.mark.slow
 def test_micro_batches_of_theirs_hide_no_other_function():
     report = lockstep(train(lambda: network(nn.Hardswish())), accumulate, 20)
     assert report.cause == "another function"
@@ -876,6 +877,7 @@ def test_theirs_is_asked_for_its_parameters_where_it_yields_views_of_them():
     assert "Theirs yields views of its parameters" in lockstep(mine(), theirs(), 20).text
 
 
+@pytest.mark.slow
 def test_the_mode_of_a_batch_norm_is_to_be_changed_in_the_model():
     report = lockstep(train(lambda: batch_norm().eval()), train(batch_norm), 20)
     assert "Change: call model.train() before it." in report.text

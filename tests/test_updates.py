@@ -139,6 +139,7 @@ def by_hand(keep=0.9, wrong=False):
             w[name] = w[name] - 0.1 * v[name]
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own_is_replayed_as_the_rule_that_it_is():
     assert lockstep(by_hand(), trained(Momentum), 20)
     found = lockstep(by_hand(keep=0.5), trained(Momentum), 20)
