@@ -520,6 +520,23 @@ def test_another_multiple_of_a_term_of_the_loss_is_named(times, said):
 
 
 @pytest.mark.parametrize(
+    "constant",
+    [
+        lambda w: w["last"].pow(2).sum().detach(),
+        lambda _: torch.nn.Parameter(GAIN, requires_grad=False).sum(),
+    ],
+    ids=["detached", "frozen"],
+)
+def test_a_term_of_the_loss_that_has_no_gradient_is_no_term(constant):
+    def theirs(w):
+        return penalised(w) + constant(w)
+
+    report = report_on(lambda w: penalised(w, 0.5), theirs, first=FIRST, last=LAST)
+    assert report.cause == "term of the loss", str(report)
+    assert "has 0.5 times a term of the loss (mean of pow of tanh" in str(report), str(report)
+
+
+@pytest.mark.parametrize(
     "kind", ["SGD", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Adam", "AdamW"))]
 )
 def test_weights_that_decay_each_otherwise_are_named(kind):

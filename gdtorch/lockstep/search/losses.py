@@ -62,12 +62,12 @@ def by_terms(trial: Trial) -> list[Fitted]:
     said: list[str] = []
     for step, seen in enumerate(trial.window.steps):
         tape = record.tape(step)
-        terms = tape.terms if tape else []
-        if tape is None or seen.whole is None or len(terms) < 2:
+        if tape is None or seen.whole is None:
             return []
         ran = Pass(tape, record.values(seen.whole.base))
+        terms = [slot for slot in tape.terms if ran.slopes.get(slot) is not None]
         whole[step], parts = seen.fresh, parts or [{} for _ in terms]
-        if len(terms) != len(parts):
+        if len(terms) < 2 or len(terms) != len(parts):
             return []
         for part, slot in zip(parts, terms, strict=True):
             made = tape.by_parameter(ran.values, ran.through(slot))
