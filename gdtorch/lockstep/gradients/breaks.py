@@ -68,8 +68,8 @@ class Break:
         mine: what mine seems to do, in words; {place} stands for the function's place, and {given}
             for the one of its inputs that is concerned.
         change: what to write instead, likewise.
-        what: the mistake, by the name of the method that makes it; "given" for gradients that are
-            known, and which the detail returns, given a step.
+        what: the mistake, by the name of the method that makes it; "known" for gradients that
+            are, and which the detail returns for a step.
         function: the function in which it is made, by its name; empty where it is none's.
         places: in which of the functions of that name, from 0; empty for all.
         where: these places in words.

@@ -336,12 +336,18 @@ class Pass:
         tape.forward(values, instead, numbers[0] + 1)
         return tape.by_parameter(values, tape.backward(values, tape.trained, again=True))
 
-    def through(self, slot: int) -> list[Tensor | None]:
-        """The part of the losses' gradients that comes through one value."""
+    def through(self, slot: int, slope: Tensor | None) -> dict[int, Tensor]:
+        """The gradients that come through one value, by the `id` of the parameter.
+
+        Args:
+            slot: the value's.
+            slope: what comes back to it; that of the losses is in `slopes`.
+        """
         of = [self.values[leaf] for leaf in self.tape.trained]
-        value, slope = self.values[slot], self.slopes[slot]
-        found = torch.autograd.grad(value, of, slope, retain_graph=True, allow_unused=True)
-        return list(found)
+        found = torch.autograd.grad(
+            self.values[slot], of, slope, retain_graph=True, allow_unused=True
+        )
+        return self.tape.by_parameter(self.values, found)
 
     def _beside(self, function: Function, made: Sequence[Tensor]) -> dict[int, Tensor]:
         """The gradients where one function returns the same, and hands back others.

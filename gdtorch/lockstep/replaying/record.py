@@ -300,7 +300,7 @@ class Record:
 
     def gradient(self, step: int, one: Break | None) -> Tensor | None:
         """The gradient of theirs with a mistake in it, at a step; None where it cannot be made."""
-        if one and one.what == "given":
+        if one and one.what == "known":
             made: Tensor | None = one.detail(step)
             return made
         key = step, one
@@ -310,9 +310,13 @@ class Record:
 
     def gradients(self, step: int, mistakes: Iterable[Break]) -> Iterator[Tensor | None]:
         """The gradients with one mistake each, to a few roundings: sooner found, and not kept."""
-        whole, tape = self.steps[step].whole, self.tape(step)
-        known = Pass(tape, self.values(whole.base)) if whole and tape else None
+        known = self.run(step)
         return (self._gradient(step, one, known) for one in mistakes)
+
+    def run(self, step: int) -> Pass | None:
+        """The tape of a step, run at the weights before it; None where it was not kept."""
+        whole, tape = self.steps[step].whole, self.tape(step)
+        return Pass(tape, self.values(whole.base)) if whole and tape else None
 
     def _gradient(self, step: int, one: Break | None, known: Pass | None = None) -> Tensor | None:
         whole, tape = self.steps[step].whole, self.tape(step)

@@ -27,18 +27,8 @@ from .words import in_words, phrase, signature, signatures
 
 MOST_ALIKE = 3  # named
 FIELDS = (  # of a program, each of which is an edit where it is another one
-    *(
-        "adds_up",
-        "late",
-        "resets",
-        "counts_on",
-        "once",
-        "begins",
-        "count",
-        "decays_after",
-        "clip",
-        "still",
-    ),
+    *("adds_up", "late", "resets", "counts_on", "once", "begins", "count", "decays_after"),
+    *("clip", "still"),
 )
 CAUSES = {  # a cause, and what the report says of it → the plainer word
     ("scale", "schedule"): "step size schedule",

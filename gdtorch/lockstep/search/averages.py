@@ -33,9 +33,10 @@ def hidden_decay(trial: Trial) -> tuple[Fitted, float] | None:
     if rule is None:
         return None
     theirs, mine = rule.weight_decay, rule.weight_decay + BEGIN
+    made = trial.all.predict(trial.theirs)
     try:
         for _ in range(ROUNDS):
-            more, error, moved = _by_decay(trial, theirs, mine)
+            more, error, moved = _by_decay(trial, made, theirs, mine)
             # A coefficient such as 1 − lr · λ is rounded, too, and the same way in each step.
             if not abs(more) > SURE * error or abs(more) * moved < trial.record.epsilon / 2:
                 return None
@@ -62,16 +63,23 @@ def _of_few_digits(decay: float) -> Iterator[float]:
     yield from (float(f"{decay:.{digits}g}") for digits in range(1, DIGITS + 1))
 
 
-def _by_decay(trial: Trial, theirs: float, other: float) -> tuple[float, float, float]:
+def _by_decay(
+    trial: Trial, made: Tensor, theirs: float, other: float
+) -> tuple[float, float, float]:
     """How much more mine decays than theirs, by least squares, and the standard error of that.
 
     Beside the decay, each update may be so many times theirs. The third number is by which share of
     its size a decay of 1 moves a weight in a step.
+
+    Args:
+        trial: what is to be explained.
+        made: what theirs makes of mine's weights.
+        theirs: its decay.
+        other: another one, by which its effect is measured.
     """
-    replay, program = trial.all, trial.theirs
-    made = replay.predict(program)
+    replay = trial.all
     left = (replay.after - made) / replay.noise
-    by_decay = (replay.predict(_decayed(other).apply(program)) - made) / (other - theirs)
+    by_decay = (replay.predict(_decayed(other).apply(trial.theirs)) - made) / (other - theirs)
     ways = torch.stack([by_decay, made - replay.before]).flatten(1) / replay.noise.flatten()
     inverse = torch.linalg.inv(ways @ ways.T)
     found = inverse @ (ways @ left.flatten())

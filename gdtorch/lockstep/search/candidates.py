@@ -14,6 +14,7 @@ __all__ = [
     "of_updates",
     "other_optimizers",
     "rate",
+    "scale",
     "singles",
 ]
 
@@ -149,12 +150,17 @@ def factors(trial: Trial) -> Iterator[Candidate]:
     yield Candidate("sign", lambda p, _: replace(p, factor=-p.factor))
     ratio = trial.ratio()
     starts = (*(((ratio,),) if ratio else ()), (1.0,), *((x,) for x in counts(trial)))
-    yield Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]), starts)
+    yield Candidate("scale", scale, starts)
     yield Candidate("scale", rate, starts)
     if still != set(trial.parted) and (trial.agreeing or len(trial.parted) > 1):
         yield _scale_of_some(trial)
     if trial.theirs.adds_up != "always":
         yield adds_up("always")
+
+
+def scale(program: Program, numbers: Sequence[float]) -> Program:
+    """A program with a factor of its gradients."""
+    return replace(program, factor=program.factor * numbers[0])
 
 
 def rate(program: Program, numbers: Sequence[float]) -> Program:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..diagnosis import listed
 from ..gradients.breaks import Break
-from ..observing.tape import Pass, Tape
+from ..observing.tape import Pass
 from ..replaying.replay import Program
 from ..replaying.trial import A_LITTLE, SCREEN, Build, Candidate, Fitted, Trial, changed
 from .plainness import NEARLY_HELD, rounded
@@ -40,7 +40,7 @@ ANOTHER = "compare where both backward passes begin: the outputs, the targets, t
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
+class _Known:
     """Gradients that are known: step → gradient, or the sum of two of which one is multiplied."""
 
     whole: Mapping[int, Tensor]
@@ -61,19 +61,18 @@ def by_terms(trial: Trial) -> list[Fitted]:
     parts: list[dict[int, Tensor]] = []
     said: list[str] = []
     for step, seen in enumerate(trial.window.steps):
-        tape = record.tape(step)
-        if tape is None or seen.whole is None:
+        ran = record.run(step)
+        if ran is None:
             return []
-        ran = Pass(tape, record.values(seen.whole.base))
-        terms = [slot for slot in tape.terms if ran.slopes.get(slot) is not None]
+        terms = [slot for slot in ran.tape.terms if ran.slopes.get(slot) is not None]
         whole[step], parts = seen.fresh, parts or [{} for _ in terms]
         if len(terms) < 2 or len(terms) != len(parts):
             return []
         for part, slot in zip(parts, terms, strict=True):
-            made = tape.by_parameter(ran.values, ran.through(slot))
+            made = ran.through(slot, ran.slopes[slot])
             part[step] = record.sampled(made, record.parameters)
         if step == trial.first:
-            said = [f"{_term(tape, ran, slot)} in step {step + 1})" for slot in terms]
+            said = [f"{_term(ran, slot)} in step {step + 1})" for slot in terms]
     builds = [_with_term(trial, whole, *term) for term in zip(parts, said, strict=True)]
     fits = [trial.fit(Candidate("term of the loss", build, TIMES)) for build in builds]
     return [rounded(trial, one) if one.left <= NEARLY_HELD else one for one in fits]
@@ -97,21 +96,21 @@ def _with_term(
             mine, change = f"leaves out {term}", "add it, and what it gives to the gradient"
         elif times == -1:
             mine, change = f"has the other sign before {term}", "turn that sign round"
-        given = _Given(whole, part, times - 1)
-        broken = Break("term of the loss", mine, change, "given", detail=given)
+        known = _Known(whole, part, times - 1)
+        broken = Break("term of the loss", mine, change, "known", detail=known)
         return replace(program, broken=broken, spoiled=every)
 
     return build
 
 
-def _term(tape: Tape, ran: Pass, slot: int) -> str:
+def _term(ran: Pass, slot: int) -> str:
     """A term of a loss by its value, and by the functions that make it."""
     names: list[str] = []
-    maker = tape.makers.get(slot)
+    maker = ran.tape.makers.get(slot)
     while maker and len(names) < CHAIN:
         names.append(maker.name)
         slots = maker.slots()
-        maker = tape.makers.get(slots[0]) if len(slots) == 1 else None
+        maker = ran.tape.makers.get(slots[0]) if len(slots) == 1 else None
     value = float(ran.values[slot].detach().sum())
     return f"a term of the loss ({' of '.join(names)}, which is {value:.4g}"
 
@@ -138,11 +137,8 @@ class _Step:
 
     def gradients(self, slope: Tensor) -> dict[int, Tensor]:
         """The gradients that another derivative gives, by the `id` of the parameter."""
-        outputs, tape = self.ran.values[self.slot], self.ran.tape
-        leaves = [self.ran.values[leaf] for leaf in tape.trained]
-        given = slope.to(outputs).reshape(outputs.shape)
-        found = torch.autograd.grad(outputs, leaves, given, retain_graph=True, allow_unused=True)
-        return tape.by_parameter(self.ran.values, found)
+        outputs = self.ran.values[self.slot]
+        return self.ran.through(self.slot, slope.to(outputs).reshape(outputs.shape))
 
 
 def by_outputs(trial: Trial) -> list[Fitted]:
@@ -184,13 +180,13 @@ def _edit(
     trial: Trial, steps: Sequence[_Step], slopes: Sequence[Tensor], mine: str, change: str
 ) -> Fitted:
     """Theirs with these derivatives of its loss by the outputs."""
-    given = _Given(
+    known = _Known(
         {
             number: trial.record.sampled(one.gradients(slope), trial.record.parameters)
             for number, (one, slope) in enumerate(zip(steps, slopes, strict=True))
         }
     )
-    broken = Break("derivative of the loss", mine, change, "given", detail=given)
+    broken = Break("derivative of the loss", mine, change, "known", detail=known)
     build = changed(broken=broken, spoiled=frozenset(trial.record.parts))
     return Fitted(Candidate(broken.cause, build, broken=broken))
 
@@ -203,11 +199,10 @@ def _steps(trial: Trial) -> list[_Step]:
     chosen = torch.linspace(0, count - 1, min(count, ELEMENTS)).round().long()
     chosen = torch.cat([chosen, trial.small.chosen]).unique()
     for number, (mine, off) in enumerate(grads):
-        whole, tape = record.steps[number].whole, record.tape(number)
-        slot = tape.outputs if tape else None
-        if whole is None or tape is None or slot is None:
+        ran = record.run(number)
+        slot = ran.tape.outputs if ran else None
+        if ran is None or slot is None:
             return []
-        ran = Pass(tape, record.values(whole.base))
         outputs, slope = ran.values[slot], ran.slopes.get(slot)
         if slope is None or not 1 < outputs.numel() <= MOST:
             return []

@@ -158,8 +158,10 @@ def search(
     found = _rounded(singles, trial)
     if not found and trial.agreeing:  # then no edit of all weights can be the cause
         singles = [one for one in singles if one.candidate.partial]
-    if not found and (schedule := rates.schedule(trial, trial.theirs)) and trial.holds(schedule):
-        found = [(schedule,)] if rates.is_of_lr(trial, schedule) else []
+    schedule = None if found else rates.schedule(trial, trial.theirs)
+    of_each_step = _each([schedule] if schedule else [], trial)
+    if schedule and of_each_step and rates.is_of_lr(trial, schedule):
+        found = of_each_step
     if not found:
         slips, several = _slips(trial), [*map(trial.fit, candidates.decays(trial))]
         found = _each(slips, trial) or _rounded(several, trial)
@@ -179,7 +181,7 @@ def search(
     of = LIMITS if found and len(found[0]) > 1 else WHOLE
     if not trial.agreeing and (not found or is_a_limit(trial, *found[0], of=of)):
         found = _other_optimizer(trial) or found
-    found = found or _first_of(_last(trial, screening, [*singles, *broken]))
+    found = found or _first_of(_last(trial, screening, [*singles, *broken], of_each_step))
     return found, screening.looked
 
 
@@ -200,13 +202,20 @@ def _two_edits(
     yield rates.scales(trial)
 
 
-def _last(trial: Trial, screening: Screening, singles: Sequence[Fitted]) -> Iterator[list[Edits]]:
-    """What is tried where no optimizer does either."""
+def _last(
+    trial: Trial, screening: Screening, singles: Sequence[Fitted], of_each_step: list[Edits]
+) -> Iterator[list[Edits]]:
+    """What is tried where no optimizer does either.
+
+    Args:
+        trial: what is to be explained.
+        screening: of mistakes in the gradient.
+        singles: single edits, none of which does alone.
+        of_each_step: a schedule that takes mine's steps, if one does.
+    """
     if not trial.agreeing and type(trial.rule()).__name__ not in NO_SCHEDULE:
         yield rates.beside(trial, singles, SECONDS)
-        # Without a shape, too: no other edit makes each step so many times theirs.
-        schedule = rates.schedule(trial, trial.theirs)
-        yield _each([schedule] if schedule else [], trial)
+        yield of_each_step  # without a shape, too: no other edit makes each step a multiple
     yield _each(screening.two_at_a_time(), trial)
     yield _each(screening.reordered(), trial)
     yield [(one,) for one in by_outputs(trial)]
@@ -279,11 +288,11 @@ def _clipped_multiple(trial: Trial) -> list[Edits]:
     if not near(shares, shares[:1] * len(shares)) or near(shares, [1.0] * len(shares)):
         return []
     times = float(f"{shares[0]:.6g}")
-    scale = Candidate("scale", lambda p, x: replace(p, factor=p.factor * x[0]))
+    scale = Fitted(Candidate("scale", candidates.scale), (times,))
+    level = float(f"{max(levels):.6g}")
     for added in (candidates.NORM, 0.0):
         clip = Candidate("clipping", candidates.clipped("together", added))
-        level = float(f"{max(levels):.6g}")
-        edits = Fitted(scale, (times,)), Fitted(clip, (level,))
+        edits = scale, Fitted(clip, (level,))
         if trial.holds(*edits):
             return [edits]
     return []
