@@ -75,6 +75,21 @@ def test_frozen_weights_of_both_are_no_difference():
     assert lockstep(*both, 20).identical
 
 
+def test_a_factor_is_a_factor_where_both_gradients_are_seen():
+    """Mine's are rounded relative to their own size, which here is the larger."""
+
+    def training(times):
+        return train(
+            lambda: network().float(),
+            lambda net: sgd(net, lr=1e-5),
+            lambda *given: times * cross_entropy(*given),
+            FLOATS,
+        )
+
+    report = lockstep(training(1000.0), training(1.0), 20)
+    assert (report.cause, report.factor) == ("scale", 1000.0)
+
+
 def mini_batches(size, seed):
     """ROWS in an order that the seed tells, over and over."""
     order = torch.randperm(len(ROWS), generator=torch.Generator().manual_seed(seed))

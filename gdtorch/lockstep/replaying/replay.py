@@ -494,7 +494,8 @@ class Replay:
         moves = torch.ones(len(self.weight_of), dtype=torch.bool)
         for name in program.still | program.free:
             moves &= ~self.of(name)
-        return bool((apart <= self._rounding_of_gradients(program))[:, moves].all())
+        off = self._rounding_of_gradients(replace(program, own=True))  # which may be the larger
+        return bool((apart <= off)[:, moves].all())
 
     def _largest(self, program: Program) -> Tensor:
         """The largest element of the gradients so far, theirs or the program's."""
