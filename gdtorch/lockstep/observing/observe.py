@@ -182,10 +182,10 @@ class Observer(TorchFunctionMode):
         if not self.taping or not torch.is_grad_enabled():
             return self._called(name, function, args, kwargs)
         self.seen.cast = self.seen.cast or _cast()
-        generator = self.recording.state_before(name)
+        drawn_from = self.recording.drawn_from(name)
         made = self._called(name, function, args, kwargs)
         if name != "backward":
-            self.recording.note(function, args, kwargs or {}, made, generator)
+            self.recording.note(function, args, kwargs or {}, made, drawn_from)
         return made
 
     def _called(
@@ -400,9 +400,15 @@ class Observer(TorchFunctionMode):
                     continue
                 self.seen.rules[key] = type(optimizer), self.options[key]
                 fresh, used = self.seen.fresh.get(key), _dense(parameter.grad)
-                if fresh is None or fresh.shape != used.shape or not torch.equal(fresh, used):
+                if fresh is None or not _is_equal(fresh, used):
                     fresh = self.keep(key, used)
                 self.seen.used[key] = fresh
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same; one that was copied to another device need not be."""
+    alike = one.shape == other.shape and one.device == other.device
+    return alike and torch.equal(one, other)
 
 
 def _jump(inputs: Tensor, jump: float, at: tuple[int, ...], slope: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Function:
         args: its arguments, with slots.
         kwargs: likewise.
         outputs: the slots of what it returned.
-        generator: the state of torch's random generator before, if it draws from it.
+        generators: the states of torch's random generators before, if it draws from one.
         place: how many of the same name stand before it on the tape.
     """
 
@@ -55,7 +55,7 @@ class Function:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     outputs: tuple[int, ...]
-    generator: Tensor | None
+    generators: Sequence[Tensor] | None
     place: int = 0
 
     def slots(self) -> list[int]:
@@ -88,11 +88,27 @@ class Function:
             args[1:3] = [_copied(average) for average in args[1:3]]
         elif self.name.endswith("_") and args and not isinstance(self.args[0], Slot):
             args[0] = _copied(args[0])
-        if self.generator is None:
+        if self.generators is None:
             return self.call(*args, **kwargs)
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self.generator)
+        present = generators()
+        set_generators(self.generators)
+        try:
             return self.call(*args, **kwargs)
+        finally:
+            set_generators(present)
+
+
+def generators() -> list[Tensor]:
+    """The states of torch's random generators: the CPU's and, once CUDA is in use, each GPU's."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *gpus]
+
+
+def set_generators(states: Sequence[Tensor]) -> None:
+    """Set torch's random generators to states that `generators` has given."""
+    torch.set_rng_state(states[0])
+    for gpu, state in enumerate(states[1:]):
+        torch.cuda.set_rng_state(state, gpu)
 
 
 Instead = Callable[[Function, list[Any], dict[str, Any], Mapping[int, Tensor]], Any]
@@ -391,14 +407,14 @@ class Recording(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        generator = self.state_before(getattr(function, "__name__", ""))
+        drawn_from = self.drawn_from(getattr(function, "__name__", ""))
         made = function(*args, **(kwargs or {}))
-        self.note(function, args, kwargs or {}, made, generator)
+        self.note(function, args, kwargs or {}, made, drawn_from)
         return made
 
-    def state_before(self, name: str) -> Tensor | None:
-        """The state of torch's random numbers, before a call that draws some."""
-        return torch.get_rng_state() if name in RANDOM else None
+    def drawn_from(self, name: str) -> Sequence[Tensor] | None:
+        """The states of torch's random generators, before a call that draws from one."""
+        return generators() if name in RANDOM else None
 
     def note(
         self,
@@ -406,7 +422,7 @@ class Recording(TorchFunctionMode):
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         made: Any,  # noqa: ANN401 (whatever the function returns)
-        generator: Tensor | None,
+        drawn_from: Sequence[Tensor] | None,
     ) -> None:
         """Note one call, if one of its arguments depends on a weight."""
         if not any(map(self._depends, tensors((args, kwargs)))):
@@ -418,7 +434,7 @@ class Recording(TorchFunctionMode):
             return  # a weight itself, as nn.init fills it
         numbers = tuple(self._new(output) for output in outputs)
         if numbers:
-            self.functions.append(Function(name, call, slotted, named, numbers, generator))
+            self.functions.append(Function(name, call, slotted, named, numbers, drawn_from))
 
     def backward(self, roots: Sequence[Tensor], given: Sequence[Any]) -> None:
         """Note the tensors of which the gradient was taken."""

@@ -24,6 +24,7 @@ from torch.optim.optimizer import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from ..observing.observe import hooks
+from ..observing.tape import generators, set_generators
 
 T = TypeVar("T")
 
@@ -59,8 +60,8 @@ def _names(module: Module) -> dict[int, str]:
 
 
 PATIENCE = 100  # how often a function may catch the exception that ends it
-RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [  # generators on the CPU
-    (torch.get_rng_state, torch.set_rng_state),
+RANDOM: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+    (generators, set_generators),
     (np.random.get_state, np.random.set_state),
     (random.getstate, random.setstate),
 ]
@@ -78,8 +79,8 @@ class Training:
     when each parameter was in one optimizer's step. The optimizers are the first that steps, those
     that the function has made by then, and those that its variables hold. The function runs in a
     thread of its own. It waits while the caller has the weights, and ends with the iteration, be
-    that complete or not. Its random numbers on the CPU begin where the caller's stand, and are then
-    its own; the caller's stay there. What the function raises is raised here.
+    that complete or not. Its random numbers begin where the caller's stand, a GPU's once CUDA is in
+    use, and are then its own; the caller's stay there. What the function raises is raised here.
 
     Args:
         function: it takes no arguments.

@@ -62,10 +62,11 @@ class Parting:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A function of a tape, with what it has returned."""
+    """A function of a tape, with what it has returned, on the CPU, and on which device that was."""
 
     function: Function
     made: tuple[Tensor, ...]
+    device: torch.device
 
 
 def parting(record: Record, step: int) -> Parting | None:
@@ -342,8 +343,13 @@ class _Tapes:
             if Slot in kinds[1] - kinds[0]:
                 said = f"gives {call} a constant, where theirs has what comes of its weights"
                 return "another function", said, "hand on what was computed before, undetached"
-        state, other = ours.function.generator, others.function.generator
-        if state is not None and other is not None and not torch.equal(state, other):
+        states, others_states = ours.function.generators, others.function.generators
+        if not states or not others_states:
+            return None
+        if ours.device != others.device:
+            said = f"draws the random numbers of {call} on {ours.device}, theirs on {others.device}"
+            return "random numbers", said, "draw them on one device in both, or leave that out"
+        if not all(map(torch.equal, states, others_states)):
             return (
                 "random numbers",
                 f"draws other random numbers in {call}",
@@ -445,7 +451,8 @@ def _run(tape: Tape, weights: Mapping[int, Tensor]) -> tuple[list[_Call], dict[i
     for function in tape.functions:
         made = tape.call(function, values)
         values |= zip(function.outputs, made, strict=True)
-        calls.append(_Call(function, tuple(one.detach().clone() for one in made)))
+        kept = tuple(one.detach().clone().cpu() for one in made)
+        calls.append(_Call(function, kept, made[0].device))
     found = tape.backward(values, tape.trained)
     return calls, tape.by_parameter(values, found)
 
@@ -460,12 +467,17 @@ def _in_parts(tape: Tape, weights: Mapping[int, Tensor], parts: Sequence[slice])
 
 
 def _constants(function: Function) -> Iterator[Tensor]:
-    """The arrays that a function was given which do not depend on weights."""
-    return tensors((function.args, function.kwargs))
+    """The arrays that a function was given which do not depend on weights; on the CPU."""
+    return (one.cpu() for one in tensors((function.args, function.kwargs)))
 
 
 def _arguments(function: Function) -> dict[str, Any]:
-    """Name → what the function was given, or its default."""
+    """Name → what the function was given, or its default; arrays on the CPU."""
+    found = _as_given(function)
+    return {name: one.cpu() if isinstance(one, Tensor) else one for name, one in found.items()}
+
+
+def _as_given(function: Function) -> dict[str, Any]:
     try:
         bound = inspect.signature(function.call).bind(*function.args, **function.kwargs)
     except (ValueError, TypeError):  # of a function in C
