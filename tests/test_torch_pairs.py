@@ -254,7 +254,7 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"make": lambda: network().float(), "loss": cast_cross_entropy, "batches": FLOATS},
         {"make": lambda: network().float(), "batches": FLOATS},
         "precision",
-        "has torch.autocast in bfloat16, where theirs has it off",
+        "multiplies matrices under torch.autocast in bfloat16, where theirs does in full precision",
     ),
     "a hook": (
         {"optimizer": hook},

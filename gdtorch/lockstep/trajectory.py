@@ -21,6 +21,7 @@ from torch import Tensor
 from .diagnosis import Diagnosis, Edit, listed
 from .distance import Comparison, Difference, WeightDifference, Weights, farthest
 from .observing.observe import Observer
+from .observing.products import in_full, in_words
 from .reading.pairing import Pairing, pair
 from .reading.reading import (
     Trajectory,
@@ -280,7 +281,7 @@ class Inspection:
             progress: called with how many of these were tried, and how many there are; the
                 search ends if it returns something true.
         """
-        with plain_defaults(), one_thread():
+        with plain_defaults(), one_thread(), in_full():
             return self._report(seconds, progress)
 
     def _report(self, seconds: float, progress: Progress) -> Report:
@@ -292,7 +293,7 @@ class Inspection:
         if diagnosis.step and self.parting:
             first = self.parting
         steps = self.comparison.steps
-        text = explain(diagnosis, first, self.rows, self.precisions, steps)
+        text = explain(diagnosis, first, self.rows, self._precisions(), steps)
         notes = [*self._notes(diagnosis), *self._shapes(text)]
         return Report(
             diagnosis.cause,
@@ -322,7 +323,17 @@ class Inspection:
         if not self.keeper.observed and self._have_drifted():
             seen = "the difference began as small as rounding, but grew beyond it"
             return Diagnosis("unexplained", evidence=seen, bare=self.lr or 1.0)
-        return found if len(set(self.precisions)) == 1 else Diagnosis("precision")
+        return found if len({*self._precisions()}) == 1 else Diagnosis("precision")
+
+    def _precisions(self) -> tuple[str, str]:
+        """What mine and theirs run in, in words."""
+        dtypes = [str(dtype).removeprefix("torch.") for dtype in self.precisions]
+        products = self.keeper.record().products if self.keeper.steps else ("", "")
+        mine, theirs = (
+            f"{dtype}, with products {in_words(lower)}" if lower else dtype
+            for dtype, lower in zip(dtypes, products, strict=True)
+        )
+        return mine, theirs
 
     def _have_drifted(self) -> bool:
         """Whether two that run free are farther apart than rounding may have carried them."""

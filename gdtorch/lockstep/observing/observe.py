@@ -27,6 +27,7 @@ from torch.optim.optimizer import (
 )
 from torch.overrides import TorchFunctionMode
 
+from .products import lower
 from .tape import Recording, Tape
 
 # Functions with a kink: name → by how much the derivative jumps there.
@@ -76,7 +77,7 @@ class Seen:
             rounding, on its kink, as ReLU has one at 0.
         tape: of the loss, where one was taken.
         strange: what the loss went through that is no function of torch, and so on no tape.
-        cast: the dtype for which torch.autocast was on; empty where it was off.
+        products: in what its matrices were multiplied, if lower than their dtype (see `lower`).
         outside: whether weights have changed since the last step of their optimizer.
         added_to: how often a backward pass has added to a gradient that was not 0.
     """
@@ -88,7 +89,7 @@ class Seen:
     kinks: dict[int, Tensor] = field(default_factory=dict)
     tape: Tape | None = None
     strange: tuple[str, ...] = ()
-    cast: str = ""
+    products: str = ""
     outside: bool = False
     added_to: Counter[int] = field(default_factory=Counter)
 
@@ -181,9 +182,9 @@ class Observer(TorchFunctionMode):
             return self._grad(function, args, kwargs or {})
         if not self.taping or not torch.is_grad_enabled():
             return self._called(name, function, args, kwargs)
-        self.seen.cast = self.seen.cast or _cast()
         drawn_from = self.recording.drawn_from(name)
         made = self._called(name, function, args, kwargs)
+        self.seen.products = self.seen.products or lower(name, made)
         if name != "backward":
             self.recording.note(function, args, kwargs or {}, made, drawn_from)
         return made
@@ -421,12 +422,6 @@ def _jump(inputs: Tensor, jump: float, at: tuple[int, ...], slope: Tensor) -> Te
 def _sum(parameter: Tensor) -> float:
     """The sum of its elements. It tells of changes, those of `parameter.data` included."""
     return parameter.detach().nan_to_num().sum().item()
-
-
-def _cast() -> str:
-    """The dtype for which torch.autocast is on, if it is."""
-    on = (kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind))
-    return next((str(torch.get_autocast_dtype(kind)).removeprefix("torch.") for kind in on), "")
 
 
 def _listed(one: Any) -> list[Any]:  # noqa: ANN401 (a tensor, several, or none)

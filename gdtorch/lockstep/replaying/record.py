@@ -30,6 +30,7 @@ WINDOW = 32  # steps looked at from the first that differs, where there is room
 LEAST = 10  # of them; if all weights at so many do not fit in ROOM, a sample is taken
 ROOM = 1 << 23  # numbers in all weights of all steps that are looked at
 PIECE = 1 << 20  # elements of a weight that are looked at together
+TINY = 1e-300  # no norm is divided by less
 FREE = 1 << 6  # roundings by which they may be apart before mine's weights are put into theirs
 
 Rule = tuple[type[Optimizer], dict[str, Any]]
@@ -85,8 +86,8 @@ class Step:
         norms: weight → Euclidean norm of the whole fresh gradient.
         rules: weight → the class and the options of theirs' optimizer; empty where none was seen.
         rules_of_mine: the same of mine's.
-        cast: the dtype for which theirs has torch.autocast on; empty where it is off.
-        cast_of_mine: the same of mine.
+        products: in what theirs multiplies matrices, if lower than their dtype (see `lower`).
+        products_of_mine: the same of mine.
         strange: what the losses went through of which there is no tape (see `Seen`).
         outside: whether theirs' weights have changed since its optimizer's last step.
         outside_of_mine: the same of mine's.
@@ -109,8 +110,8 @@ class Step:
     norms: Mapping[str, float]
     rules: Mapping[str, Rule]
     rules_of_mine: Mapping[str, Rule]
-    cast: str
-    cast_of_mine: str
+    products: str
+    products_of_mine: str
     strange: tuple[str, ...]
     outside: bool
     outside_of_mine: bool
@@ -159,6 +160,32 @@ class Record:
     turned: bool = False
     made: dict[tuple[int, Break | None], Tensor | None] = field(default_factory=dict)
     tapes: dict[int, Tape] = field(default_factory=dict)
+
+    @property
+    def products(self) -> tuple[str, str]:
+        """In what mine and theirs were seen to multiply matrices, if lower than their dtype."""
+        both = ((step.products_of_mine, step.products) for step in self.steps)
+        mine, theirs = (next(filter(None, one), "") for one in zip(*both, strict=True))
+        return mine, theirs
+
+    def in_full(self) -> Record:
+        """The same with theirs' gradients once more, by its tapes, without a lower precision.
+
+        It ends with the steps that have a tape, unless there is none.
+        """
+        steps = []
+        for number, step in enumerate(self.steps):
+            full = self.gradient(number, None)
+            if full is None:
+                break
+            norms = {
+                name: norm * float(full[part].norm()) / max(float(step.fresh[part].norm()), TINY)
+                for (name, norm), part in zip(step.norms.items(), self.parts.values(), strict=True)
+            }
+            used = step.used + (full - step.fresh)
+            # How far apart the two then are is known of the sample alone.
+            steps.append(replace(step, fresh=full, used=used, norms=norms, apart={}))
+        return replace(self, steps=steps or self.steps)
 
     def stack(self, what: str) -> Tensor:
         """One of a step's tensors over all steps, of shape (steps, elements)."""
@@ -459,8 +486,8 @@ class Keeper:
                 norms={n: seen.norms.get(k, 0.0) for n, k in keys.items()},
                 rules=_rules(self.observer, self.parameters),
                 rules_of_mine=_rules(self.of_mine, self.ours),
-                cast=seen.cast,
-                cast_of_mine=own.cast,
+                products=seen.products,
+                products_of_mine=own.products,
                 strange=(*own.strange, *seen.strange),
                 outside=seen.outside,
                 outside_of_mine=own.outside,

@@ -6,10 +6,9 @@ __all__ = ["explain", "in_ulps"]
 
 from collections.abc import Sequence
 
-import torch
-
 from ..diagnosis import Diagnosis, listed
 from ..distance import Difference
+from ..observing.products import advice
 from .words import phrase, source
 
 MEANING = {
@@ -81,7 +80,7 @@ def explain(
     diagnosis: Diagnosis,
     first: Difference | None,
     rows: int | None,
-    precisions: Sequence[torch.dtype],
+    precisions: Sequence[str],
     steps: int,
 ) -> str:
     """The report in words.
@@ -90,15 +89,18 @@ def explain(
         diagnosis: what was found.
         first: where they part.
         rows: how many rows the loss is over, if that is known.
-        precisions: the precision that mine and theirs have run in.
+        precisions: what mine and theirs run in.
         steps: how many steps were compared.
     """
+    unlike = precisions[0] != precisions[1] and diagnosis.cause != "precision"
+    also = f"Also: {_precisions(precisions)}." if unlike else ""
     if diagnosis.edits:
-        return _describe(diagnosis, _where(first), rows)
+        return "\n".join(filter(None, [_describe(diagnosis, _where(first), rows), also]))
     seen = f"Seen: {_seen(diagnosis, precisions, steps)}."
-    lines = [*_heading(diagnosis), seen, _where(first), f"Means: {_meaning(diagnosis)}"]
-    if precisions[0] != precisions[1] and diagnosis.cause != "precision":
-        lines.append(f"Also: {_precisions(precisions)}.")
+    means = _meaning(diagnosis)
+    if diagnosis.cause == "precision" and "products" in seen:
+        means = f"The two do the same, but for the rounding of such products: {advice(seen)}."
+    lines = [*_heading(diagnosis), seen, _where(first), f"Means: {means}", also]
     return "\n".join(line for line in lines if line)
 
 
@@ -168,7 +170,7 @@ def _meaning(diagnosis: Diagnosis) -> str:
     return MEANING[cause]
 
 
-def _seen(diagnosis: Diagnosis, precisions: Sequence[torch.dtype], steps: int) -> str:
+def _seen(diagnosis: Diagnosis, precisions: Sequence[str], steps: int) -> str:
     each = f"after each of {steps} steps" if steps else "before the first step; none was compared"
     cause, names = diagnosis.cause, listed(diagnosis.weights)
     several = len(diagnosis.weights) > 1
@@ -206,6 +208,6 @@ def _where(first: Difference | None) -> str:
     )
 
 
-def _precisions(precisions: Sequence[torch.dtype]) -> str:
-    mine, theirs = (str(dtype).removeprefix("torch.") for dtype in precisions)
+def _precisions(precisions: Sequence[str]) -> str:
+    mine, theirs = precisions
     return f"mine runs in {mine}, theirs in {theirs}"

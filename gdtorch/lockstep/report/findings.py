@@ -63,7 +63,9 @@ def diagnose(
     theirs = theirs_program(sound) if sound.steps and sound.observed else None
     found = Diagnosis("rounding")
     if theirs:
-        found = _found(find(sound, theirs, seconds, progress), sound, lr)
+        mine_lower, theirs_lower = sound.products
+        way = sound.in_full() if theirs_lower and not mine_lower else sound
+        found = _found(find(way, theirs, seconds, progress), way, lr)
     elif sound.steps:
         found = _of_updates(sound, lr)
     if broken and found.cause == "rounding":

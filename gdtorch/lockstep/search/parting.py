@@ -20,6 +20,7 @@ from torch import Tensor
 from ..diagnosis import listed
 from ..gradients.backward import IMPOSSIBLE
 from ..gradients.breaks import place_of
+from ..observing.products import advice, in_words
 from ..observing.tape import Function, Slot, Tape, flattened, tensors
 from ..replaying.record import Record, Whole
 from ..rounding import of_gradients
@@ -186,13 +187,14 @@ class _Tapes:
         plain = self.record.gradient(self.step, None)
         if plain is None or at.raw is None:
             return None
-        if at.cast_of_mine != at.cast and same(self.gradient, plain):  # in full precision
-            mine, theirs = (f"in {kind}" if kind else "off" for kind in (at.cast_of_mine, at.cast))
-            said = f"has torch.autocast {mine}, where theirs has it {theirs}"
-            return "precision", said, "compute both in one precision"
-        if not at.cast and not same(at.fresh, plain):
+        products = at.products_of_mine, at.products
+        if products[0] != products[1] and same(self.gradient, plain):  # in full precision
+            mine, theirs = map(in_words, products)
+            said = f"multiplies matrices {mine}, where theirs does {theirs}"
+            return "precision", said, advice(said)
+        if not at.products and not same(at.fresh, plain):
             return None  # theirs takes its gradient elsewhere than at the weights before the step
-        if not at.cast_of_mine and not same(at.raw, self.gradient):
+        if not at.products_of_mine and not same(at.raw, self.gradient):
             return (
                 "changed gradients",
                 "computes what theirs does, but does not have the gradients that come of it",
