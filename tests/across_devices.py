@@ -52,11 +52,29 @@ def summed(net, rows, labels):
     return cross_entropy(net, rows, labels) * len(rows)
 
 
+def by_rows(net, rows, labels):
+    """The first half of the rows counts twice."""
+    each = nn.functional.cross_entropy(net(rows), labels, reduction="none")
+    return (each * torch.where(torch.arange(len(rows)) < len(rows) // 2, 2.0, 1.0)).mean()
+
+
+def unobserved(**options):
+    """Arrays that a program of PyTorch has shown, as a file of them would have."""
+    return list(itertools.islice(train(**options), 21))
+
+
+def weighed(device):
+    """Mine's gradients are not seen."""
+    mine, (_, theirs) = unobserved(loss=by_rows), both_pytorch({}, {})(device)
+    return mine, theirs
+
+
 CASES = {
     "NumPy, no difference": plain_loop("honest_relu"),
     "NumPy, a derivative": plain_loop("tanh_prime_of_input"),
     "NumPy, a rule": plain_loop("rmsprop_eps_in_the_root"),
     "NumPy, clipping": plain_loop("clip_each_weight"),
+    "arrays, weights of rows": weighed,
     "no difference": both_pytorch({}, {}),
     "momentum": both_pytorch({"optimizer": lambda net: sgd(net, momentum=0.9)}, {}),
     "a sum for a mean": both_pytorch({"loss": summed}, {}),

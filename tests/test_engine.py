@@ -59,7 +59,7 @@ def assert_as_manual(engine, rows, options, weights, picked=range(6), steps=STEP
     does, to √steps · ε; four standard deviations of it are allowed. (At most 1.4 were seen in 40
     starts of each case.)
     """
-    got = engine.weights(run(engine, weights, steps))
+    got = engine.weights(run(engine, weights, steps)).cpu()
     for start in picked:
         expected = manual(rows, engine.hidden, weights[start], engine.dtype, steps, **options)
         bound = 4 * math.sqrt(steps) * torch.finfo(engine.dtype).eps * expected.abs().max()

@@ -22,7 +22,7 @@ EACH_DTYPE = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], id
 
 
 def bits(weights):
-    return [torch.nan_to_num(w, 1.5).numpy().tobytes() for w in weights.values()]
+    return [torch.nan_to_num(w, 1.5).cpu().numpy().tobytes() for w in weights.values()]
 
 
 def assert_same_bits(name, net, rows, steps, **options):

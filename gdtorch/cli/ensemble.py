@@ -137,7 +137,7 @@ def _ensemble(args: argparse.Namespace, records: Sequence[Record], processes: Pr
 
     from ..board import OF_ENSEMBLE, EventFile
     from ..data import make_table
-    from ..ensemble import BLOCK, FOLDER, Engine, Settings, begin, train_units
+    from ..ensemble import FOLDER, Engine, Settings, begin, train_units
     from ..rundir import OUR_SUFFIX
 
     dtype = getattr(torch, args.dtype)
@@ -157,7 +157,7 @@ def _ensemble(args: argparse.Namespace, records: Sequence[Record], processes: Pr
         **options.settings(args),
         table_checksum=blake2b(repr(records).encode(), digest_size=8).hexdigest(),
         engine=engine.arithmetic,
-        block=BLOCK,
+        block=engine.block,
     )
     with ExitStack() as stack:
         if processes.rank == 0:

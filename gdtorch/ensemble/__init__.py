@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .blocks import FOLDER, Settings, begin, difference
-    from .engine import BLOCK, Engine
+    from .engine import Engine
     from .processes import Processes
     from .run import count, train_units
     from .single import LongRun
     from .tally import Tally
 
-__all__ = ["BLOCK", "CALL", "FOLDER", "Engine", "LongRun", "Processes", "Settings", "Tally"]
+__all__ = ["CALL", "FOLDER", "Engine", "LongRun", "Processes", "Settings", "Tally"]
 __all__ += ["begin", "count", "difference", "train_units"]
 
 CALL = 10  # steps a call of a single run: that spreads what calling costs; compiling takes seconds

@@ -17,9 +17,10 @@ NO_COMPILER = "No working C++ compiler found"  # torch._inductor.exc.InvalidCxxC
 
 
 def compiled(steps: F) -> F:
-    """Compile steps, for the CPU to C++, at the first call with each shape."""
+    """Compile steps, for the CPU to C++, for a GPU to Triton, at the first call with each shape."""
     options: dict[str, Any] = {
         "cpp.enable_floating_point_contract_flag": "fast",  # a · b + c rounds once
+        "deterministic": True,  # no order of a sum is chosen by what was quicker when it was tried
         # Store a value that takes this many operations; recompute cheaper ones where they are read.
         # A hidden layer, which four loops read, takes more; everything else takes less.
         "realize_opcount_threshold": 20,

@@ -18,6 +18,7 @@ from .compiler import compiled, try_out
 from .step import Examples, Step, Weights, add_up, gradient, outputs, sgd_step
 
 BLOCK = 8192  # starts; so many that the cost of a call does not matter
+UNITS_ON_GPU = 1 << 24  # hidden units of a block there; with fewer a GPU waits for Python
 MOST_NUMBERS = 128  # of a table: all are written out in the step; half a minute to compile
 
 
@@ -26,10 +27,10 @@ class State:
     """A block of networks, to save and to restore bit for bit.
 
     Args:
-        weights: of shape (features + 1, hidden, BLOCK): syn0 feature by feature, then syn1. Starts
+        weights: of shape (features + 1, hidden, block): syn0 feature by feature, then syn1. Starts
             are innermost, so that one vector instruction works on neighbouring starts.
-        velocities: of the weights, in their shape; without momentum, of shape (0, hidden, BLOCK).
-        count: how many of the BLOCK networks count; the others are padding.
+        velocities: of the weights, in their shape; without momentum, of shape (0, hidden, block).
+        count: how many of the block's networks count; the others are padding.
         steps: how many steps have been taken.
     """
 
@@ -55,6 +56,7 @@ class Engine:
         compiled: whether to compile the step; uncompiled, it is several times slower.
 
     Attributes:
+        block: how many networks it advances, on which a start's bits may depend on a GPU.
         compiled: whether the step is compiled.
         reason: why it could not be compiled; empty if it is, or if nobody asked for it.
 
@@ -80,8 +82,11 @@ class Engine:
         self.lr = self._number(self.rule.lr)
         # The first gradient enters the velocity whole; the later ones times 1 − dampening.
         self.shares = self._number(1), self._number(1 - self.rule.dampening)
-        # Of wide networks fewer are advanced at a time, so that they stay in the cache.
-        self.width = max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
+        if self.device.type == "cpu":
+            # Of wide networks fewer are advanced at a time, so that they stay in the cache.
+            self.block, self.width = BLOCK, max(64, BLOCK >> ((hidden - 1) // 16).bit_length())
+        else:
+            self.block = self.width = max(BLOCK, UNITS_ON_GPU >> (hidden - 1).bit_length())
         self.step, self.reason = self._step(compiled=compiled)
         self.compiled = compiled and not self.reason
 
@@ -99,12 +104,12 @@ class Engine:
         """Make a block of networks.
 
         Args:
-            weights: up to BLOCK starts, of shape (count, size), as `initial_weights` gives them.
+            weights: up to `block` starts, of shape (count, size), as `initial_weights` gives them.
         """
         count, size = weights.shape
-        block = torch.zeros(size, BLOCK, dtype=self.dtype, device=self.device)
+        block = torch.zeros(size, self.block, dtype=self.dtype, device=self.device)
         block[:, :count] = weights.T
-        block = block.view(-1, self.hidden, BLOCK)
+        block = block.view(-1, self.hidden, self.block)
         velocities = torch.zeros_like(block if self.rule.momentum else block[:0])
         return State(block, velocities, count)
 
@@ -148,7 +153,7 @@ class Engine:
         return torch.tensor(float(number), dtype=self.dtype, device=self.device)
 
     def _parts(self, state: State) -> Iterator[tuple[Weights, Weights]]:
-        for begin in range(0, BLOCK, self.width):
+        for begin in range(0, self.block, self.width):
             part = slice(begin, begin + self.width)
             yield [*state.weights[..., part]], [*state.velocities[..., part]]
 

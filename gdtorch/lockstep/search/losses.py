@@ -206,7 +206,7 @@ def _steps(trial: Trial) -> list[_Step]:
         outputs, slope = ran.values[slot], ran.slopes.get(slot)
         if slope is None or not 1 < outputs.numel() <= MOST:
             return []
-        slope = slope.flatten().double()
+        slope = slope.flatten().cpu().double()
         one = _Step(ran, slot, slope, slope, mine[chosen], off[chosen])
         made = map(one.gradients, torch.eye(len(slope)))
         ways = [record.sampled(grad, record.parameters)[chosen] for grad in made]
