@@ -635,6 +635,34 @@ def test_another_activation_is_named():
     assert "it applies tanh where theirs applies relu" in report.text
 
 
+def cast_in_part(net, rows, labels):
+    """In full, its layers would refuse what is cast by hand."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return F.cross_entropy(net[2](net[1](net[0](rows)).to(torch.bfloat16)), labels)
+
+
+@pytest.mark.parametrize("loss", [cast_cross_entropy, cast_in_part])
+def test_what_theirs_casts_for_itself_cannot_be_taken_in_full(loss):
+    floats = {"make": lambda: network().float(), "batches": FLOATS}
+    report = lockstep(train(**floats), train(loss=loss, **floats), 20)
+    assert report.cause == ("precision" if loss is cast_cross_entropy else "unexplained"), report
+
+
+def test_autocast_in_theirs_hides_no_mistake():
+    """Where mine is seen, and where only its weights are."""
+    floats = {"make": lambda: network().float(), "batches": FLOATS}
+    for option, value in (("momentum", 0.5), ("weight_decay", 0.01)):
+        made = [
+            train(optimizer=lambda net, one={option: value}: sgd(net, **one), **floats)
+            for _ in range(2)
+        ]
+        for mine in (made[0], list(itertools.islice(made[1], 21))):
+            report = lockstep(mine, train(loss=cast_cross_entropy, **floats), 20)
+            assert report.cause == option.replace("_", " "), report
+            assert "theirs in float32, with products under torch.autocast" in report.text
+            assert report.residual < 1
+
+
 def test_autocast_hides_no_gradient_that_is_cut_off():
     def cut(net, rows, labels):
         return F.cross_entropy(net[2](net[1](net[0](rows)).sin().detach()), labels)

@@ -16,7 +16,7 @@ from torch.optim.optimizer import Optimizer
 
 from ...optimizers import RULES
 from ..distance import Difference, Weights, ulps_between
-from ..gradients.backward import gradient
+from ..gradients.backward import IMPOSSIBLE, gradient
 from ..gradients.breaks import Break, rows_of
 from ..observing.observe import Observer, taken
 from ..observing.tape import Pass, Tape
@@ -341,9 +341,16 @@ class Record:
         return (self._gradient(step, one, known) for one in mistakes)
 
     def run(self, step: int) -> Pass | None:
-        """The tape of a step, run at the weights before it; None where it was not kept."""
+        """The tape of a step, run at the weights before it; None where there is none that runs."""
         whole, tape = self.steps[step].whole, self.tape(step)
-        return Pass(tape, self.values(whole.base)) if whole and tape else None
+        if not whole or not tape:
+            return None
+        try:
+            return Pass(tape, self.values(whole.base))
+        except (
+            IMPOSSIBLE
+        ):  # within torch.autocast it may cast by itself, and nothing else does here
+            return None
 
     def _gradient(self, step: int, one: Break | None, known: Pass | None = None) -> Tensor | None:
         whole, tape = self.steps[step].whole, self.tape(step)
