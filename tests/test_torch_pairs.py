@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from gdtorch import lockstep
+from gdtorch.lockstep.observing.tape import Function
+from gdtorch.lockstep.search.parting import _by_schema
 
 ROWS = torch.randn(48, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.randint(0, 3, (48,), generator=torch.Generator().manual_seed(1))
@@ -88,6 +90,21 @@ def test_a_factor_is_a_factor_where_both_gradients_are_seen():
 
     report = lockstep(training(1000.0), training(1.0), 20)
     assert (report.cause, report.factor) == ("scale", 1000.0)
+
+
+class Averaged(nn.Module):
+    """BatchNorm that learns for four steps, and then takes its averages."""
+
+    def __init__(self, momentum):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8, momentum=momentum))
+        self.last, self.steps = nn.Linear(8, 3), 0
+
+    def forward(self, x):
+        self.steps += 1
+        self.layers.train(self.steps <= 4)
+        return self.last(self.layers(x))
 
 
 def mini_batches(size, seed):
@@ -280,6 +297,18 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         "other rows",
         "gives gru (in module cell) 0 throughout, where theirs gives it other numbers",
     ),
+    "axes in one alone": (
+        {"loss": lambda net, rows, _: net(rows).square().sum(1).log().mean()},
+        {"loss": lambda net, rows, _: net(rows).square().sum().log().mean()},
+        "another function",
+        "has sum with dim 1, theirs has none",
+    ),
+    "another momentum of averages": (
+        {"make": lambda: Averaged(0.01).double()},
+        {"make": lambda: Averaged(0.1).double()},
+        "another function",
+        "with momentum 0.01, theirs has 0.1, and so another running_mean",
+    ),
     "rows scaled": (
         {"batches": itertools.repeat((2 * ROWS + 1, LABELS))},
         {},
@@ -290,7 +319,7 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         {"loss": lambda *given: attended(*given, future=2)},
         {"loss": lambda *given: attended(*given, future=1)},
         "other rows",
-        "gives masked_fill (after module 0) another array of shape (5, 5)",
+        "gives masked_fill (after module 0) another mask of shape (5, 5)",
     ),
     "by steps first": (
         {"make": lambda: Sequences(batch_first=False).double()},
@@ -629,6 +658,70 @@ def test_a_second_backward_pass_is_told_and_no_loss_is_blamed():
     assert "½" not in report.text
 
 
+def test_what_a_function_in_c_was_not_given_is_its_default():
+    rows = torch.ones(2)
+    called = Function("gelu", F.gelu, (rows,), {}, (0,), None)
+    assert _by_schema(called) == {"self": rows, "approximate": "none"}
+    called = Function("gelu", F.gelu, (rows,), {"approximate": "tanh"}, (0,), None)
+    assert _by_schema(called) == {"self": rows, "approximate": "tanh"}
+    unknown = Function("nothing", F.gelu, (rows, 3), {}, (0,), None)
+    assert _by_schema(unknown) == {"argument 1": rows, "argument 2": 3}
+
+
+def test_the_loss_that_makes_a_factor_is_told():
+    """Huber's loss is δ times the smooth L1 loss, and nothing has a ½ too many."""
+    targets = F.one_hot(LABELS, 3).double()
+    losses = [
+        lambda net, rows, _: F.huber_loss(net(rows), targets, delta=0.5),
+        lambda net, rows, _: F.smooth_l1_loss(net(rows), targets, beta=0.5),
+    ]
+    report = lockstep(*(train(loss=loss) for loss in losses), 20)
+    assert (report.cause, report.factor) == ("scale", 0.5)
+    assert "huber_loss (after module 2) on, where theirs has smooth_l1_loss" in report.text
+    assert "squared" not in report.text
+
+
+class Heads(nn.Module):
+    """Two heads that learn in turn; q, k and v are of one product, split."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.a, self.b = nn.Linear(5, 12), nn.Linear(4, 3), nn.Linear(4, 3)
+        self.steps = 0
+        self.double()
+
+    def forward(self, x):
+        self.steps += 1
+        q, k, v = self.trunk(x).split(4, dim=1)
+        return (self.a if self.steps % 2 else self.b)(torch.sigmoid(q * k) * v)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, lambda *given: 3 * cross_entropy(*given)])
+def test_functions_that_return_several_tensors_are_no_traceback(loss):
+    def doubled(net, rows, labels):
+        return loss(net, rows * torch.linspace(0, 1, 5, dtype=rows.dtype), labels)
+
+    report = lockstep(list(itertools.islice(train(Heads), 21)), train(Heads, loss=doubled), 20)
+    assert not report.agree
+
+
+def test_weights_that_one_steps_with_a_gradient_of_0_are_named():
+    def training(*, to_none):
+        net = Heads()
+        steps = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        while True:
+            steps.zero_grad(set_to_none=to_none)
+            cross_entropy(net, ROWS, LABELS).backward()
+            steps.step()
+
+    report = lockstep(lambda: training(to_none=False), lambda: training(to_none=True), steps=20)
+    assert report.cause == "changed gradients"
+    assert "it steps a.weight and a.bias in step 2, where theirs has no gradient" in report.text
+    other = lockstep(lambda: training(to_none=True), lambda: training(to_none=False), steps=20)
+    assert other.cause in {"one weight's update", "changed gradients"}
+
+
 def test_another_activation_is_named():
     report = lockstep(train(lambda: network(nn.Tanh())), train(), 20)
     assert report.cause == "another function"
@@ -852,7 +945,7 @@ def test_gradients_that_were_not_set_to_0_are_told():
     report = lockstep(lambda: adversaries(0.1, zeroes=False), lambda: adversaries(0.1), 20)
     assert report.cause == "unexplained"
     assert "the gradients of p0, p1, p2 and p3 were not 0 in mine when backward()" in report.text
-    assert "Means: Call zero_grad()" in report.text
+    assert "call zero_grad() where theirs does, or keep that loss from reaching" in report.text
     assert "shapes: p0 (8, 5), p1 (8,), p2 (1, 8), p3 (1,)" in report.text
 
 

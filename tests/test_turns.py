@@ -100,7 +100,7 @@ def scaled_now_and_then(step, optimizer):
             adam,
             scaled_now_and_then,
             "step size schedule",
-            "has another lr from step 2 on: 0.007, 0.004, 0.009, 0.006, …",
+            "has another lr from step 2 on: 0.007, 0.004, 0.009, 0.006, … where theirs has",
             marks=pytest.mark.slow,
         ),
     ],

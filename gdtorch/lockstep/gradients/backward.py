@@ -227,14 +227,17 @@ class _Maker:
     def _run(self, args: list[Any]) -> Any:  # noqa: ANN401
         return self.function.run(args, self.kwargs)
 
-    def _with(self, path: Tensor) -> Tensor:
+    def _with(self, path: Any) -> Any:  # noqa: ANN401 (several tensors, as of split: not made)
         """The function's value, with the gradient of a path."""
+        return self._value() + _no(path) if isinstance(path, Tensor) else NotImplemented
+
+    def _value(self) -> Tensor:
         made: Tensor = self._run(self.args).detach()
-        return made + _no(path)
+        return made
 
     def _apart(self, paths: Sequence[_Path]) -> Tensor:
         """The function's value, where the gradients of some inputs come by paths of their own."""
-        made: Tensor = self._run(self.args).detach()
+        made = self._value()
         for place, arg in enumerate(self.args):
             if isinstance(arg, Tensor) and arg.requires_grad:
                 args = [_held(one) if k != place else one for k, one in enumerate(self.args)]

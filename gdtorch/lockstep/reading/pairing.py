@@ -164,8 +164,17 @@ class _Search:
         else:
             has, lacks = ("mine", "theirs") if ours else ("theirs", "mine")
             evidence = f"{ours or others} in {has}, which {lacks} does not train, or does not yield"
+            evidence += "".join(self._tied(name) for name in mine or theirs)
         lone = (*mine, *(name for name in theirs if name not in mine))
         return Diagnosis("names", weights=lone, evidence=evidence)
+
+    def _tied(self, name: str) -> str:
+        """What is said of a weight that begins as another one of the same program does."""
+        weights = self.mine if name in self.mine else self.theirs
+        one = weights[name]
+        twins = (n for n, w in weights.items() if n != name and w.shape == one.shape and one.any())
+        twin = next((n for n in twins if torch.equal(weights[n], one)), "")
+        return f"; it begins as {twin} does: the other may have one array for both" if twin else ""
 
     def _settle(self, mine: str, theirs: str, by: str = "") -> None:
         """Make two weights a pair, if one can be laid out as the other."""

@@ -59,8 +59,8 @@ OUTSIDE = {
     "place, a weight set by hand), and whether mine does the same at the same place.",
 }
 ADDED_TO = (
-    "Call zero_grad() for these weights in mine where theirs does: gradients of the step before, "
-    "or of another loss, are still in them."
+    "Gradients of the step before, or of another loss, are still in them: call zero_grad() where "
+    "theirs does, or keep that loss from reaching them, as detach() does."
 )
 LATER = (
     "Until step {} the two do the same: look at what sets in there. Or both run away, and rounding "

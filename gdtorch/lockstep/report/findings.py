@@ -13,7 +13,7 @@ from ..diagnosis import Diagnosis, Edit, Factor, listed
 from ..gradients.breaks import SHOWN_ELSEWHERE, Break
 from ..gradients.breaks import in_words as broken_in_words
 from ..gradients.mutations import changed_lines
-from ..replaying.record import Record, has_page
+from ..replaying.record import Record, Step, has_page
 from ..replaying.replay import Program, make_rule, options_of
 from ..replaying.rules import text_of
 from ..replaying.schedules import RESTS, lr_at, near, schedule
@@ -33,6 +33,7 @@ FIELDS = (  # of a program, each of which is an edit where it is another one
 CAUSES = {  # a cause, and what the report says of it → the plainer word
     ("scale", "schedule"): "step size schedule",
     ("momentum", "adds_up"): "gradients not zeroed",
+    ("optimizer", "changed gradients"): "changed gradients",
 }
 OUTSIDE = {
     who: f"{whose} weights change before step {{}} by more than optimizer.step()"
@@ -147,6 +148,8 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         return _unnamed(found, base, record)
     found = _as_seen(found, record)
     edits = _edits_of(trial.theirs, found.program, record, trial.parted)
+    if not edits and not found.program.own:
+        return _unnamed(replace(found, edits=()), base, record)
     shown = replace(
         base,
         edits=edits,
@@ -163,12 +166,15 @@ def _found(found: Finding, record: Record, lr: float | None) -> Diagnosis:
         first = next(k for k, scale in enumerate(scales) if scale != 1.0)
         shown = replace(shown, step=first + 1)
     passes, same_loss = _losses(record, trial.step)
+    other = _other_function(record, trial.step) if causes == ("scale",) else ""
     return replace(
         shown,
         cause=causes[0],
-        evidence="; ".join(filter(None, [passes, _since(found.program), _until(found.ends)])),
+        evidence="; ".join(
+            filter(None, [passes, other, _since(found.program), _until(found.ends)])
+        ),
         reduced=() if same_loss else record.reduced,
-        squared=record.squared and not same_loss,
+        squared=record.squared and not same_loss and not other,
         momentum=_seen_options(record, found.program, trial.parted[0]).get("momentum", 0.0),
         alike=tuple(dict.fromkeys(_alike(found, edits, record)))[:MOST_ALIKE],
         factor=numbers[0],
@@ -234,6 +240,13 @@ def _losses(record: Record, step: int) -> tuple[str, bool]:
     return said if mine != theirs else "", same
 
 
+def _other_function(record: Record, step: int) -> str:
+    """What makes the factor of a loss, where both are seen to compute it there; else empty."""
+    one = parting(record, step)
+    both = one and one.cause == "another function" and "theirs has" in one.mine
+    return f"mine {one.mine}" if one and both else ""
+
+
 def _alike(found: Finding, edits: Sequence[Edit], record: Record) -> Iterator[str]:
     """What else mine may be said to do, in words, since it does the same."""
     if found.causes[0] == "weight that never moves":  # it may be many things, all of them 0
@@ -279,8 +292,11 @@ def _unnamed(found: Finding, base: Diagnosis, record: Record) -> Diagnosis:
     if found.unclear:
         seen = f"{listed(found.unclear)} look alike in so few steps, and each explains them"
         return replace(base, evidence=seen, doubt="several")
-    base = replace(base, same_gradients=trial.same)
+    alone = _stepped_by_one(record, trial.parted)
+    base = replace(base, same_gradients=trial.same and not alone)
     tried = f"none of {trial.tried:,} changes to theirs that were tried gives mine's steps"
+    if alone:
+        tried = f"mine {alone.mine}: {alone.theirs}; {tried}"
     if found.looked:
         tried = "of {:,} mistakes in the gradient {:,} were tried until time was up; {}".format(
             *found.looked[::-1], tried
@@ -442,10 +458,12 @@ def _refuted(edit: Edit, record: Record) -> bool:
 
 def _options_of_mine(record: Record, parted: Sequence[str]) -> Iterator[Edit]:
     """In what mine's optimizer, as it was seen, is another than theirs, or has other options."""
-    of_mine, of_theirs = record.steps[0].rules_of_mine, record.steps[0].rules
     weights: dict[tuple[str, Any, Any], list[str]] = {}
-    for name in parted:
-        (kind, options), (other, others) = of_mine[name], of_theirs[name]
+    if alone := _stepped_by_one(record, parted):
+        yield alone
+    stepped = {name: steps for name in parted if (steps := [*_stepped(record, name)])}
+    for name, steps in stepped.items():
+        (kind, options), (other, others) = steps[0].rules_of_mine[name], steps[0].rules[name]
         mine, theirs = signature(kind.__name__, options), signature(other.__name__, others)
         unlike = [("optimizer", mine, theirs)]
         if kind is other:
@@ -456,13 +474,39 @@ def _options_of_mine(record: Record, parted: Sequence[str]) -> Iterator[Edit]:
             weights.setdefault(one, []).append(name)
     for one, names in weights.items():
         yield Edit(*one, tuple(names) if len(names) < len(record.parts) else ())
-    name = parted[0]
-    steps = [step for step in record.steps if name in step.rules and name in step.rules_of_mine]
+    if not stepped:
+        return
+    name, steps = next(iter(stepped.items()))
     lrs = tuple(float(step.rules_of_mine[name][1]["lr"]) for step in steps)
     other_lrs = tuple(float(step.rules[name][1]["lr"]) for step in steps)
     as_long = tuple(lr * lrs[0] / other_lrs[0] if other_lrs[0] else lr for lr in other_lrs)
     if not near(lrs, as_long):
         yield Edit("schedule", lrs, as_long)
+
+
+def _stepped_by_one(record: Record, parted: Sequence[str]) -> Edit | None:
+    """The first weights that one of the two steps where the other has no gradient of them."""
+    for number, step in enumerate(record.steps, start=1):
+        mine, theirs = ([n for n in parted if n in by] for by in (step.rules_of_mine, step.rules))
+        own = [name for name in mine if name not in theirs]
+        others = [name for name in theirs if name not in mine]
+        if own:
+            said = f"steps {listed(own)} in step {number}, where theirs has no gradient of them"
+        elif others and step.rules_of_mine:
+            said = f"has no gradient of {listed(others)} in step {number}, where theirs steps them"
+        else:
+            continue
+        change = (
+            "set gradients to None in both, or to 0 in both: with one of 0 momentum, averages and "
+            "decay go on"
+        )
+        return Edit("changed gradients", said, change, (*(own or others),))
+    return None
+
+
+def _stepped(record: Record, name: str) -> Iterator[Step]:
+    """The steps in which both were seen to step a weight."""
+    return (step for step in record.steps if name in step.rules and name in step.rules_of_mine)
 
 
 def _reached(one: Break, record: Record, program: Program) -> tuple[str, ...]:

@@ -301,8 +301,9 @@ def _schedule(mine: Sequence[float], theirs: Sequence[float]) -> str:
     """What mine's learning rates are, by name or by the first ones that differ."""
     pairs = zip(mine, theirs, strict=True)
     first = next((k for k, pair in enumerate(pairs) if not near(pair[:1], pair[1:])), 0)
-    shown = ", ".join(f"{lr:.4g}" for lr in mine[first : first + 4])
-    return schedule(mine, theirs) or f"has another lr from step {first + 1} on: {shown}, …"
+    here, there = (", ".join(f"{x:.4g}" for x in lrs[first : first + 4]) for lrs in (mine, theirs))
+    other = f"has another lr from step {first + 1} on: {here}, … where theirs has {there}, …"
+    return schedule(mine, theirs) or other
 
 
 def _like(theirs: Sequence[float]) -> str:
@@ -325,7 +326,10 @@ def _scales(mine: Sequence[float]) -> str:
 
 def _resetting(steps: int) -> tuple[str, str]:
     after = "each step" if steps == 1 else f"every {steps} steps"
-    return f"forgets its velocities or averages after {after}", "make them once, before the loop"
+    return (
+        f"forgets its velocities or averages after {after}",
+        "make these once, before the loop",
+    )
 
 
 def _once(what: str, step: int) -> tuple[str, str]:

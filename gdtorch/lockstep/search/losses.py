@@ -92,6 +92,8 @@ def _with_term(
     def build(program: Program, numbers: Sequence[float]) -> Program:
         (times,) = numbers
         mine, change = f"has {times:.6g} times {term}", f"take the factor {times:.6g} out of it"
+        if 0 < times < 1:
+            change = f"multiply it by {1 / times:.4g}"
         if times == 0:
             mine, change = f"leaves out {term}", "add it, and what it gives to the gradient"
         elif times == -1:

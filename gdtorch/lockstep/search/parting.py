@@ -29,14 +29,11 @@ CAUSES = {  # the words for it
     *("another function", "other rows", "rows of another step", "random numbers", "precision"),
     *("changed gradients", "unequal micro-batches"),
 }
+RUNNING = {"running_mean", "running_var"}  # what momentum has a say in
 IDLE = {"inplace", "momentum", "sparse"}  # options of functions that change no gradient
 SCALED = {"mul", "div", "truediv", "__mul__", "__rmul__", "__truediv__"}  # as losses are
 NEAR = 1e-4  # of the largest number: arrays that lie so near are the same, rounded or scaled
-LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
-RECURRENT = (  # the arguments of these
-    *("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional"),
-    "batch_first",
-)
+WHOLE_ARRAYS = {"self", "input", "other"}  # of which no name tells more than that they are arrays
 PLAIN = bool | int | float | str | None  # values of options
 MODES = {False: "call model.train() before it", True: "call model.eval() before it"}  # as mine is
 SAME_ROWS = "give both the same rows, in the same order; or see what is made a step too early"
@@ -177,7 +174,7 @@ class _Tapes:
             said = f"has values that theirs has not, from its {here} on"
             return "another function", said, f"leave out {_name(ours.function)}"
         if others:
-            said = f"does without {there}, which theirs has"
+            said = f"does without {there} of theirs"
             return "another function", said, f"add {_name(others.function)}"
         return self._gradients_otherwise()
 
@@ -336,15 +333,25 @@ class _Tapes:
                 said = f"has {call} with {argument} {_shown(here)}, theirs has {_shown(there)}"
                 change = MODES.get(here) if argument == "training" else None
                 return "another function", said, change or f"give both the same {argument}"
+        if lone := self._given_to_one(call, mine, theirs):
+            return lone
         for argument, here, there in both:
             arrays = isinstance(here, Tensor) and isinstance(there, Tensor)
             if arrays and not self._same(here, there):
-                what = "array" if argument.startswith("argument ") else argument
+                if argument in RUNNING and mine["momentum"] != theirs["momentum"]:
+                    return _other_momentum(call, argument, mine, theirs)
+                what = "array" if argument in WHOLE_ARRAYS else argument
                 return self._other_array(call, what, here, there)
             kinds = [{type(each) for each in flattened([one])} for one in (here, there)]
             if Slot in kinds[1] - kinds[0]:
                 said = f"gives {call} a constant, where theirs has what comes of its weights"
                 return "another function", said, "hand on what was computed before, undetached"
+        return self._drawn_otherwise(call, ours, others)
+
+    def _drawn_otherwise(
+        self, call: str, ours: _Call, others: _Call
+    ) -> tuple[str, str, str] | None:
+        """Other random numbers."""
         states, others_states = ours.function.generators, others.function.generators
         if not states or not others_states:
             return None
@@ -358,6 +365,23 @@ class _Tapes:
                 "call torch.manual_seed with the same number before both, and draw nothing else",
             )
         return None
+
+    def _given_to_one(
+        self, call: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+    ) -> tuple[str, str, str] | None:
+        """An option, as the axes of a sum, that a function has in one of the two alone."""
+        own, others = (
+            {n: x for n, x in one.items() if n not in other and x not in (None, False)}
+            for one, other in ((mine, theirs), (theirs, mine))
+        )
+        (name, value), *_ = [*own.items(), *others.items(), ("", None)]
+        if not name or (own and others) or isinstance(value, (Tensor, Slot)):
+            return None
+        if name in own:
+            said = f"has {call} with {name} {value!r}, theirs has none"
+            return "another function", said, f"leave out {name}"
+        said = f"has {call} without {name}, which is {value!r} in theirs"
+        return "another function", said, f"give it that {name}"
 
     def _other_array(
         self, call: str, what: str, mine: Tensor, theirs: Tensor
@@ -401,6 +425,15 @@ class _Tapes:
         strange = mine.ndim > 1 and known.isdisjoint(map(tuple, _rows(mine)))
         said += ", and theirs has none of its rows" if strange else ""
         return "other rows", said, OTHER_NUMBERS
+
+
+def _other_momentum(
+    call: str, average: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> tuple[str, str, str]:
+    """BatchNorm's momentum, which changes no gradient until its averages are used."""
+    here, there = mine["momentum"], theirs["momentum"]
+    said = f"has {call} with momentum {here}, theirs has {there}, and so another {average}"
+    return "another function", said, "give both the same momentum"
 
 
 def _rows(array: Tensor) -> set[tuple[float, ...]]:
@@ -483,11 +516,23 @@ def _as_given(function: Function) -> dict[str, Any]:
     try:
         bound = inspect.signature(function.call).bind(*function.args, **function.kwargs)
     except (ValueError, TypeError):  # of a function in C
-        known = RECURRENT if function.name in LAYERS else ()
-        names = [*known, *(f"argument {k + 1}" for k in range(len(known), len(function.args)))]
-        return {**dict(zip(names, function.args, strict=False)), **function.kwargs}
+        return _by_schema(function)
     bound.apply_defaults()
     return dict(bound.arguments)
+
+
+def _by_schema(function: Function) -> dict[str, Any]:
+    """The same by PyTorch's own declaration of an operator of that name, if there is one."""
+    packet, given = getattr(torch.ops.aten, function.name, None), len(function.args)
+    known: Sequence[Any] = ()
+    for overload in packet.overloads() if packet else ():
+        declared = getattr(packet, overload)._schema.arguments
+        if given <= sum(not one.kwarg_only for one in declared):
+            known = declared
+            break
+    names = [*(one.name for one in known), *(f"argument {k + 1}" for k in range(given))]
+    defaults = {one.name: one.default_value for one in known if one.has_default_value()}
+    return {**defaults, **dict(zip(names, function.args, strict=False)), **function.kwargs}
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 (whatever a function is given)
