@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,6 +68,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def time_enough(monkeypatch):
+    """Search for long: what is found is not to depend on how fast a machine is."""
+    for file in ("search", "screening"):
+        module = import_module(f"gdtorch.lockstep.search.{file}")
+        monkeypatch.setattr(module, "SECONDS", 30.0)
 
 
 @pytest.fixture(scope="session")

@@ -536,6 +536,7 @@ def test_a_term_of_the_loss_that_has_no_gradient_is_no_term(constant):
     assert "has 0.5 times a term of the loss (mean of pow of tanh" in str(report), str(report)
 
 
+@pytest.mark.usefixtures("time_enough")
 @pytest.mark.parametrize(
     "kind", ["SGD", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Adam", "AdamW"))]
 )

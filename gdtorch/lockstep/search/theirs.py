@@ -31,12 +31,14 @@ def theirs_program(record: Record) -> Program | None:
         program = Program(optimizer="SGD", options={"lr": abs(lr)}, factor=math.copysign(1, lr))
     try:
         trial = Trial(record, program, of_theirs=True)
-        if trial.step is None:
-            return _as_it_takes_gradients(trial.all, program)
     except (KeyError, ValueError, TypeError):  # an optimizer that is not of torch.optim
         return None
-    found, _ = search(trial)
-    return _as_one_rate(edited(program, found[0])) if found else None
+    if trial.step is not None:
+        found, _ = search(trial)
+        if not found:
+            return None
+        program = _as_one_rate(edited(program, found[0]))
+    return _as_it_takes_gradients(trial.all, program)
 
 
 def _as_one_rate(program: Program) -> Program:
