@@ -697,12 +697,11 @@ class Heads(nn.Module):
         return (self.a if self.steps % 2 else self.b)(torch.sigmoid(q * k) * v)
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, lambda *given: 3 * cross_entropy(*given)])
-def test_functions_that_return_several_tensors_are_no_traceback(loss):
-    def doubled(net, rows, labels):
-        return loss(net, rows * torch.linspace(0, 1, 5, dtype=rows.dtype), labels)
+def test_functions_that_return_several_tensors_are_no_traceback():
+    def shrunk(net, rows, labels):
+        return cross_entropy(net, rows * torch.linspace(0, 1, 5, dtype=rows.dtype), labels)
 
-    report = lockstep(list(itertools.islice(train(Heads), 21)), train(Heads, loss=doubled), 20)
+    report = lockstep(list(itertools.islice(train(Heads), 21)), train(Heads, loss=shrunk), 20)
     assert not report.agree
 
 
@@ -718,8 +717,9 @@ def test_weights_that_one_steps_with_a_gradient_of_0_are_named():
     report = lockstep(lambda: training(to_none=False), lambda: training(to_none=True), steps=20)
     assert report.cause == "changed gradients"
     assert "it steps a.weight and a.bias in step 2, where theirs has no gradient" in report.text
-    other = lockstep(lambda: training(to_none=True), lambda: training(to_none=False), steps=20)
-    assert other.cause in {"one weight's update", "changed gradients"}
+    report = lockstep(lambda: training(to_none=True), lambda: training(to_none=False), steps=20)
+    assert "mine has no gradient of a.weight and a.bias in step 2" in report.text
+    assert "the same gradients" not in report.text
 
 
 def test_another_activation_is_named():
