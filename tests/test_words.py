@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from gdtorch.lockstep import Edit, phrase
+from gdtorch.lockstep import Edit
+from gdtorch.lockstep.report.words import phrase
 from gdtorch.lockstep.replaying.schedules import schedule
 
 NORM = 1e-6

@@ -257,10 +257,9 @@ def _train(
     interrupts: Interrupts,
 ) -> int:
     from ..board import Board, reference_of
-    from ..lockstep import Lockstep
+    from ..lockstep import Lockstep, verdict
     from ..loop import run
     from ..rundir import unwritable
-    from .verdict import verdict
 
     for reason in filter(None, (getattr(trainer, "reason", "") for trainer in trainers)):
         args.compile = False

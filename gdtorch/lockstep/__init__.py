@@ -12,16 +12,14 @@ __all__ = [
     "Report",
     "Trajectory",
     "Weights",
-    "in_ulps",
     "lockstep",
-    "phrase",
     "read",
+    "verdict",
 ]
 
 from .diagnosis import Edit
 from .distance import Comparison, Difference, Weights
 from .reading.reading import Trajectory, read
 from .reading.recorder import Recorder
-from .report.explain import in_ulps
-from .report.words import phrase
 from .trajectory import Inspection, Lockstep, Report, lockstep
+from .verdict import verdict

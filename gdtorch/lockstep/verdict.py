@@ -1,4 +1,4 @@
-"""What `compare` says of each trainer: the same bits as the reference, or where and why not."""
+"""What is said of one of several trainers: the same bits as the reference, or where and why not."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ __all__ = ["verdict"]
 import math
 from collections.abc import Callable
 
-from ..lockstep import Lockstep, in_ulps, lockstep, phrase
-from ..net import SigmoidNet
+from torch.nn import Module
+
 from ..text import count
 from ..trainers import Trainer
+from .report.explain import in_ulps
+from .report.words import phrase
+from .trajectory import Lockstep, lockstep
 
 LATE = 100  # steps; where a trainer parts later, no reason is looked for
 SHOWN = 2  # steps after the parting that are replayed as well
 
 
 def verdict(
-    trainer: Trainer, together: Lockstep, net: SigmoidNet, fresh: Callable[[str], Trainer] | None
+    trainer: Trainer, together: Lockstep, net: Module, fresh: Callable[[str], Trainer] | None
 ) -> str:
     """Whether a trainer holds the same bits as the reference; if not, where and why they part.
 
