@@ -5,8 +5,8 @@ import math
 import pytest
 
 from gdtorch.lockstep import Edit
-from gdtorch.lockstep.report.words import phrase
 from gdtorch.lockstep.replaying.schedules import schedule
+from gdtorch.lockstep.report.words import phrase
 
 NORM = 1e-6
 
