@@ -303,6 +303,12 @@ PAIRS = {  # what mine does otherwise → mine, theirs, the cause and words of t
         "another function",
         "has sum with dim 1, theirs has none",
     ),
+    "the first axis in one alone": (
+        {"loss": lambda net, rows, _: net(rows).square().sum().log().mean()},
+        {"loss": lambda net, rows, _: net(rows).square().sum(0).log().mean()},
+        "another function",
+        "has sum without dim, which is 0 in theirs",
+    ),
     "another momentum of averages": (
         {"make": lambda: Averaged(0.01).double()},
         {"make": lambda: Averaged(0.1).double()},

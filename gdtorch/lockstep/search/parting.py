@@ -371,7 +371,7 @@ class _Tapes:
     ) -> tuple[str, str, str] | None:
         """An option, as the axes of a sum, that a function has in one of the two alone."""
         own, others = (
-            {n: x for n, x in one.items() if n not in other and x not in (None, False)}
+            {n: x for n, x in one.items() if n not in other and x is not None and x is not False}
             for one, other in ((mine, theirs), (theirs, mine))
         )
         (name, value), *_ = [*own.items(), *others.items(), ("", None)]
